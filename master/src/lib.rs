@@ -1,0 +1,3 @@
+//! The process tree of weir: listeners, fork, signals, reload, and the syncer.
+
+pub mod settings;

@@ -1,0 +1,154 @@
+//! What the master and the syncer are told to do, built from the configuration by the crate above.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_shm::{Address, Capacity};
+use weir_worker::settings::LogTarget;
+
+/// One whole configuration, as the master and the syncer see it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `daemon`.
+    pub daemon: bool,
+    /// `master_process`.
+    pub master_process: bool,
+    /// `user`, with its group; used only when the master runs as root.
+    pub user: Option<User>,
+    /// `pid`.
+    pub pid: PathBuf,
+    /// `worker_processes`, `auto` resolved; at least 1.
+    pub worker_processes: usize,
+    /// `worker_rlimit_nofile`.
+    pub rlimit_nofile: Option<u64>,
+    /// `worker_connections`.
+    pub worker_connections: usize,
+    /// `worker_shutdown_timeout`.
+    pub shutdown_timeout: Option<Duration>,
+    /// `region`: where it lies and how large it is.
+    pub region: Region,
+    /// One a distinct `listen` address.
+    pub listeners: Vec<ListenSocket>,
+    /// The numbered resources that the master opens.
+    pub resources: Vec<Resource>,
+    /// `error_log` of the main context; the master's and the syncer's own lines go there.
+    pub error_logs: Arc<[LogTarget]>,
+    /// Every upstream, implicit ones too, in configuration order.
+    pub upstreams: Vec<Upstream>,
+    /// `upsync_start_timeout`: how long a start waits for first answers.
+    pub start_timeout: Duration,
+}
+
+/// `user NAME [GROUP]`, by number: looked up when the configuration is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name, for `initgroups`.
+    pub name: String,
+    /// Its user id.
+    pub uid: u32,
+    /// The group's id: the named group's, else that of the same name.
+    pub gid: u32,
+}
+
+/// `region PATH [servers=N] [upstreams=N] [workers=N] [slots=N]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The file, best on a tmpfs.
+    pub path: PathBuf,
+    /// Its size in entries.
+    pub capacity: Capacity,
+}
+
+/// A listening socket to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenSocket {
+    /// The address.
+    pub address: Address,
+    /// `backlog=`; the default is nginx's 511.
+    pub backlog: i32,
+    /// `ipv6only=`; on by default.
+    pub ipv6only: bool,
+    /// Where it stands, for errors.
+    pub place: Place,
+}
+
+/// Something privileged that the master opens for its children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A log file, opened for appending and created with mode 0644.
+    Log(PathBuf),
+    /// Standard error.
+    Stderr,
+}
+
+/// A line of a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the configuration names it.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+}
+
+/// An upstream and where its servers come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The key into the table.
+    pub name: String,
+    /// The configured servers, which serve until the source's first answer.
+    pub servers: Vec<Server>,
+    /// `upsync`.
+    pub upsync: Option<Upsync>,
+    /// `upsync_dump_path`.
+    pub dump: Option<PathBuf>,
+    /// Where it stands, for errors.
+    pub place: Place,
+}
+
+/// A configured `server`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// An address, or a name to resolve when the configuration is put in force.
+    pub host: Host,
+    /// `weight=`.
+    pub weight: u32,
+    /// `max_fails=`.
+    pub max_fails: u32,
+    /// `fail_timeout=` in milliseconds.
+    pub fail_timeout_ms: u64,
+    /// `down`.
+    pub down: bool,
+    /// `backup`.
+    pub backup: bool,
+    /// Where it stands, for errors.
+    pub place: Place,
+}
+
+/// Where a configured server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Known.
+    Address(Address),
+    /// A host name and port; every address that it resolves to is a server.
+    Name(String, u16),
+}
+
+/// `upsync HOST:PORT/v1/kv/PREFIX …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upsync {
+    /// `HOST:PORT` of Consul as written, for the Host field and the log.
+    pub host: String,
+    /// Host name or address, without the port.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// The key prefix after `/v1/kv/`, without a `/` at either end, percent-encoding kept as written.
+    pub prefix: String,
+    /// `upsync_timeout`: caps one request.
+    pub timeout: Duration,
+    /// `upsync_interval`: caps the back-off.
+    pub interval: Duration,
+    /// `strong_dependency`.
+    pub strong: bool,
+}

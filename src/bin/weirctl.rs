@@ -1,0 +1,2 @@
+//! The `weirctl` command.
+fn main() {}
