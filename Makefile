@@ -1,0 +1,45 @@
+# The words of this project; continuous integration runs `make test`.
+
+PREFIX ?= /usr/local/weir
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := $(CURDIR)/target/tools/bin
+
+.PHONY: demo check test bench install uninstall
+
+# Three sample backends, a Consul-compatible endpoint and weir; Ctrl-C ends it all.
+demo:
+	$(CARGO) run --release -- demo
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Unpacks what is missing (tests/setup), then everything that has to hold.
+test:
+	tests/setup consul nginx haproxy strace python3 curl
+	$(MAKE) check
+	$(CARGO) build --workspace --all-targets
+	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace
+
+# weir, nginx and HAProxy side by side.
+bench:
+	tests/setup nginx haproxy wrk strace
+	$(CARGO) build --release --bins
+	PATH="$(TOOLS):$$PATH" $(CARGO) bench --workspace
+
+# Binaries, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
+# A configuration that is there already is kept; the new one then lies beside it as NAME.default.
+install:
+	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --release --bins
+	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/conf" "$(DESTDIR)$(PREFIX)/logs"
+	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
+	for file in conf/weir.conf conf/mime.types; do \
+		install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file.default"; \
+		[ -e "$(DESTDIR)$(PREFIX)/$$file" ] || cp "$(DESTDIR)$(PREFIX)/$$file.default" "$(DESTDIR)$(PREFIX)/$$file"; \
+	done
+
+# Leaves configuration and logs.
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/sbin/weir" "$(DESTDIR)$(PREFIX)/sbin/weirctl"
+	rm -f "$(DESTDIR)$(PREFIX)/conf/weir.conf.default" "$(DESTDIR)$(PREFIX)/conf/mime.types.default"
