@@ -1,3 +1,51 @@
 //! The process tree of weir: listeners, fork, signals, reload, and the syncer.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that fails may panic")
+)]
+
+use std::path::PathBuf;
+
+pub mod resolve;
 pub mod settings;
+
+pub use resolve::{ResolvedUpstream, resolve};
+
+use settings::Settings;
+
+/// What the crate above gives the master to run: how to read and build configurations, and names.
+pub struct Program {
+    /// Reads and builds the configuration files; called again on SIGHUP.
+    pub load: Box<dyn Fn() -> Result<Loaded, String>>,
+    /// Builds from text alone, in a child. The error is nginx-worded, with file and line.
+    pub build: fn(&str) -> Result<Built, String>,
+    /// The same, only the worker's half.
+    pub build_worker: fn(&str) -> Result<weir_worker::settings::Settings, String>,
+    /// The master's process title: `weir: master process /usr/sbin/weir -c …`.
+    pub title: String,
+    /// The prefix; the master changes into no other folder, relative paths are resolved already.
+    pub prefix: PathBuf,
+}
+
+/// A configuration as read from its files.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Every file after `# configuration file PATH:`; building from it gives the same settings.
+    pub text: String,
+    /// The master's and the syncer's half.
+    pub settings: Settings,
+    /// The worker's half.
+    pub worker: weir_worker::settings::Settings,
+    /// Warnings of the configuration, without the `[warn]` before them.
+    pub warnings: Vec<String>,
+}
+
+/// A configuration as built from its text.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The master's and the syncer's half.
+    pub settings: Settings,
+    /// The worker's half.
+    pub worker: weir_worker::settings::Settings,
+}
