@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 pub mod resolve;
 pub mod settings;
+pub mod syncer;
 
 pub use resolve::{ResolvedUpstream, resolve};
 
