@@ -1,0 +1,135 @@
+//! What the proxy reads from and writes to: a byte stream that never blocks.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+};
+use weir_shm::Address;
+
+/// A byte stream that never blocks: where it would, it answers [`io::ErrorKind::WouldBlock`].
+pub trait Transport {
+    /// Reads what is there; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// As `recv(2)`.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes the parts in order, as far as there is room.
+    ///
+    /// # Errors
+    /// As `writev(2)`; on a connection that is being made, why that failed.
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ends our direction of the stream.
+    ///
+    /// # Errors
+    /// As `shutdown(2)`.
+    fn shutdown(&mut self) -> io::Result<()>;
+}
+
+/// What the event loop has told of a connection, until a read or write finds it used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// A read may find something.
+    pub readable: bool,
+    /// A write may find room.
+    pub writable: bool,
+    /// The other side has ended its direction, or the connection broke.
+    pub closed: bool,
+}
+
+impl Readiness {
+    /// A fresh connection: worth trying both.
+    pub const FRESH: Self = Self {
+        readable: true,
+        writable: true,
+        closed: false,
+    };
+
+    /// Adds what an event told.
+    pub fn add(&mut self, event: Self) {
+        self.readable |= event.readable | event.closed;
+        self.writable |= event.writable;
+        self.closed |= event.closed;
+    }
+}
+
+/// A TCP or unix stream socket.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// A socket that was accepted; it must not block.
+    #[must_use]
+    pub fn new(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// Begins to connect; the first write tells how that went.
+    ///
+    /// # Errors
+    /// As `socket(2)` and `connect(2)`.
+    pub fn connect(address: &Address) -> io::Result<Self> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let open = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let (socket, begun) = match address {
+            Address::Ip(ip) => {
+                let family = match ip {
+                    SocketAddr::V4(_) => AddressFamily::INET,
+                    SocketAddr::V6(_) => AddressFamily::INET6,
+                };
+                let socket = open(family)?;
+                let begun = rustix::net::connect(&socket, ip);
+                (socket, begun)
+            }
+            Address::Unix(path) => {
+                let socket = open(AddressFamily::UNIX)?;
+                let begun = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
+                (socket, begun)
+            }
+        };
+        match begun {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Self(socket)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// `tcp_nodelay`; a unix socket has no such option and needs none.
+    pub fn set_nodelay(&self) {
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&self.0, true);
+    }
+}
+
+impl Transport for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = rustix::net::recv(&self.0, into, RecvFlags::empty())?;
+        Ok(read)
+    }
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match parts {
+            [one] => Ok(rustix::net::send(&self.0, one, SendFlags::NOSIGNAL)?),
+            // The process ignores SIGPIPE: writev has no flag for it.
+            _ => Ok(rustix::io::writev(&self.0, parts)?),
+        }
+    }
+
+    fn shutdown(&mut self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

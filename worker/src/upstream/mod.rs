@@ -1,0 +1,3 @@
+//! Upstreams as a worker sees them: the plan made from the table, idle connections, failures.
+
+pub mod keepalive;
