@@ -1,0 +1,119 @@
+//! One line about what goes on: redrawn in place on a terminal, else printed when it says
+//! something new and now and then.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::termios::tcgetwinsize;
+
+use super::traffic::Seen;
+
+/// How often a line is printed that says nothing new, where it cannot be redrawn.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// Draws the line.
+pub struct Summary {
+    seen: Arc<Mutex<Seen>>,
+    before: Seen,
+    at: Instant,
+    printed: Option<(Vec<String>, Instant)>,
+}
+
+impl Summary {
+    pub fn new(seen: Arc<Mutex<Seen>>) -> Summary {
+        Summary {
+            seen,
+            before: Seen::default(),
+            at: Instant::now(),
+            printed: None,
+        }
+    }
+
+    /// Shows what happened since the last time; the error is that nobody reads it.
+    pub fn show(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let line = line(&self.before, &seen, now - self.at);
+        let servers = answering(&self.before, &seen);
+        (self.before, self.at) = (seen, now);
+
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            let width = tcgetwinsize(&out).map_or(80, |size| usize::from(size.ws_col).max(20));
+            // One column stays free: a line that fills the last one wraps on some terminals.
+            let fitting: String = line.chars().take(width - 1).collect();
+            write!(out, "\r\x1b[K{fitting}")?;
+        } else if self
+            .printed
+            .as_ref()
+            .is_none_or(|(before, at)| *before != servers || now - *at >= REPEAT)
+        {
+            writeln!(out, "{line}")?;
+            self.printed = Some((servers, now));
+        }
+        out.flush()
+    }
+}
+
+/// The backends that answered between two looks, in order.
+fn answering(before: &Seen, now: &Seen) -> Vec<String> {
+    now.answers
+        .iter()
+        .filter(|(name, count)| before.answers.get(*name) != Some(count))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn line(before: &Seen, now: &Seen, passed: Duration) -> String {
+    let answered = now.answered() - before.answered();
+    let rate = answered as f64 / passed.as_secs_f64().max(0.001);
+    let shares: Vec<String> = answering(before, now)
+        .iter()
+        .map(|name| {
+            let count =
+                now.answers.get(name).unwrap_or(&0) - before.answers.get(name).unwrap_or(&0);
+            format!("{name} {}%", count * 100 / answered.max(1))
+        })
+        .collect();
+    let shares = if shares.is_empty() {
+        "no backend answers".to_owned()
+    } else {
+        shares.join(", ")
+    };
+    format!(
+        "{rate:.0} requests/s, {} failed so far | {shares}",
+        now.failed
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(answers: &[(&str, u64)], failed: u64) -> Seen {
+        let answers = answers
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        Seen { answers, failed }
+    }
+
+    #[test]
+    fn says_who_answered_since_the_last_look() {
+        let before = seen(&[("a:1", 10), ("b:2", 10)], 0);
+        let now = seen(&[("a:1", 40), ("b:2", 10), ("c:3", 10)], 2);
+        assert_eq!(
+            line(&before, &now, Duration::from_secs(2)),
+            "20 requests/s, 2 failed so far | a:1 75%, c:3 25%"
+        );
+        assert_eq!(
+            line(&now, &now, Duration::ZERO),
+            "0 requests/s, 2 failed so far | no backend answers"
+        );
+    }
+}
