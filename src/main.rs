@@ -1,13 +1,9 @@
 //! The `weir` command.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that fails may panic")
-)]
-
-mod demo;
 
 use std::process::ExitCode;
+
+use weir::demo;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
