@@ -22,11 +22,13 @@ test:
 	$(CARGO) build --workspace --all-targets
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace
 
-# weir, nginx and HAProxy side by side.
+# weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long. Then how soon
+# a change in Consul is live on all workers, and the parts on their own.
 bench:
-	tests/setup nginx haproxy wrk strace
-	$(CARGO) build --release --bins
-	PATH="$(TOOLS):$$PATH" $(CARGO) bench --workspace
+	tests/setup consul nginx haproxy wrk
+	$(CARGO) build --release --workspace --bins
+	PATH="$(TOOLS):$$PATH" $(TARGET)/release/compare
+	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes
 
 # Binaries, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
 # A configuration that is there already is kept; the new one then lies beside it as NAME.default.

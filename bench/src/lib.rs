@@ -1,1 +1,9 @@
-//! Benchmarks of weir.
+//! What the benchmarks of weir share: peers as processes, their CPU time, wrk, statistics.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+pub mod client;
+pub mod peer;
+pub mod responder;
+pub mod statistics;
+pub mod wrk;
