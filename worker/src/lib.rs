@@ -8,6 +8,8 @@
 pub mod buffer;
 pub mod channel;
 pub mod connection;
+pub mod http;
+pub mod log;
 pub mod settings;
 pub mod timer;
 pub mod transport;

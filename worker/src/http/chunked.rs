@@ -1,0 +1,275 @@
+//! The chunked transfer coding (RFC 9112, section 7.1), read strictly and in any pieces.
+
+use std::ops::Range;
+
+/// A chunk's size has at most this many hexadecimal digits.
+pub const MAX_SIZE_DIGITS: u8 = 16;
+/// Bytes of extension (and blanks) after one chunk's size.
+pub const MAX_EXTENSION: u32 = 256;
+/// Bytes of extensions in one message: tiny chunks with long extensions would cost far more than they carry.
+pub const MAX_EXTENSIONS: u32 = 16 * 1024;
+/// Bytes of trailer fields, line ends included.
+pub const MAX_TRAILER: u32 = 8 * 1024;
+/// A size is below this: nginx's `off_t`.
+pub const SIZE_BOUND: u64 = 1 << 63;
+
+/// What ends a chunked body without trailer fields.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Takes a chunked body apart, whatever pieces it comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoder {
+    state: State,
+    /// Size of the chunk being read, or what is left of its data.
+    left: u64,
+    digits: u8,
+    extension: u32,
+    extensions: u32,
+    trailer: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    End,
+}
+
+/// What the start of an input is: framing, then data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of framing, to be passed over.
+    pub framing: usize,
+    /// Bytes of data after them.
+    pub data: usize,
+    /// The body ends after these bytes.
+    pub end: bool,
+}
+
+impl Piece {
+    /// Where the data lies in the input.
+    pub fn range(&self) -> Range<usize> {
+        self.framing..self.framing + self.data
+    }
+
+    /// How much of the input this is.
+    pub fn consumed(&self) -> usize {
+        self.framing + self.data
+    }
+}
+
+/// Why a body is not well chunked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    /// A size that is missing, too long or too large, or a byte after it that does not belong there.
+    Size,
+    /// Extensions beyond their bounds, or with control bytes.
+    Extension,
+    /// A line end other than CRLF.
+    LineEnd,
+    /// Trailer fields beyond their bound, or with control bytes.
+    Trailer,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new()
+    }
+}
+
+impl Decoder {
+    /// At the start of a body.
+    pub const fn new() -> Decoder {
+        Decoder {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            extension: 0,
+            extensions: 0,
+            trailer: 0,
+        }
+    }
+
+    /// The whole body has been read; no byte after it is looked at.
+    pub fn is_end(&self) -> bool {
+        self.state == State::End
+    }
+
+    /// Bytes of data that are sure to come, for sizing a buffer.
+    pub fn remaining(&self) -> u64 {
+        if self.state == State::Data {
+            self.left
+        } else {
+            0
+        }
+    }
+
+    /// Reads the start of `input`: framing up to data, and the data of one chunk that is there. Call
+    /// again with what follows until the input is used up or the end is reached. An empty result
+    /// means that the input was empty or the end reached before. After an error the body is lost.
+    pub fn decode(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            match self.state {
+                State::Data => {
+                    let there = input.len() - at;
+                    let data = usize::try_from(self.left).map_or(there, |left| left.min(there));
+                    self.left -= data as u64;
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    return Ok(Piece {
+                        framing: at,
+                        data,
+                        end: false,
+                    });
+                }
+                State::End => break,
+                State::Trailer => {
+                    // Most of a trailer is of no interest; pass over it at once.
+                    at += self.trailer(&input[at..])?;
+                    continue;
+                }
+                _ => self.framing(byte)?,
+            }
+            at += 1;
+        }
+        Ok(Piece {
+            framing: at,
+            data: 0,
+            end: self.state == State::End,
+        })
+    }
+
+    /// Every range of `input` that is data, and how much of the input belongs to the body.
+    pub fn decode_all(
+        &mut self,
+        input: &[u8],
+        mut data: impl FnMut(Range<usize>),
+    ) -> Result<usize, ChunkError> {
+        let mut at = 0;
+        while at < input.len() && !self.is_end() {
+            let piece = self.decode(&input[at..])?;
+            if piece.data > 0 {
+                data(at + piece.framing..at + piece.consumed());
+            }
+            at += piece.consumed();
+        }
+        Ok(at)
+    }
+
+    fn framing(&mut self, byte: u8) -> Result<(), ChunkError> {
+        self.state = match (self.state, byte) {
+            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
+            (State::Size, b';' | b' ' | b'\t') if self.digits > 0 => {
+                self.extension = 0;
+                self.count_extension()?;
+                State::Extension
+            }
+            (State::Size, _) => {
+                let digit = char::from(byte).to_digit(16).ok_or(ChunkError::Size)?;
+                if self.digits == MAX_SIZE_DIGITS || self.left >= SIZE_BOUND >> 4 {
+                    return Err(ChunkError::Size);
+                }
+                self.digits += 1;
+                self.left = self.left << 4 | u64::from(digit);
+                State::Size
+            }
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, _) => {
+                if (byte < b' ' && byte != b'\t') || byte == 0x7f {
+                    return Err(ChunkError::Extension);
+                }
+                self.count_extension()?;
+                State::Extension
+            }
+            (State::SizeLf, b'\n') => {
+                self.digits = 0;
+                if self.left == 0 {
+                    State::TrailerStart
+                } else {
+                    State::Data
+                }
+            }
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size,
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart, _) => {
+                self.trailer(&[byte])?;
+                State::Trailer
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::End,
+            _ => return Err(ChunkError::LineEnd),
+        };
+        Ok(())
+    }
+
+    fn count_extension(&mut self) -> Result<(), ChunkError> {
+        self.extension += 1;
+        self.extensions += 1;
+        if self.extension > MAX_EXTENSION || self.extensions > MAX_EXTENSIONS {
+            return Err(ChunkError::Extension);
+        }
+        Ok(())
+    }
+
+    /// Passes over a trailer line up to its CR, and says how many bytes that was.
+    fn trailer(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
+        for (at, &byte) in input.iter().enumerate() {
+            self.trailer += 1;
+            if self.trailer > MAX_TRAILER {
+                return Err(ChunkError::Trailer);
+            }
+            if byte == b'\r' {
+                self.state = State::TrailerLf;
+                return Ok(at + 1);
+            }
+            if (byte < b' ' && byte != b'\t') || byte == 0x7f {
+                return Err(ChunkError::Trailer);
+            }
+        }
+        Ok(input.len())
+    }
+}
+
+/// The line before a chunk's data, on the stack. CRLF goes after the data.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkHead {
+    text: [u8; 18],
+    start: usize,
+}
+
+impl ChunkHead {
+    /// For `size` bytes of data; 0 would end the body, so it makes an empty head.
+    pub fn new(size: u64) -> ChunkHead {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut head = ChunkHead {
+            text: *b"0000000000000000\r\n",
+            start: 16,
+        };
+        let mut left = size;
+        while left > 0 {
+            head.start -= 1;
+            head.text[head.start] = DIGITS[(left & 15) as usize];
+            left >>= 4;
+        }
+        if size == 0 {
+            head.start = head.text.len();
+        }
+        head
+    }
+
+    /// To be sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}

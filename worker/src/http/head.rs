@@ -1,0 +1,461 @@
+//! Request heads (RFC 9112, sections 2 to 5), over httparse and stricter than it where a proxy has
+//! to be: what two parsers could read in two ways is refused.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use super::fields::{Fields, Known, MAX_NAMED, Span, trim};
+use super::framing::{self, Ambiguous, Body};
+use super::lines::{Lines, Scan};
+use super::method::Method;
+use super::target::{Target, TargetError, host_of};
+
+/// At most this many fields in one head, as nginx's `max_headers` has it.
+pub const MAX_FIELDS: usize = 1000;
+/// Heads with no more fields than this are parsed without the large scratch.
+const USUAL_FIELDS: usize = 64;
+
+/// How long a head may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One line with its CRLF: `large_client_header_buffers`' size.
+    pub line: usize,
+    /// The whole head, at most [`MAX_HEAD`]: that size by their number, and `client_header_buffer_size`.
+    pub head: usize,
+}
+
+/// No head is longer than this, whatever the configuration says; spans count in `u32`.
+pub const MAX_HEAD: usize = 1 << 30;
+
+/// What came of parsing the bytes at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// More bytes are needed.
+    Partial,
+    /// The head is complete and ends before this index; the body follows.
+    Head(usize),
+    /// The head cannot be taken. The connection is closed after the answer.
+    Refused(Refusal),
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The answer's status; 494 is nginx's own for a head that is too large, shown as 400.
+    pub status: u16,
+    /// For the error log at level info, in nginx's words; foreign bytes are for the log to escape.
+    pub reason: Reason,
+}
+
+/// A sentence, and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// What happened.
+    pub text: &'static str,
+    /// The part of the head that it is about; [`Span::of`] it for the log.
+    pub about: Option<Span>,
+}
+
+impl Refusal {
+    const fn new(status: u16, text: &'static str) -> Refusal {
+        Refusal {
+            status,
+            reason: Reason { text, about: None },
+        }
+    }
+
+    /// The reason with the bytes that it is about, which are in `buffer`.
+    pub fn describe<'b>(&self, buffer: &'b [u8]) -> Description<'b> {
+        Description {
+            text: self.reason.text,
+            about: self.reason.about.map(|span| span.of(buffer)),
+        }
+    }
+}
+
+/// A [`Refusal`] in words.
+#[derive(Clone, Copy, Debug)]
+pub struct Description<'b> {
+    text: &'static str,
+    about: Option<&'b [u8]>,
+}
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.about {
+            Some(bytes) => write!(f, "{}: \"{}\"", self.text, bytes.escape_ascii()),
+            None => f.write_str(self.text),
+        }
+    }
+}
+
+const INVALID_METHOD: Refusal = Refusal::new(
+    400,
+    "client sent invalid method while reading client request line",
+);
+const INVALID_REQUEST: Refusal = Refusal::new(
+    400,
+    "client sent invalid request while reading client request line",
+);
+const INVALID_VERSION: Refusal = Refusal::new(
+    505,
+    "client sent invalid version while reading client request line",
+);
+const INVALID_HEADER: Refusal = Refusal::new(400, "client sent invalid header line");
+const BARE_LF: Refusal = Refusal::new(400, "client sent a line that ends with LF alone");
+
+/// One request's head. Reuse it: its buffers keep their room.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// Its name as sent.
+    pub method_name: Span,
+    /// `$request`: the request line without CRLF. Set even when the head is refused, if the line is complete.
+    pub line: Span,
+    /// What is asked for.
+    pub target: Target,
+    /// The minor version, 0 or 1.
+    pub minor: u8,
+    /// The fields, without those that nginx ignores (`ignore_invalid_headers`, `underscores_in_headers`).
+    pub fields: Fields,
+    /// How the body ends.
+    pub body: Body,
+    /// The client would send another request on this connection.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue`: the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// `Connection: upgrade` with an `Upgrade` field.
+    pub upgrade: bool,
+    /// The first field that was ignored because of its name, for the log (info, `client sent invalid header line`).
+    pub ignored: Option<Span>,
+    host: Vec<u8>,
+    lines: Lines,
+    line_checked: bool,
+}
+
+impl RequestHead {
+    /// An empty one.
+    pub fn new() -> RequestHead {
+        RequestHead::default()
+    }
+
+    /// Ready for the next request, keeping the room.
+    pub fn clear(&mut self) {
+        self.method = Method::Get;
+        self.method_name = Span::default();
+        self.line = Span::default();
+        self.target.clear();
+        self.minor = 0;
+        self.fields.clear();
+        self.body = Body::None;
+        self.keep_alive = false;
+        self.expect_continue = false;
+        self.upgrade = false;
+        self.ignored = None;
+        self.host.clear();
+        self.lines = Lines::default();
+        self.line_checked = false;
+    }
+
+    /// `$host`: from the target if it is absolute, else from the `Host` field; lower case, without
+    /// port and final dot. Empty when the client named none.
+    pub fn host(&self) -> &[u8] {
+        &self.host
+    }
+
+    /// Looks at `buffer`, all that has come of this head so far. After `Partial`, call again with
+    /// the same bytes and more; every byte is looked at once.
+    pub fn parse(&mut self, buffer: &[u8], limits: &Limits) -> Parsed {
+        let scan = self.lines.scan(buffer, limits.line);
+        if let Some(line) = self.lines.first_line(buffer) {
+            self.line = Span::within(buffer, line);
+        }
+        let longest = limits.head.min(MAX_HEAD);
+        let end = match scan {
+            Scan::End(end) if end <= longest => end,
+            Scan::Partial if buffer.len() <= longest => {
+                return match self.check_early(buffer) {
+                    Ok(()) => Parsed::Partial,
+                    Err(refusal) => Parsed::Refused(refusal),
+                };
+            }
+            Scan::BareLf => return Parsed::Refused(BARE_LF),
+            Scan::TooLong(true) => {
+                return Parsed::Refused(Refusal::new(414, "client sent too long URI"));
+            }
+            Scan::TooLong(false) => {
+                return Parsed::Refused(Refusal::new(494, "client sent too long header line"));
+            }
+            Scan::End(_) | Scan::Partial => {
+                return Parsed::Refused(Refusal::new(494, "client sent too large request"));
+            }
+        };
+        match self.complete(&buffer[..end]) {
+            Ok(()) => Parsed::Head(end),
+            Err(refusal) => Parsed::Refused(refusal),
+        }
+    }
+
+    /// Whether the head of a request has begun to arrive: something other than empty lines.
+    pub fn is_begun(&self, buffer: &[u8]) -> bool {
+        buffer
+            .get(self.lines.first()..)
+            .is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// A request line that cannot become good is refused before the rest has come.
+    fn check_early(&mut self, buffer: &[u8]) -> Result<(), Refusal> {
+        if self.line_checked {
+            return Ok(());
+        }
+        if let Some(line) = self.lines.first_line(buffer) {
+            self.line_checked = true;
+            return check_line(line);
+        }
+        let start = buffer.get(self.lines.first()..).unwrap_or_default();
+        let method = start.split(|&byte| byte == b' ').next().unwrap_or_default();
+        // A few bytes tell a foreign protocol; looking at them again costs nothing. A CR may be the
+        // start of an empty line.
+        let method = &method[..method.len().min(EARLY_METHOD)];
+        match method {
+            [] if start.is_empty() => Ok(()),
+            b"\r" => Ok(()),
+            _ if is_method(method) => Ok(()),
+            _ => Err(INVALID_METHOD),
+        }
+    }
+
+    fn complete(&mut self, head: &[u8]) -> Result<(), Refusal> {
+        let text = &head[self.lines.first()..];
+        let mut scratch = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        match self.take(head, text, &mut scratch) {
+            Err(httparse::Error::TooManyHeaders) => self.complete_large(head, text)?,
+            result => result.map_err(|error| self.blame(error, head))?,
+        }
+        self.decide(head)
+    }
+
+    /// Apart, so that the usual request does not touch so much stack.
+    #[cold]
+    #[inline(never)]
+    fn complete_large(&mut self, head: &[u8], text: &[u8]) -> Result<(), Refusal> {
+        self.fields.clear();
+        let mut scratch = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        self.take(head, text, &mut scratch)
+            .map_err(|error| self.blame(error, head))
+    }
+
+    fn take<'b>(
+        &mut self,
+        head: &'b [u8],
+        text: &'b [u8],
+        scratch: &mut [MaybeUninit<httparse::Header<'b>>],
+    ) -> Result<(), httparse::Error> {
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(text, scratch)? {
+            httparse::Status::Complete(_) => {}
+            // The empty line is there, so an unfinished head is a line that httparse cannot read.
+            httparse::Status::Partial => return Err(httparse::Error::NewLine),
+        }
+        let method = request.method.unwrap_or_default().as_bytes();
+        self.method = Method::of(method);
+        self.method_name = Span::within(head, method);
+        self.minor = request.version.unwrap_or_default();
+        self.target.set_raw(Span::within(
+            head,
+            request.path.unwrap_or_default().as_bytes(),
+        ));
+        for header in request.headers.iter() {
+            let name = header.name.as_bytes();
+            let span = Span::within(head, name);
+            if name.iter().all(|&byte| NAME[byte as usize]) {
+                self.fields
+                    .push(span, Span::within(head, trim(header.value)), head);
+            } else if self.ignored.is_none() {
+                self.ignored = Some(Span::new(
+                    span.start as usize,
+                    Span::within(head, header.value).end as usize,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// httparse says where it stopped reading; nginx says whose fault that is.
+    fn blame(&self, error: httparse::Error, head: &[u8]) -> Refusal {
+        if let Err(refusal) = check_line(self.line.of(head)) {
+            return refusal;
+        }
+        match error {
+            httparse::Error::TooManyHeaders => {
+                Refusal::new(400, "client sent too many header lines")
+            }
+            httparse::Error::Version => INVALID_VERSION,
+            httparse::Error::Token | httparse::Error::Status => INVALID_REQUEST,
+            _ => INVALID_HEADER,
+        }
+    }
+
+    /// What the parsed parts mean together.
+    fn decide(&mut self, head: &[u8]) -> Result<(), Refusal> {
+        match self.method {
+            Method::Other if !is_method(self.method_name.of(head)) => return Err(INVALID_METHOD),
+            Method::Trace => return Err(Refusal::new(405, "client sent TRACE method")),
+            Method::Connect => return Err(Refusal::new(405, "client sent CONNECT method")),
+            _ => {}
+        }
+        self.target.parse(head).map_err(|error| match error {
+            TargetError::Invalid => INVALID_REQUEST,
+            TargetError::Host => Refusal::new(400, "client sent invalid host in request line"),
+        })?;
+        self.take_host(head)?;
+        let declared = framing::declared(&self.fields, self.minor, head)
+            .map_err(|why| refuse(why, &self.fields))?;
+        self.body = declared.of_request();
+        let options = self.fields.connection(head);
+        if options.named > MAX_NAMED {
+            return Err(Refusal::new(
+                400,
+                "client sent \"Connection\" header with too many names",
+            ));
+        }
+        self.keep_alive = !options.close && (self.minor > 0 || options.keep_alive);
+        self.upgrade =
+            self.minor > 0 && options.upgrade && self.fields.known(Known::Upgrade, head).is_some();
+        self.expect_continue = self.minor > 0
+            && self
+                .fields
+                .known(Known::Expect, head)
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        Ok(())
+    }
+
+    fn take_host(&mut self, head: &[u8]) -> Result<(), Refusal> {
+        let mut named = self
+            .fields
+            .iter()
+            .filter(|field| field.known == Known::Host);
+        let field = named.next();
+        if let Some(second) = named.next() {
+            let mut refusal = Refusal::new(400, "client sent duplicate host header");
+            refusal.reason.about = Some(second.value);
+            return Err(refusal);
+        }
+        if field.is_none() && self.minor > 0 {
+            return Err(Refusal::new(
+                400,
+                "client sent HTTP/1.1 request without \"Host\" header",
+            ));
+        }
+        if let Some(field) = field {
+            let host = host_of(field.value.of(head))
+                .ok_or(Refusal::new(400, "client sent invalid host header"))?;
+            self.host.extend(host.iter().map(u8::to_ascii_lowercase));
+        }
+        // RFC 9112, section 3.2.2: an absolute target outweighs the Host field.
+        if let Some(authority) = self.target.authority {
+            let host = host_of(authority.of(head)).ok_or(Refusal::new(
+                400,
+                "client sent invalid host in request line",
+            ))?;
+            self.host.clear();
+            self.host.extend(host.iter().map(u8::to_ascii_lowercase));
+        }
+        Ok(())
+    }
+}
+
+fn refuse(why: Ambiguous, fields: &Fields) -> Refusal {
+    let about = |known| {
+        fields
+            .iter()
+            .rfind(|field| field.known == known)
+            .map(|field| field.value)
+    };
+    let (status, text, about) = match why {
+        Ambiguous::DuplicateLength => (
+            400,
+            "client sent duplicate header line: \"Content-Length\"",
+            about(Known::ContentLength),
+        ),
+        Ambiguous::DuplicateEncoding => (
+            400,
+            "client sent duplicate header line: \"Transfer-Encoding\"",
+            about(Known::TransferEncoding),
+        ),
+        Ambiguous::InvalidLength => (
+            400,
+            "client sent invalid \"Content-Length\" header",
+            about(Known::ContentLength),
+        ),
+        Ambiguous::LengthAndEncoding => (
+            400,
+            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+            None,
+        ),
+        Ambiguous::EncodingInHttp10 => (
+            400,
+            "client sent HTTP/1.0 request with \"Transfer-Encoding\" header",
+            None,
+        ),
+        Ambiguous::UnknownEncoding => (
+            501,
+            "client sent unknown \"Transfer-Encoding\"",
+            about(Known::TransferEncoding),
+        ),
+    };
+    Refusal {
+        status,
+        reason: Reason { text, about },
+    }
+}
+
+/// So many bytes of a method are looked at before the request line is complete.
+const EARLY_METHOD: usize = 32;
+
+/// nginx takes capital letters, `_` and `-`.
+fn is_method(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|&byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-'))
+}
+
+/// Why a request line is bad, if it is.
+fn check_line(line: &[u8]) -> Result<(), Refusal> {
+    let mut parts = line.splitn(2, |&byte| byte == b' ');
+    if !is_method(parts.next().unwrap_or_default()) {
+        return Err(INVALID_METHOD);
+    }
+    let rest = parts.next().ok_or(INVALID_REQUEST)?;
+    let space = rest
+        .iter()
+        .rposition(|&byte| byte == b' ')
+        .ok_or(INVALID_REQUEST)?;
+    let (target, version) = (&rest[..space], &rest[space + 1..]);
+    if target.is_empty() || target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return Err(INVALID_REQUEST);
+    }
+    match version {
+        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(INVALID_VERSION)
+        }
+        _ => Err(INVALID_REQUEST),
+    }
+}
+
+/// The bytes of names that nginx takes as they are; a field with another byte in its name is
+/// ignored, so that `X_Real_IP` cannot pass for `X-Real-IP` behind a gateway that maps both to one.
+static NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-';
+        byte += 1;
+    }
+    table
+};

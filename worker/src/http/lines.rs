@@ -1,0 +1,109 @@
+//! Finds where a head ends, line by line, taking each byte once however the head is split.
+
+/// How far a head has been looked through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// Bytes before this belong to complete lines.
+    line: usize,
+    /// Bytes before this hold no further LF.
+    seen: usize,
+    /// Where the first line starts, after the empty lines that may stand before it.
+    first: usize,
+    /// Where the first line ends, its CRLF included; 0 until it is there.
+    first_end: usize,
+}
+
+/// What [`Lines::scan`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// The head goes on beyond the bytes.
+    Partial,
+    /// The head ends before this index.
+    End(usize),
+    /// A LF without CR before it.
+    BareLf,
+    /// A line longer than allowed; `true` for the first line.
+    TooLong(bool),
+}
+
+impl Lines {
+    /// Where the first line starts.
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The first line without its CRLF, once it is complete.
+    pub(crate) fn first_line<'b>(&self, buffer: &'b [u8]) -> Option<&'b [u8]> {
+        let end = self.first_end.checked_sub(2)?;
+        buffer.get(self.first..end)
+    }
+
+    /// Goes on where the last call with the same, shorter `buffer` stopped. A line may hold
+    /// `longest` bytes, CRLF included.
+    pub(crate) fn scan(&mut self, buffer: &[u8], longest: usize) -> Scan {
+        while let Some(fresh) = buffer.get(self.seen..) {
+            let Some(at) = memchr::memchr(b'\n', fresh) else {
+                self.seen = buffer.len();
+                break;
+            };
+            let lf = self.seen + at;
+            self.seen = lf + 1;
+            if lf == self.line || buffer[lf - 1] != b'\r' {
+                return Scan::BareLf;
+            }
+            let empty = lf == self.line + 1;
+            if lf + 1 - self.line > longest {
+                return Scan::TooLong(self.first_end == 0);
+            }
+            self.line = lf + 1;
+            if self.first_end == 0 {
+                if empty {
+                    // RFC 9112, section 2.2: empty lines before a request line are passed over.
+                    self.first = self.line;
+                } else {
+                    self.first_end = self.line;
+                }
+            } else if empty {
+                return Scan::End(self.line);
+            }
+        }
+        if buffer.len() - self.line > longest {
+            return Scan::TooLong(self.first_end == 0);
+        }
+        Scan::Partial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &[u8], longest: usize) -> Scan {
+        Lines::default().scan(text, longest)
+    }
+
+    #[test]
+    fn the_end_is_the_empty_line_after_a_first_line() {
+        assert_eq!(whole(b"a\r\n\r\nrest", 100), Scan::End(5));
+        assert_eq!(whole(b"\r\n\r\na\r\nb\r\n\r\n", 100), Scan::End(12));
+        assert_eq!(whole(b"\r\n\r\n", 100), Scan::Partial);
+        assert_eq!(whole(b"a\r\n\r", 100), Scan::Partial);
+        assert_eq!(whole(b"", 100), Scan::Partial);
+    }
+
+    #[test]
+    fn a_bare_lf_is_found_wherever_it_stands() {
+        for text in [&b"a\nb"[..], b"\n", b"a\r\n\n", b"a\r\nb\n\r\n", b"\r\n\n"] {
+            assert_eq!(whole(text, 100), Scan::BareLf, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_line_is_exact() {
+        assert_eq!(whole(b"abc\r\n\r\n", 5), Scan::End(7));
+        assert_eq!(whole(b"abc\r\n\r\n", 4), Scan::TooLong(true));
+        assert_eq!(whole(b"abcd", 4), Scan::Partial);
+        assert_eq!(whole(b"abcde", 4), Scan::TooLong(true));
+        assert_eq!(whole(b"a\r\nbcdef", 4), Scan::TooLong(false));
+    }
+}

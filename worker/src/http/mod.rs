@@ -1,0 +1,29 @@
+//! HTTP/1.1 without I/O (RFC 9110, RFC 9112): heads, framing, chunks, targets and answers as pure
+//! functions of bytes. Names and values stay where they were read; a [`Span`] says where. Nothing
+//! here allocates once its buffers are warm, so it serves the event loop, and just as well a
+//! client or server on blocking sockets.
+
+pub mod answer;
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod method;
+pub mod page;
+pub mod response;
+pub mod status;
+pub mod target;
+
+mod lines;
+
+pub use answer::{Answer, Persist};
+pub use chunked::{ChunkError, ChunkHead, Decoder, LAST_CHUNK, Piece};
+pub use fields::{Field, Fields, Known, Span};
+pub use framing::Body;
+pub use head::{Limits, Parsed, Refusal, RequestHead};
+pub use method::Method;
+pub use response::{Malformed, ResponseHead, ResponseParsed};
+pub use target::Target;
+
+/// What the `Server` field says, and the last line of error pages.
+pub const PRODUCT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,387 @@
+//! Request targets (RFC 9112, section 3.2) and nginx's normalized `$uri`.
+
+use super::fields::Span;
+
+/// What a request asks for: the parts of its target, and the normalized path that locations match.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// As sent.
+    pub raw: Span,
+    /// `host[:port]` of an absolute target.
+    pub authority: Option<Span>,
+    /// `$request_uri`: path and query as sent, without scheme and authority. Empty for `http://host`.
+    pub uri: Span,
+    /// The path as sent.
+    pub path: Span,
+    /// `$args`: what follows the `?`, without a fragment.
+    pub args: Option<Span>,
+    /// The path had percent-encoding, so that a rebuilt one has to be escaped again.
+    pub quoted: bool,
+    /// The normalized path where it differs from `path`.
+    normal: Vec<u8>,
+    is_normal: bool,
+}
+
+/// Why a target is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// No path, a broken `%XX`, a NUL, or `..` above the root.
+    Invalid,
+    /// The authority of an absolute target.
+    Host,
+}
+
+impl Target {
+    /// `$uri`: percent-decoded, slashes merged, dot segments resolved. Starts with `/`.
+    #[inline]
+    pub fn normalized<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        if self.is_normal {
+            self.path.of(buffer)
+        } else {
+            &self.normal
+        }
+    }
+
+    /// `$args`; empty without a query.
+    #[inline]
+    pub fn args<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        self.args.map_or(b"", |args| args.of(buffer))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        let mut normal = std::mem::take(&mut self.normal);
+        normal.clear();
+        *self = Target {
+            normal,
+            ..Target::default()
+        };
+    }
+
+    pub(crate) fn set_raw(&mut self, raw: Span) {
+        self.raw = raw;
+    }
+
+    /// Splits `raw` and normalizes its path.
+    pub(crate) fn parse(&mut self, buffer: &[u8]) -> Result<(), TargetError> {
+        let raw = self.raw.of(buffer);
+        let base = self.raw.start as usize;
+        let uri = match raw {
+            [b'/', ..] => 0,
+            _ => {
+                let start = scheme(raw).ok_or(TargetError::Invalid)?;
+                let length = raw[start..]
+                    .iter()
+                    .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+                    .unwrap_or(raw.len() - start);
+                self.authority = Some(Span::new(base + start, base + start + length));
+                if length == 0 {
+                    return Err(TargetError::Host);
+                }
+                start + length
+            }
+        };
+        let rest = &raw[uri..];
+        self.uri = Span::new(base + uri, base + raw.len());
+        let path = rest
+            .iter()
+            .position(|byte| matches!(byte, b'?' | b'#'))
+            .unwrap_or(rest.len());
+        self.path = Span::new(base + uri, base + uri + path);
+        if rest.get(path) == Some(&b'?') {
+            let args = uri + path + 1;
+            let end = raw[args..]
+                .iter()
+                .position(|&byte| byte == b'#')
+                .map_or(raw.len(), |at| args + at);
+            self.args = Some(Span::new(base + args, base + end));
+        }
+        let path = &rest[..path];
+        if path.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
+            return Err(TargetError::Invalid);
+        }
+        self.quoted = path.contains(&b'%');
+        self.is_normal = !self.quoted && is_normal(path);
+        if !self.is_normal {
+            normalize(path, &mut self.normal).ok_or(TargetError::Invalid)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the authority starts.
+fn scheme(target: &[u8]) -> Option<usize> {
+    [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find_map(|scheme| {
+            let start = target.get(..scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then_some(scheme.len())
+        })
+}
+
+/// Nothing that [`normalize`] would change, save percent-encoding.
+fn is_normal(path: &[u8]) -> bool {
+    path.first() == Some(&b'/') && !path.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+}
+
+/// nginx's reading of a path: `%XX` decoded (a decoded `/` or `.` counts as one), repeated slashes
+/// merged, `.` and `..` segments resolved. `None`: a broken escape, a NUL, or above the root.
+pub fn normalize(path: &[u8], into: &mut Vec<u8>) -> Option<()> {
+    into.clear();
+    into.push(b'/');
+    let mut at = usize::from(path.first() == Some(&b'/'));
+    loop {
+        let byte = match path.get(at) {
+            None => break,
+            Some(b'%') => {
+                let decoded = hex(*path.get(at + 1)?)? << 4 | hex(*path.get(at + 2)?)?;
+                at += 3;
+                decoded
+            }
+            Some(&byte) => {
+                at += 1;
+                byte
+            }
+        };
+        match byte {
+            0 => return None,
+            b'/' => close_segment(into)?,
+            byte => into.push(byte),
+        }
+    }
+    // A last segment of dots is resolved as if a slash followed.
+    if into.ends_with(b"/.") || into.ends_with(b"/..") {
+        close_segment(into)?;
+    }
+    Some(())
+}
+
+/// A slash comes: what segment does it end?
+fn close_segment(path: &mut Vec<u8>) -> Option<()> {
+    if path.ends_with(b"/..") {
+        let parent = path.len().checked_sub(4)?;
+        let slash = path[..=parent].iter().rposition(|&byte| byte == b'/')?;
+        path.truncate(slash + 1);
+    } else if path.ends_with(b"/.") {
+        path.pop();
+    } else if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    Some(())
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The host of `host[:port]` as nginx's `$host` has it, case kept: without port and final dot.
+/// `None` if it cannot be one (RFC 3986, section 3.2.2, and `_`, which names in use have).
+pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
+    let (host, port) = if authority.first() == Some(&b'[') {
+        let end = authority.iter().position(|&byte| byte == b']')?;
+        let inside = &authority[1..end];
+        let good = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        if inside.is_empty() || !inside.iter().all(good) {
+            return None;
+        }
+        (&authority[..=end], &authority[end + 1..])
+    } else {
+        let end = authority
+            .iter()
+            .position(|&byte| byte == b':')
+            .unwrap_or(authority.len());
+        let host = &authority[..end];
+        if !host.iter().all(|&byte| is_host_byte(byte)) || host.windows(2).any(|two| two == b"..") {
+            return None;
+        }
+        (host.strip_suffix(b".").unwrap_or(host), &authority[end..])
+    };
+    let port_is_good = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    (port_is_good && !host.is_empty()).then_some(host)
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+/// Writes the target for the upstream: the request's own, or with `replacement` (the URI of
+/// `proxy_pass`) in place of the first `matched` bytes of the normalized path, as nginx does.
+pub fn upstream_uri(
+    target: &Target,
+    buffer: &[u8],
+    replacement: Option<&[u8]>,
+    matched: usize,
+    out: &mut Vec<u8>,
+) {
+    let Some(replacement) = replacement else {
+        let uri = target.uri.of(buffer);
+        if uri.first() != Some(&b'/') {
+            out.push(b'/');
+        }
+        out.extend_from_slice(uri);
+        return;
+    };
+    out.extend_from_slice(replacement);
+    let rest = target.normalized(buffer).get(matched..).unwrap_or_default();
+    if target.quoted {
+        escape(rest, out)
+    } else {
+        out.extend_from_slice(rest)
+    }
+    let args = target.args(buffer);
+    if !args.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(args);
+    }
+}
+
+/// Percent-encodes what may not stand in a path.
+pub fn escape(path: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in path {
+        let bad = byte <= b' '
+            || byte >= 0x7f
+            || matches!(
+                byte,
+                b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+            );
+        if bad {
+            out.extend([
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<(Target, String), TargetError> {
+        let mut target = Target::default();
+        target.set_raw(Span::new(0, text.len()));
+        target.parse(text.as_bytes())?;
+        let normal = String::from_utf8_lossy(target.normalized(text.as_bytes())).into_owned();
+        Ok((target, normal))
+    }
+
+    #[test]
+    fn paths_are_normalized_as_nginx_does() {
+        for (path, normal) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("//a///b//", "/a/b/"),
+            ("/a/./b/.", "/a/b/"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/../", "/a/"),
+            ("/a%2Fb", "/a/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a%20b", "/a b"),
+            ("/%25%32%66", "/%2f"),
+            ("/.a/..b/...", "/.a/..b/..."),
+            ("/a?x=/../..", "/a"),
+            ("/a/b#c", "/a/b"),
+            ("/x/..?q", "/"),
+            ("http://h", "/"),
+            ("http://h?x", "/"),
+            ("HTTP://h:80/a//b?c", "/a/b"),
+        ] {
+            assert_eq!(parsed(path).unwrap().1, normal, "{path}");
+        }
+    }
+
+    #[test]
+    fn broken_targets_are_refused() {
+        for path in [
+            "",
+            "*",
+            "a",
+            "/..",
+            "/a/../..",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/%00",
+            "/a/%2e%2e/../x",
+            "ftp://h/",
+        ] {
+            assert_eq!(parsed(path).err(), Some(TargetError::Invalid), "{path}");
+        }
+        assert_eq!(parsed("http:///x").err(), Some(TargetError::Host));
+    }
+
+    #[test]
+    fn the_parts_are_told_apart() {
+        let text = "http://h:8/p?a=1?b#f";
+        let (target, _) = parsed(text).unwrap();
+        assert_eq!(target.authority.unwrap().of(text.as_bytes()), b"h:8");
+        assert_eq!(target.uri.of(text.as_bytes()), b"/p?a=1?b#f");
+        assert_eq!(target.args(text.as_bytes()), b"a=1?b");
+        assert!(parsed("/x").unwrap().0.args.is_none());
+        assert!(parsed("/x?").unwrap().0.args.unwrap().is_empty());
+    }
+
+    #[test]
+    fn hosts_lose_port_and_dot_and_bad_ones_are_refused() {
+        for (authority, host) in [
+            ("a.example", "a.example"),
+            ("A.Example.:80", "A.Example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("under_score", "under_score"),
+            ("127.0.0.1:", "127.0.0.1"),
+        ] {
+            assert_eq!(
+                host_of(authority.as_bytes()),
+                Some(host.as_bytes()),
+                "{authority}"
+            );
+        }
+        for bad in [
+            "", ":80", ".", "a..b", "a b", "a/b", "a@b", "a:b", "a:1:2", "a:123456", "[::1", "[]",
+            "[::1]x", "a\\b", "a,b c", "a\0", "a\"", "é",
+        ] {
+            assert_eq!(host_of(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_uri_of_proxy_pass_replaces_what_matched() {
+        let build = |text: &str, replacement: Option<&str>, matched: usize| {
+            let (target, _) = parsed(text).unwrap();
+            let mut out = Vec::new();
+            upstream_uri(
+                &target,
+                text.as_bytes(),
+                replacement.map(str::as_bytes),
+                matched,
+                &mut out,
+            );
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(build("/a//b%20c?x", None, 0), "/a//b%20c?x");
+        assert_eq!(build("http://h?x", None, 0), "/?x");
+        assert_eq!(build("/name/x?y=1", Some("/"), 6), "/x?y=1");
+        assert_eq!(build("/proxy_test", Some("/test/"), 11), "/test/");
+        assert_eq!(build("/name/a%20b%3Fc", Some("/r/"), 6), "/r/a%20b%3Fc");
+        assert_eq!(build("/name/./a?", Some("/r/"), 6), "/r/a");
+    }
+}

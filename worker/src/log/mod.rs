@@ -1,0 +1,9 @@
+//! Logs in nginx's formats: where lines go, how error lines look, and times once a second.
+
+pub mod clock;
+pub mod error;
+pub mod files;
+
+pub use clock::Clock;
+pub use error::ErrorLog;
+pub use files::Files;
