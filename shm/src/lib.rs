@@ -1,14 +1,44 @@
 //! The shared region of weir: versioned upstream tables behind a latch, counters and a scoreboard.
 //!
 //! This crate is the only home of shared memory. Everything above it works with owned values: a
-//! [`Table`] goes in through a [`Publisher`], comes out through a [`TableReader`] (a worker) or a
+//! [`Table`] goes in through a [`Publisher`], comes out through a [`WorkerRegion`] (a worker) or a
 //! [`Reader`] (a process outside the tree), and nobody else knows an offset.
 //! `docs/region.md` describes the layout for readers in other languages.
+#![deny(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test ends where it is surprised")
+)]
 #[cfg(not(target_os = "linux"))]
 compile_error!("weir runs on Linux only");
 
+mod check;
+mod counters;
+mod decode;
+mod encode;
+mod error;
+mod failures;
+#[doc(hidden)]
+pub mod latch;
 pub mod layout;
+mod publisher;
+mod reader;
+mod reconcile;
+mod region;
+mod scoreboard;
 pub mod table;
+#[allow(unsafe_code, reason = "makes atomics from the words of a mapping")]
+mod word;
+mod worker;
 
+pub use check::{Report, SlotReport};
+pub use counters::{Counters, Counts};
+pub use error::{Damage, Error, PublishError, ReadError, SnapshotError};
+pub use failures::{Cursors, Failures};
 pub use layout::Capacity;
-pub use table::{Address, CounterId, Server, Table, Upstream};
+pub use publisher::{Publication, Publisher};
+pub use reader::{Header, Reader, ServerCounters};
+pub use region::Region;
+pub use scoreboard::{Metric, Row, Status, WorkerRow, WorkerState};
+pub use table::{Address, CounterId, Leaving, Server, Table, Upstream};
+pub use worker::{Snapshot, SnapshotUpstream, WorkerRegion};

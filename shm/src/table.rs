@@ -11,6 +11,20 @@ pub struct Table {
     pub version: u64,
     /// In configuration order.
     pub upstreams: Vec<Upstream>,
+    /// Removed servers whose counter rows were still in use when this table was published.
+    pub leaving: Vec<Leaving>,
+}
+
+/// A server that was removed and whose counter row is not free yet: a worker may still route by
+/// an older table, or a request may be in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The name of the upstream that it was in.
+    pub upstream: String,
+    /// What it was.
+    pub server: Server,
+    /// The table version that dropped it.
+    pub dropped: u64,
 }
 
 /// One upstream and its servers.
@@ -70,4 +84,34 @@ pub struct CounterId {
     pub index: u32,
     /// Rises by one each time that the row goes to another server; 0 is no tenancy.
     pub incarnation: u32,
+}
+
+impl CounterId {
+    /// As one word: the incarnation in the high half.
+    pub(crate) fn word(self) -> u64 {
+        halves(self.index, self.incarnation)
+    }
+
+    /// From one word.
+    pub(crate) fn from_word(word: u64) -> Self {
+        CounterId {
+            index: low(word),
+            incarnation: high(word),
+        }
+    }
+}
+
+/// The low half of a word.
+pub(crate) fn low(word: u64) -> u32 {
+    (word & u64::from(u32::MAX)) as u32
+}
+
+/// The high half of a word.
+pub(crate) fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// A word of two halves.
+pub(crate) fn halves(low: u32, high: u32) -> u64 {
+    (u64::from(high) << 32) | u64::from(low)
 }

@@ -1,0 +1,249 @@
+//! The publisher: the one writer of tables.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::counters;
+use crate::decode::decode;
+use crate::encode::{encode, text_bytes};
+use crate::error::{Damage, Error, PublishError};
+use crate::latch::{Load, Ring, Store};
+use crate::layout::{Layout, header, row};
+use crate::reconcile::{Matched, reconcile};
+use crate::region::{Region, ring};
+use crate::table::{CounterId, Leaving, Table, Upstream};
+use crate::word::WordsMut;
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The version of the table now in force.
+    pub version: u64,
+    /// Whether it is a new one; equal content is not published again.
+    pub changed: bool,
+}
+
+/// Publishes tables. Holds the writer's lock of the region until it is dropped.
+#[derive(Debug)]
+pub struct Publisher {
+    words: WordsMut,
+    layout: Layout,
+    ring: Ring,
+    table: Table,
+    /// Counter indices that nobody has, the lowest first, so that counters stay close together.
+    free: BinaryHeap<Reverse<u32>>,
+    buffer: Vec<u64>,
+    _lock: File,
+}
+
+impl Publisher {
+    /// Waits for the writer's lock on `writer` (from [`Region::writer_file`]), then goes on from
+    /// the region's last table and version: a writer that died half-way has left them whole.
+    pub fn new(region: &Region, writer: File) -> Result<Publisher, Error> {
+        lock(&writer).map_err(|source| Error::Io {
+            action: "lock",
+            path: region.path().to_owned(),
+            source,
+        })?;
+        let words = region.words().clone();
+        let layout = *region.layout();
+        let ring = ring(&layout);
+        let table = last_table(&words, &layout, &ring).map_err(Error::Damaged)?;
+        let mut held = vec![false; layout.capacity.servers as usize];
+        let listed = table
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.servers);
+        for server in listed.chain(table.leaving.iter().map(|leaving| &leaving.server)) {
+            held[server.counter.index as usize] = true;
+        }
+        let free = (0..layout.capacity.servers).filter(|index| !held[*index as usize]);
+        let free = free.map(Reverse).collect();
+        words.store(header::WRITER, u64::from(std::process::id()));
+        Ok(Publisher {
+            words,
+            layout,
+            ring,
+            table,
+            free,
+            buffer: Vec::new(),
+            _lock: writer,
+        })
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Publishes the upstreams as the next version, unless they are what is published already.
+    ///
+    /// `changed` and `counter` of the input are ignored. A server that was in the upstream of the
+    /// same name before keeps its counter row; a new one gets a row that nobody has; the row of
+    /// one that is gone comes free when every live worker routes by a table without it and none
+    /// has a request in flight to it. On an error nothing has changed.
+    pub fn publish(&mut self, upstreams: Vec<Upstream>) -> Result<Publication, PublishError> {
+        let Matched {
+            mut upstreams,
+            new,
+            gone,
+            changed,
+        } = reconcile(&self.table.upstreams, upstreams);
+        let same = !changed && self.table.version > 0;
+        if same {
+            return Ok(Publication {
+                version: self.table.version,
+                changed: false,
+            });
+        }
+        let version = self.table.version + 1;
+        let released = self.releasable();
+        let mut leaving: Vec<Leaving> = self
+            .table
+            .leaving
+            .iter()
+            .zip(&released)
+            .filter(|(_, released)| !**released)
+            .map(|(leaving, _)| leaving.clone())
+            .collect();
+        leaving.extend(gone.into_iter().map(|(upstream, server)| Leaving {
+            upstream,
+            server,
+            dropped: version,
+        }));
+        self.check(&upstreams, &leaving)?;
+
+        let freed = self
+            .table
+            .leaving
+            .iter()
+            .zip(&released)
+            .filter(|(_, released)| **released);
+        self.free
+            .extend(freed.map(|(leaving, _)| Reverse(leaving.server.counter.index)));
+        for (upstream, server) in new {
+            if let Some(Reverse(index)) = self.free.pop() {
+                upstreams[upstream].servers[server].counter = self.tenant(index);
+            }
+        }
+        for upstream in &mut upstreams {
+            if upstream.changed == 0 {
+                upstream.changed = version;
+            }
+        }
+        self.table = Table {
+            version,
+            upstreams,
+            leaving,
+        };
+        encode(&self.table, &mut self.buffer);
+        self.ring.publish(&self.words, version, &self.buffer);
+        Ok(Publication {
+            version,
+            changed: true,
+        })
+    }
+
+    fn check(&self, upstreams: &[Upstream], leaving: &[Leaving]) -> Result<(), PublishError> {
+        let room = self.layout.capacity.upstreams as usize;
+        if upstreams.len() > room {
+            return Err(PublishError::TooManyUpstreams {
+                has: upstreams.len(),
+                room,
+            });
+        }
+        let has = upstreams
+            .iter()
+            .map(|upstream| upstream.servers.len())
+            .sum();
+        let room = self.layout.capacity.servers as usize;
+        if has + leaving.len() > room {
+            let room = room - leaving.len().min(room);
+            return Err(PublishError::TooManyServers {
+                has,
+                room,
+                leaving: leaving.len(),
+            });
+        }
+        let listed = upstreams
+            .iter()
+            .map(|u| (u.name.as_str(), u.servers.as_slice()));
+        let has = text_bytes(listed, leaving);
+        let room = self.layout.text_bytes;
+        if has > room {
+            return Err(PublishError::TextTooLong { has, room });
+        }
+        Ok(())
+    }
+
+    /// The next incarnation of a counter index. It is in the region before the table that uses
+    /// it, so that no writer after this one gives it out again.
+    fn tenant(&self, index: u32) -> CounterId {
+        let word = self.layout.tenancy + index as usize;
+        let incarnation = (self.words.load(word) as u32).wrapping_add(1).max(1);
+        self.words.store(word, u64::from(incarnation));
+        CounterId { index, incarnation }
+    }
+
+    /// Which of the leaving servers nobody uses any more.
+    fn releasable(&self) -> Vec<bool> {
+        let oldest = self.oldest_in_use();
+        let free = |leaving: &Leaving| {
+            leaving.dropped <= oldest
+                && !counters::in_flight(&self.words, &self.layout, leaving.server.counter)
+        };
+        self.table.leaving.iter().map(free).collect()
+    }
+
+    /// The oldest table version that a live worker routes by.
+    fn oldest_in_use(&self) -> u64 {
+        (0..self.layout.capacity.workers)
+            .map(|slot| self.layout.row(slot))
+            .filter(|first| self.words.load_acquire(first + row::PID) != 0)
+            .map(|first| self.words.load_acquire(first + row::TABLE))
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+}
+
+fn last_table(words: &WordsMut, layout: &Layout, ring: &Ring) -> Result<Table, Damage> {
+    let version = ring.version(words);
+    if version == 0 {
+        return Ok(Table::default());
+    }
+    let first = ring.slot(version);
+    let copy: Vec<u64> = (first..first + layout.slot_words)
+        .map(|word| words.load(word))
+        .collect();
+    let table = decode(&copy, layout)?;
+    if table.version != version {
+        return Err(Damage(format!(
+            "slot of version {version} has version {}",
+            table.version
+        )));
+    }
+    Ok(table)
+}
+
+/// Takes the lock of the open file description: it goes with the last copy of the descriptor,
+/// however its holder dies.
+fn lock(file: &File) -> io::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole)) {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return Ok(done.map(drop)?),
+        }
+    }
+}
