@@ -1,2 +1,8 @@
 //! The `weirctl` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir::weirctl::run()
+}
