@@ -1,5 +1,9 @@
 //! `upsync_dump_path`: the last good servers of an upstream, in a form that nginx includes.
 
+mod writer;
+
+pub use writer::Dumper;
+
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};

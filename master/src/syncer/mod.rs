@@ -1,11 +1,97 @@
 //! The syncer: the one process that long-polls Consul and publishes upstream tables.
+//!
+//! Blocking code, a thread a task: a [`watch`] for each `upsync` asks Consul, one thread reads the
+//! master's orders, one takes signals, one writes dumps; all tell the [`hub`], which owns the
+//! [`book`] of what is known and is the only one that publishes.
 
 pub mod backoff;
+pub mod book;
 pub mod client;
 pub mod consul;
 pub mod decode;
 pub mod dump;
+pub mod hub;
 pub mod index;
+pub mod log;
 pub mod order;
+mod prepare;
+pub mod publish;
 pub mod response;
 pub mod stop;
+pub mod watch;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+use weir_shm::Region;
+
+use crate::settings::Settings;
+use crate::{Built, ResolvedUpstream};
+use hub::{Event, Hub};
+
+/// What the master gives a syncer.
+pub struct Start {
+    /// The configuration in force.
+    pub settings: Settings,
+    /// Its config generation.
+    pub generation: u64,
+    /// Its configured servers, in the order of `settings.upstreams`.
+    pub resolved: Vec<ResolvedUpstream>,
+    /// Names of upstreams whose servers in the first table came from the last region or a dump.
+    pub learned: Vec<String>,
+    /// Another syncer served before this one: `strong_dependency` is met already.
+    pub respawned: bool,
+    /// Holds a table already.
+    pub region: Region,
+    /// From [`Region::writer_file`].
+    pub writer: File,
+    /// The workers' eventfds by slot, written after each publish.
+    pub wakers: Vec<OwnedFd>,
+    /// The syncer's end of the control channel.
+    pub channel: OwnedFd,
+    /// The opened logs, by resource number.
+    pub files: Vec<File>,
+    /// Builds settings from the text of a configuration.
+    pub build: fn(&str) -> Result<Built, String>,
+}
+
+/// The whole life of the syncer; it ends with SIGTERM, SIGINT, SIGQUIT, the order to quit, or the
+/// master. The caller exits then, which also ends the threads that are still blocked.
+///
+/// # Errors
+/// The region cannot be taken over, `strong_dependency=on` is not met, or a thread or the channel
+/// fails; it is logged already.
+pub fn run(start: Start) -> Result<(), String> {
+    let (events, queue) = mpsc::channel();
+    take_signals(events.clone()).map_err(|error| format!("signals: {error}"))?;
+    Hub::new(start, events, queue)?.run()
+}
+
+/// Blocks the signals in this thread and those it starts; one thread waits for them.
+fn take_signals(events: Sender<Event>) -> std::io::Result<()> {
+    let ending = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+    let ignored = [
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGWINCH,
+        Signal::SIGPIPE,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+    ];
+    let set: SigSet = ending.into_iter().chain(ignored).collect();
+    set.thread_block()?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            while let Ok(signal) = set.wait() {
+                if ending.contains(&signal) && events.send(Event::End).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(())
+}

@@ -1,0 +1,512 @@
+//! The hub: one thread to which everything that happens is told, in one queue. It keeps the book,
+//! publishes, and follows the master's orders; it never blocks on anything but its queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weir_shm::{Publisher, Region};
+use weir_worker::channel::{Answer, Channel, Order};
+use weir_worker::settings::Level;
+
+use super::Start;
+use super::book::{Book, FeedId};
+use super::log::Log;
+use super::prepare::{self, Handed, Plan};
+use super::publish::{Learned, Tables};
+use super::stop::Stop;
+use super::watch::{self, Source};
+use crate::settings::Settings;
+use crate::{Built, ResolvedUpstream};
+
+/// What found no room in the region is tried again this often.
+const HELD_RETRY: Duration = Duration::from_secs(1);
+/// At most this many answers go into one table version, so that none waits for ever.
+const BATCH_MAX: usize = 4096;
+
+/// Something that happened.
+pub enum Event {
+    /// The region's lock was waited for.
+    Opened(Result<Publisher, String>),
+    /// A watch has an answer.
+    Learned(Learned),
+    /// The master said something.
+    Order(Order, Vec<OwnedFd>),
+    /// A configuration was built (or not), of this generation.
+    Planned(u64, Result<Box<Plan>, String>),
+    /// A signal, or the end of the master.
+    End,
+}
+
+enum Phase {
+    /// The region's lock is not had yet.
+    Locked,
+    /// Waits for first answers until `deadline`.
+    Starting {
+        deadline: Instant,
+    },
+    Running,
+    /// A configuration is being built.
+    Planning {
+        generation: u64,
+    },
+    /// The new feeds of a configuration wait for first answers until `deadline`.
+    Preparing {
+        generation: u64,
+        deadline: Instant,
+        new: Vec<FeedId>,
+        plan: Box<Plan>,
+    },
+    Prepared {
+        generation: u64,
+        plan: Box<Plan>,
+    },
+}
+
+/// What the first table is made of, kept until the lock is had.
+struct First {
+    settings: Settings,
+    resolved: Vec<ResolvedUpstream>,
+    learned: Vec<String>,
+    wakers: Vec<OwnedFd>,
+}
+
+/// See the module.
+pub struct Hub {
+    events: Sender<Event>,
+    queue: Receiver<Event>,
+    /// Taken from the queue too early.
+    pending: VecDeque<Event>,
+    channel: Arc<Channel>,
+    log: Log,
+    build: fn(&str) -> Result<Built, String>,
+    respawned: bool,
+    start_timeout: Duration,
+    first: Option<First>,
+    phase: Phase,
+    book: Book,
+    tables: Option<Tables>,
+    watches: HashMap<FeedId, Arc<Stop>>,
+    /// Descriptors of an order whose last packet is to come.
+    handed: Handed,
+    /// An order to prepare that came while the syncer was starting.
+    early: Option<(u64, Handed)>,
+}
+
+impl Hub {
+    /// Starts to wait for the region's lock and to listen to the master.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn new(start: Start, events: Sender<Event>, queue: Receiver<Event>) -> Result<Hub, String> {
+        let channel = Arc::new(Channel::new(start.channel));
+        let log = Log::new(start.files, Arc::clone(&start.settings.error_logs));
+        let thread_error = |error: std::io::Error| format!("thread: {error}");
+        listen(Arc::clone(&channel), events.clone(), log.clone()).map_err(thread_error)?;
+        open(start.region, start.writer, events.clone()).map_err(thread_error)?;
+        Ok(Hub {
+            events,
+            queue,
+            pending: VecDeque::new(),
+            channel,
+            log,
+            build: start.build,
+            respawned: start.respawned,
+            start_timeout: start.settings.start_timeout,
+            first: Some(First {
+                settings: start.settings,
+                resolved: start.resolved,
+                learned: start.learned,
+                wakers: start.wakers,
+            }),
+            phase: Phase::Locked,
+            book: Book::default(),
+            tables: None,
+            watches: HashMap::new(),
+            handed: Handed::default(),
+            early: None,
+        })
+    }
+
+    /// Works until the syncer is to end.
+    ///
+    /// # Errors
+    /// See [`super::run`].
+    pub fn run(mut self) -> Result<(), String> {
+        let result = self.work();
+        if let Err(message) = &result {
+            self.log.log(Level::Emerg, format_args!("{message}"));
+            let message = message.clone();
+            self.answer(&Answer::Failed { message });
+        }
+        for stop in self.watches.values() {
+            stop.stop();
+        }
+        if let Some(tables) = self.tables {
+            tables.finish();
+        }
+        result
+    }
+
+    fn work(&mut self) -> Result<(), String> {
+        loop {
+            match self.next() {
+                Some(Event::End) | Some(Event::Order(Order::Quit, _)) => return Ok(()),
+                Some(Event::Opened(publisher)) => self.opened(publisher?)?,
+                Some(Event::Learned(learned)) => self.learned(learned),
+                Some(Event::Order(order, descriptors)) => self.order(order, descriptors),
+                Some(Event::Planned(generation, plan)) => self.planned(generation, plan),
+                None => {
+                    if let Some(tables) = &mut self.tables {
+                        tables.retry(&mut self.book);
+                    }
+                }
+            }
+            self.advance()?;
+        }
+    }
+
+    /// The next event; `None` when there is something to do without one.
+    fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.pending.pop_front() {
+            return Some(event);
+        }
+        let behind = self
+            .tables
+            .as_ref()
+            .is_some_and(|tables| tables.is_behind(&self.book));
+        let deadline = match &self.phase {
+            Phase::Starting { deadline } | Phase::Preparing { deadline, .. } => Some(*deadline),
+            _ => None,
+        };
+        let retry = behind.then(|| Instant::now() + HELD_RETRY);
+        let received = match deadline.into_iter().chain(retry).min() {
+            Some(until) => self
+                .queue
+                .recv_timeout(until.saturating_duration_since(Instant::now())),
+            None => self.queue.recv().map_err(RecvTimeoutError::from),
+        };
+        match received {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Not while this hub holds a sender itself.
+            Err(RecvTimeoutError::Disconnected) => Some(Event::End),
+        }
+    }
+
+    fn opened(&mut self, publisher: Publisher) -> Result<(), String> {
+        let Some(first) = self.first.take() else {
+            return Ok(());
+        };
+        self.book = Book::new(
+            &first.settings,
+            first.resolved,
+            &first.learned,
+            publisher.table(),
+        );
+        let mut tables = Tables::new(publisher, first.wakers, self.log.clone())
+            .map_err(|error| format!("thread: {error}"))?;
+        tables.publish_or_retry(&self.book);
+        self.tables = Some(tables);
+        let deadline = Instant::now() + self.start_timeout;
+        self.phase = Phase::Starting { deadline };
+        for feed in self.feeds() {
+            self.watch(feed)?;
+        }
+        Ok(())
+    }
+
+    fn feeds(&self) -> Vec<FeedId> {
+        self.book.feeds().map(|(id, _)| id).collect()
+    }
+
+    fn watch(&mut self, id: FeedId) -> Result<(), String> {
+        let Some(feed) = self.book.feed_mut(id) else {
+            return Ok(());
+        };
+        let source = Source::new(&feed.upstream, &feed.upsync);
+        let events = self.events.clone();
+        let handle = move |servers| {
+            let (done, handled) = mpsc::sync_channel(1);
+            let learned = Learned {
+                feed: id,
+                servers,
+                done,
+            };
+            events.send(Event::Learned(learned)).ok()?;
+            handled.recv().ok()
+        };
+        let stop = watch::start(source, self.log.clone(), handle)
+            .map_err(|error| format!("thread for upstream \"{}\": {error}", feed.upstream))?;
+        self.watches.insert(id, stop);
+        Ok(())
+    }
+
+    /// Takes everything that the watches have told by now into one table version.
+    fn learned(&mut self, first: Learned) {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX {
+            match self.queue.try_recv() {
+                Ok(Event::Learned(learned)) => batch.push(learned),
+                Ok(other) => {
+                    self.pending.push_back(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        if let Some(tables) = &mut self.tables {
+            tables.settle(&mut self.book, batch);
+        }
+    }
+
+    /// Goes to the next phase when what it waits for is there, or will not come in time.
+    fn advance(&mut self) -> Result<(), String> {
+        match &self.phase {
+            Phase::Starting { deadline } => {
+                let feeds = self.feeds();
+                if self.book.is_waiting(&feeds) && Instant::now() < *deadline {
+                    return Ok(());
+                }
+                let unmet = self.book.unmet(&feeds).filter(|_| !self.respawned);
+                if let Some(message) = unmet {
+                    return Err(message);
+                }
+                self.phase = Phase::Running;
+                self.answer(&Answer::Ready);
+                if let Some((generation, handed)) = self.early.take() {
+                    self.prepare(generation, handed);
+                }
+            }
+            Phase::Preparing {
+                generation,
+                deadline,
+                new,
+                ..
+            } => {
+                let generation = *generation;
+                if self.book.is_waiting(new) && Instant::now() < *deadline {
+                    return Ok(());
+                }
+                match self.book.unmet(new) {
+                    Some(message) => self.refuse(generation, message),
+                    None => {
+                        if let Phase::Preparing { plan, .. } =
+                            std::mem::replace(&mut self.phase, Phase::Running)
+                        {
+                            self.phase = Phase::Prepared { generation, plan };
+                        }
+                        self.answer(&Answer::Prepared { generation });
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, order: Order, descriptors: Vec<OwnedFd>) {
+        match order {
+            Order::Prepare {
+                generation,
+                descriptors: roles,
+                more,
+            } => {
+                self.handed.add(roles, descriptors);
+                if !more {
+                    let handed = std::mem::take(&mut self.handed);
+                    self.prepare(generation, handed);
+                }
+            }
+            Order::Commit { generation } => self.commit(generation),
+            Order::Abort { generation } => {
+                self.handed = Handed::default();
+                self.early = None;
+                if self.generation() == Some(generation) {
+                    self.withdraw();
+                }
+            }
+            Order::Reopen {
+                descriptors: roles,
+                more,
+            } => {
+                self.handed.add(roles, descriptors);
+                if !more {
+                    self.log.reopen(std::mem::take(&mut self.handed).files);
+                }
+            }
+            Order::Adopt { .. } | Order::Quit => {}
+        }
+    }
+
+    /// The generation that is on its way.
+    fn generation(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Planning { generation }
+            | Phase::Preparing { generation, .. }
+            | Phase::Prepared { generation, .. } => Some(*generation),
+            _ => None,
+        }
+    }
+
+    fn prepare(&mut self, generation: u64, handed: Handed) {
+        if matches!(self.phase, Phase::Locked | Phase::Starting { .. }) {
+            self.early = Some((generation, handed));
+            return;
+        }
+        if !matches!(self.phase, Phase::Running) {
+            let message = "the syncer is not ready for another configuration".to_owned();
+            return self.answer(&Answer::Refused {
+                generation,
+                message,
+            });
+        }
+        self.phase = Phase::Planning { generation };
+        let (events, build) = (self.events.clone(), self.build);
+        let thread = thread::Builder::new()
+            .name("prepare".to_owned())
+            .spawn(move || {
+                let plan = prepare::plan(handed, build).map(Box::new);
+                let _ = events.send(Event::Planned(generation, plan));
+            });
+        if let Err(error) = thread {
+            self.refuse(generation, format!("thread: {error}"));
+        }
+    }
+
+    fn planned(&mut self, generation: u64, plan: Result<Box<Plan>, String>) {
+        if !matches!(self.phase, Phase::Planning { generation: now } if now == generation) {
+            return;
+        }
+        match plan.and_then(|plan| self.take_in(generation, plan)) {
+            Ok(()) => {}
+            Err(message) => self.refuse(generation, message),
+        }
+    }
+
+    /// Publishes the old and the new upstreams together and starts the new watches.
+    fn take_in(&mut self, generation: u64, mut plan: Box<Plan>) -> Result<(), String> {
+        for why in &plan.bad_dumps {
+            self.log
+                .log(Level::Warn, format_args!("dump is not used: {why}"));
+        }
+        let resolved = std::mem::take(&mut plan.resolved);
+        let new = self.book.prepare(&plan.settings, resolved, &plan.dumped);
+        if let Some(tables) = &mut self.tables {
+            tables
+                .publish(&self.book)
+                .map_err(|error| error.to_string())?;
+        }
+        for feed in &new {
+            self.watch(*feed)?;
+        }
+        let deadline = Instant::now() + plan.settings.start_timeout;
+        self.phase = Phase::Preparing {
+            generation,
+            deadline,
+            new,
+            plan,
+        };
+        Ok(())
+    }
+
+    fn commit(&mut self, generation: u64) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Running);
+        let plan = match phase {
+            Phase::Prepared {
+                generation: prepared,
+                plan,
+            } if prepared == generation => plan,
+            other => {
+                self.phase = other;
+                let message = "this configuration was not prepared".to_owned();
+                return self.answer(&Answer::Refused {
+                    generation,
+                    message,
+                });
+            }
+        };
+        let (gone, dumps) = self.book.commit();
+        if let Some(tables) = &mut self.tables {
+            tables.publish_or_retry(&self.book);
+            tables.dump(dumps);
+        }
+        self.unwatch(&gone);
+        self.log.exchange(plan.files, plan.settings.error_logs);
+        self.answer(&Answer::Committed { generation });
+    }
+
+    fn refuse(&mut self, generation: u64, message: String) {
+        self.withdraw();
+        self.answer(&Answer::Refused {
+            generation,
+            message,
+        });
+    }
+
+    /// Everything as it was before the order to prepare.
+    fn withdraw(&mut self) {
+        self.phase = Phase::Running;
+        let gone = self.book.abort();
+        self.unwatch(&gone);
+        if let Some(tables) = &mut self.tables {
+            tables.publish_or_retry(&self.book);
+        }
+    }
+
+    fn unwatch(&mut self, gone: &[FeedId]) {
+        for stop in gone.iter().filter_map(|id| self.watches.remove(id)) {
+            stop.stop();
+        }
+    }
+
+    fn answer(&self, answer: &Answer) {
+        if let Err(error) = self.channel.send(answer, &[]) {
+            self.log.log(
+                Level::Alert,
+                format_args!("answer to the master failed ({error})"),
+            );
+        }
+    }
+}
+
+/// Waits for the region's lock: an orphan of a killed master may still hold it.
+fn open(region: Region, writer: File, events: Sender<Event>) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name("lock".to_owned())
+        .spawn(move || {
+            let publisher = Publisher::new(&region, writer).map_err(|error| error.to_string());
+            let _ = events.send(Event::Opened(publisher));
+        })?;
+    Ok(())
+}
+
+/// Reads the master's orders until its end of the channel is closed.
+fn listen(channel: Arc<Channel>, events: Sender<Event>, log: Log) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name("orders".to_owned())
+        .spawn(move || {
+            loop {
+                let event = match channel.recv() {
+                    Ok(Some((order, descriptors))) => Event::Order(order, descriptors),
+                    Ok(None) => Event::End,
+                    Err(error) => {
+                        log.log(
+                            Level::Alert,
+                            format_args!("order of the master is lost ({error})"),
+                        );
+                        Event::End
+                    }
+                };
+                let ended = matches!(event, Event::End);
+                if events.send(event).is_err() || ended {
+                    return;
+                }
+            }
+        })?;
+    Ok(())
+}

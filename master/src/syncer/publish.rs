@@ -1,0 +1,202 @@
+//! Publishing: one table version for everything that is known by now, then a wake for each worker.
+
+use std::os::fd::OwnedFd;
+
+use weir_shm::{PublishError, Publisher, Server};
+use weir_worker::settings::Level;
+
+use super::book::{Before, Book, Dump, FeedId};
+use super::dump::Dumper;
+use super::log::Log;
+
+/// What a watch learned from one answer.
+pub struct Learned {
+    /// Whose list it is.
+    pub feed: FeedId,
+    /// In key order; none: the folder has no server.
+    pub servers: Vec<Server>,
+    /// Told once the answer is handled: whether it changed the table.
+    pub done: std::sync::mpsc::SyncSender<bool>,
+}
+
+/// The region's writer and those who wait for it.
+pub struct Tables {
+    publisher: Publisher,
+    /// By worker slot.
+    wakers: Vec<OwnedFd>,
+    dumper: Dumper,
+    log: Log,
+    /// The last publish of the whole book failed: the region has an older one.
+    behind: bool,
+}
+
+impl Tables {
+    /// Publishes through `publisher`; `wakers` are the workers' eventfds.
+    pub fn new(publisher: Publisher, wakers: Vec<OwnedFd>, log: Log) -> std::io::Result<Tables> {
+        Ok(Tables {
+            publisher,
+            wakers,
+            dumper: Dumper::start(log.clone())?,
+            log,
+            behind: false,
+        })
+    }
+
+    /// Publishes the book as it is.
+    ///
+    /// # Errors
+    /// It does not fit the region; the previous table stays.
+    pub fn publish(&mut self, book: &Book) -> Result<(), PublishError> {
+        let publication = self.publisher.publish(book.table())?;
+        self.behind = false;
+        if publication.changed {
+            self.wake();
+            let version = publication.version;
+            self.log.log(
+                Level::Info,
+                format_args!("table version {version} published"),
+            );
+        }
+        Ok(())
+    }
+
+    /// The same for what has to go into force: a failure is logged, and retried with the held.
+    pub fn publish_or_retry(&mut self, book: &Book) {
+        if let Err(error) = self.publish(book) {
+            self.behind = true;
+            self.log.log(Level::Error, format_args!("{error}"));
+        }
+    }
+
+    fn wake(&self) {
+        for waker in &self.wakers {
+            // EAGAIN: the counter is full, so the worker is about to wake anyway.
+            let _ = rustix::io::write(waker, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Applies what watches learned under one table version, and tells them.
+    pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut changes = Vec::new();
+        for learned in batch {
+            let before = self.apply(book, learned.feed, &learned.servers);
+            outcomes.push((learned.done, before.is_some()));
+            changes.extend(before.map(|before| (learned.feed, learned.servers, before)));
+        }
+        if !changes.is_empty() && self.put(book, changes) {
+            self.retry_held(book);
+        }
+        for (done, changed) in outcomes {
+            // The watch may have been stopped since.
+            let _ = done.send(changed);
+        }
+    }
+
+    fn apply(&mut self, book: &mut Book, id: FeedId, servers: &[Server]) -> Option<Before> {
+        let feed = book.feed_mut(id)?;
+        let first = !std::mem::replace(&mut feed.answered, true);
+        if feed.held.as_deref() == Some(servers) {
+            return None;
+        }
+        if !servers.is_empty() {
+            feed.held = None;
+        }
+        let before = book.learn(id, servers.to_vec());
+        if first && before.is_none() {
+            self.dumper.write(book.dumps(id));
+        }
+        before
+    }
+
+    /// Publishes applied changes together; if that does not fit, each that fits by itself.
+    /// Returns whether one did.
+    fn put(&mut self, book: &mut Book, changes: Vec<(FeedId, Vec<Server>, Before)>) -> bool {
+        let Err(error) = self.publish(book) else {
+            for (feed, ..) in changes {
+                self.dumper.write(book.dumps(feed));
+            }
+            return true;
+        };
+        let alone = changes.len() == 1;
+        let mut again = Vec::with_capacity(changes.len());
+        for (id, servers, before) in changes {
+            book.unlearn(id, before);
+            again.push((id, servers));
+        }
+        let mut published = false;
+        for (id, servers) in again {
+            if alone {
+                self.hold(book, id, servers, &error);
+            } else if let Some(before) = book.learn(id, servers.clone()) {
+                published |= self.put(book, vec![(id, servers, before)]);
+            }
+        }
+        published
+    }
+
+    fn hold(&mut self, book: &mut Book, id: FeedId, servers: Vec<Server>, error: &PublishError) {
+        let Some(feed) = book.feed_mut(id) else {
+            return;
+        };
+        let count = servers.len();
+        feed.held = Some(servers);
+        let upstream = &feed.upstream;
+        self.log.log(
+            Level::Error,
+            format_args!("upstream \"{upstream}\" with {count} servers is held: {error}"),
+        );
+    }
+
+    /// Whether something waits for room in the region.
+    pub fn is_behind(&self, book: &Book) -> bool {
+        self.behind || book.feeds().any(|(_, feed)| feed.held.is_some())
+    }
+
+    /// Tries again what is behind: room comes when the workers have left removed servers.
+    pub fn retry(&mut self, book: &mut Book) {
+        if self.behind {
+            // Logged when it failed first.
+            let _ = self.publish(book);
+        }
+        self.retry_held(book);
+    }
+
+    fn retry_held(&mut self, book: &mut Book) {
+        let held: Vec<FeedId> = book
+            .feeds()
+            .filter(|(_, feed)| feed.held.is_some())
+            .map(|(id, _)| id)
+            .collect();
+        for id in held {
+            let Some(servers) = book.feed_mut(id).and_then(|feed| feed.held.take()) else {
+                continue;
+            };
+            let Some(before) = book.learn(id, servers.clone()) else {
+                continue;
+            };
+            if self.publish(book).is_ok() {
+                self.dumper.write(book.dumps(id));
+                self.log.log(
+                    Level::Notice,
+                    format_args!("a held list of servers found room"),
+                );
+            } else {
+                book.unlearn(id, before);
+                if let Some(feed) = book.feed_mut(id) {
+                    feed.held = Some(servers);
+                }
+            }
+        }
+    }
+
+    /// Writes dumps, behind everyone's back.
+    pub fn dump(&self, dumps: Vec<Dump>) {
+        self.dumper.write(dumps);
+    }
+
+    /// Writes what is still to be dumped, for a moment at most.
+    pub fn finish(self) {
+        self.dumper.finish();
+    }
+}
