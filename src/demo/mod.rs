@@ -105,7 +105,7 @@ fn start_weir(folder: &Path, consul: SocketAddr) -> Result<Weir, String> {
 
 /// Shows the summary until a signal arrives, the reader of the output goes away, or weir ends.
 fn watch(weir: &mut Weir, signals: &Receiver<i32>) -> Result<(), String> {
-    let mut summary = Summary::new(traffic::start(weir.address));
+    let mut summary = Summary::new(&weir.region, traffic::start(weir.address));
     loop {
         match signals.recv_timeout(TICK) {
             Err(RecvTimeoutError::Timeout) => {

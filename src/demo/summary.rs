@@ -2,10 +2,12 @@
 //! something new and now and then.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
+use weir_shm::{ReadError, Reader};
 
 use super::traffic::Seen;
 
@@ -17,13 +19,15 @@ pub struct Summary {
     seen: Arc<Mutex<Seen>>,
     before: Seen,
     at: Instant,
-    printed: Option<(Vec<String>, Instant)>,
+    region: PathBuf,
+    printed: Option<(String, Instant)>,
 }
 
 impl Summary {
-    pub fn new(seen: Arc<Mutex<Seen>>) -> Summary {
+    pub fn new(region: &Path, seen: Arc<Mutex<Seen>>) -> Summary {
         Summary {
             seen,
+            region: region.to_owned(),
             before: Seen::default(),
             at: Instant::now(),
             printed: None,
@@ -38,26 +42,45 @@ impl Summary {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let line = line(&self.before, &seen, now - self.at);
-        let servers = answering(&self.before, &seen);
+        let table = table(&self.region);
+        let line = format!("{table} | {}", line(&self.before, &seen, now - self.at));
+        let news = format!("{table} {}", answering(&self.before, &seen).join(" "));
         (self.before, self.at) = (seen, now);
 
         let mut out = io::stdout().lock();
         if out.is_terminal() {
-            let width = tcgetwinsize(&out).map_or(80, |size| usize::from(size.ws_col).max(20));
+            let width = tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
+            let width = if width == 0 { 80 } else { width };
             // One column stays free: a line that fills the last one wraps on some terminals.
             let fitting: String = line.chars().take(width - 1).collect();
             write!(out, "\r\x1b[K{fitting}")?;
         } else if self
             .printed
             .as_ref()
-            .is_none_or(|(before, at)| *before != servers || now - *at >= REPEAT)
+            .is_none_or(|(before, at)| *before != news || now - *at >= REPEAT)
         {
             writeln!(out, "{line}")?;
-            self.printed = Some((servers, now));
+            self.printed = Some((news, now));
         }
         out.flush()
     }
+}
+
+/// The table version, and how many workers route by it.
+fn table(region: &Path) -> String {
+    let read = || {
+        let reader = Reader::open(region)?;
+        let (version, workers) = (reader.version()?, reader.workers()?);
+        let current = workers
+            .iter()
+            .filter(|row| row.table_version == version)
+            .count();
+        Ok::<_, ReadError>(format!(
+            "table version {version} on {current} of {} workers",
+            workers.len()
+        ))
+    };
+    read().unwrap_or_else(|error| error.to_string())
 }
 
 /// The backends that answered between two looks, in order.
