@@ -5,6 +5,7 @@
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
 )]
 
+pub mod balance;
 pub mod buffer;
 pub mod channel;
 pub mod connection;
