@@ -5,5 +5,7 @@
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
 )]
 
+pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod weirctl;

@@ -147,6 +147,8 @@ pub struct LocationSettings {
     pub keepalive_header: Option<Duration>,
     /// `keepalive_requests`.
     pub keepalive_requests: u64,
+    /// `keepalive_time`: the age after which a connection closes with its next answer.
+    pub keepalive_time: Duration,
     /// `tcp_nodelay`.
     pub tcp_nodelay: bool,
     /// `tcp_nopush`.

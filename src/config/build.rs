@@ -1,0 +1,354 @@
+//! From what the directives said to settings: defaults, inheritance, and the checks that need the
+//! whole.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_master::Built;
+use weir_master::settings::{self as master, ListenSocket, Region, Resource};
+use weir_shm::Capacity;
+use weir_worker::settings::{self as worker, Balance, LogTarget, ServerName};
+
+use super::draft::{Common, Draft, Events, Http, Level, Listen, Main, UpstreamDraft};
+use super::error::Fault;
+use super::level::{self, Outer};
+use super::source::Source;
+
+/// nginx's `worker_connections`.
+const WORKER_CONNECTIONS: u64 = 512;
+/// The most connections that a worker may be given.
+const MOST_CONNECTIONS: u64 = 1 << 24;
+/// nginx 1.29.7's `keepalive` of an upstream with a block.
+const KEEPALIVE: usize = 32;
+/// nginx's `keepalive_requests`, `keepalive_time` and `keepalive_timeout` of an upstream.
+const KEEPALIVE_REQUESTS: u64 = 1000;
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60 * 60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `upsync_start_timeout`
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Settings, and the warnings that came up in making them.
+pub struct Outcome {
+    /// The settings of all processes.
+    pub built: Built,
+    /// Warnings of the configuration.
+    pub warnings: Vec<Fault>,
+    /// Warnings of how it fits the machine, which nginx gives after "syntax is ok".
+    pub late_warnings: Vec<Fault>,
+}
+
+/// Makes the settings.
+pub fn build(mut draft: Draft, source: &Source) -> Result<Outcome, Fault> {
+    let Some(events) = draft.events.take() else {
+        return Err(Fault::whole("no \"events\" section in configuration"));
+    };
+    let mut main = std::mem::take(&mut draft.main);
+    let error_logs = main_error_logs(&mut draft, &mut main, source);
+    let http = draft.http.take().unwrap_or_default();
+    let mut warnings = Vec::new();
+    let listeners = listeners(&http, &mut warnings)?;
+    let sockets = http.listens.iter().map(socket).collect::<Vec<_>>();
+    let connections = connections(&events, sockets.len())?;
+    let (order, upstreams) = ordered(&http.upstreams);
+    check_upstreams(&upstreams)?;
+    let servers = virtual_servers(&mut draft, &http, &order, &error_logs, source);
+    let worker = worker::Settings {
+        worker_connections: connections,
+        shutdown_timeout: main.shutdown_timeout,
+        multi_accept: events.multi_accept.unwrap_or(false),
+        error_logs: Arc::clone(&error_logs),
+        listeners,
+        servers,
+        upstreams: upstreams
+            .iter()
+            .map(|upstream| worker_upstream(upstream))
+            .collect(),
+    };
+    let late_warnings = file_limit_warning(&main, connections, source);
+    let settings = master_settings(main, &http, sockets, &upstreams, connections, source);
+    let settings = master::Settings {
+        resources: draft.resources,
+        error_logs,
+        ..settings
+    };
+    Ok(Outcome {
+        built: Built { settings, worker },
+        warnings,
+        late_warnings,
+    })
+}
+
+fn main_error_logs(draft: &mut Draft, main: &mut Main, source: &Source) -> Arc<[LogTarget]> {
+    if let Some(logs) = main.error_logs.take() {
+        return logs.into();
+    }
+    let resource = match source.paths().error_log.as_str() {
+        "stderr" => Resource::Stderr,
+        "" => Resource::Log(source.paths().full("logs/error.log").into()),
+        path => Resource::Log(source.paths().full(path).into()),
+    };
+    let resource = draft.resource(resource);
+    [LogTarget {
+        resource,
+        level: worker::Level::Error,
+    }]
+    .into()
+}
+
+fn connections(events: &Events, sockets: usize) -> Result<usize, Fault> {
+    let connections = events.worker_connections.unwrap_or(WORKER_CONNECTIONS);
+    if connections < sockets as u64 + 1 {
+        return Err(Fault::whole(format!(
+            "{connections} worker_connections are not enough for {sockets} listening sockets"
+        )));
+    }
+    if connections > MOST_CONNECTIONS {
+        return Err(Fault::whole(format!(
+            "{connections} worker_connections are more than weir takes: {MOST_CONNECTIONS}"
+        )));
+    }
+    Ok(connections as usize)
+}
+
+fn file_limit_warning(main: &Main, connections: usize, source: &Source) -> Vec<Fault> {
+    let limit = main.rlimit_nofile.unwrap_or(source.nofile());
+    let wanted = connections as u64;
+    if wanted <= source.nofile() || wanted <= limit {
+        return Vec::new();
+    }
+    vec![Fault::whole(format!(
+        "{connections} worker_connections exceed open file resource limit: {limit}"
+    ))]
+}
+
+fn socket(listen: &Listen) -> ListenSocket {
+    ListenSocket {
+        address: listen.address.clone(),
+        backlog: listen.backlog,
+        ipv6only: listen.ipv6only,
+        place: listen.place.clone(),
+    }
+}
+
+fn listeners(http: &Http, warnings: &mut Vec<Fault>) -> Result<Vec<worker::Listener>, Fault> {
+    let mut listeners = Vec::new();
+    for listen in &http.listens {
+        let Some(&first) = listen.servers.first() else {
+            continue;
+        };
+        if listen.servers.len() > 1 {
+            check_names(http, listen, warnings)?;
+        }
+        listeners.push(worker::Listener {
+            address: listen.address.clone(),
+            servers: listen.servers.clone(),
+            default: listen.default.unwrap_or(first),
+        });
+    }
+    Ok(listeners)
+}
+
+/// Names that two servers of one address both have; the first has it.
+fn check_names(http: &Http, listen: &Listen, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
+    let mut exact = HashSet::new();
+    let mut below = HashSet::new();
+    let mut trailing = HashSet::new();
+    let empty = [(String::new(), ServerName::Exact(String::new()))];
+    for level in listen
+        .servers
+        .iter()
+        .filter_map(|&server| http.servers.get(server))
+    {
+        let names = if level.names.is_empty() {
+            &empty[..]
+        } else {
+            &level.names
+        };
+        for (text, name) in names {
+            if !is_name(text) {
+                let message = format!(
+                    "invalid server name or wildcard \"{text}\" on {}",
+                    listen.address
+                );
+                return Err(Fault::at(level.place.clone(), message));
+            }
+            let fresh = match name {
+                ServerName::Exact(name) => exact.insert(name),
+                ServerName::Leading(name) => below.insert(name),
+                ServerName::Dotted(name) => exact.insert(name) && below.insert(name),
+                ServerName::Trailing(name) => trailing.insert(name),
+            };
+            if !fresh {
+                let message = format!(
+                    "conflicting server name \"{text}\" on {}, ignored",
+                    listen.address
+                );
+                warnings.push(Fault::at(level.place.clone(), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// nginx's rule: at most one `*`, as a whole label at an end, and no empty label within.
+fn is_name(name: &str) -> bool {
+    let inner = name
+        .strip_prefix("*.")
+        .or_else(|| name.strip_suffix(".*"))
+        .unwrap_or(name);
+    !inner.contains('*') && !name.contains("..")
+}
+
+/// The upstreams in the order of the settings, blocks first, and the place of each in it.
+fn ordered(upstreams: &[UpstreamDraft]) -> (Vec<usize>, Vec<&UpstreamDraft>) {
+    let numbered = || upstreams.iter().enumerate();
+    let explicit = numbered().filter(|(_, upstream)| upstream.explicit);
+    let implicit = numbered().filter(|(_, upstream)| !upstream.explicit);
+    let mut order = vec![0; upstreams.len()];
+    let mut sorted = Vec::with_capacity(upstreams.len());
+    for (index, upstream) in explicit.chain(implicit) {
+        order[index] = sorted.len();
+        sorted.push(upstream);
+    }
+    (order, sorted)
+}
+
+fn check_upstreams(upstreams: &[&UpstreamDraft]) -> Result<(), Fault> {
+    let mut names = HashMap::new();
+    for upstream in upstreams {
+        if upstream.upsync.is_none() && upstream.servers.iter().all(|server| server.backup) {
+            let message = format!("no servers in upstream \"{}\"", upstream.name);
+            return Err(Fault::at(upstream.place.clone(), message));
+        }
+        let key = key(upstream);
+        if names.insert(key.clone(), ()).is_some() {
+            let message = format!("duplicate upstream \"{key}\"");
+            return Err(Fault::at(upstream.place.clone(), message));
+        }
+    }
+    Ok(())
+}
+
+/// The key into the table.
+fn key(upstream: &UpstreamDraft) -> String {
+    match (upstream.explicit, upstream.port) {
+        (true, _) => upstream.name.clone(),
+        (false, 0) => format!("unix:{}", upstream.name),
+        (false, port) => format!("{}:{port}", upstream.name),
+    }
+}
+
+fn worker_upstream(upstream: &UpstreamDraft) -> worker::Upstream {
+    let default = if upstream.explicit { KEEPALIVE } else { 0 };
+    worker::Upstream {
+        name: key(upstream),
+        implicit: !upstream.explicit,
+        keepalive: upstream.keepalive.unwrap_or(default),
+        keepalive_requests: upstream.keepalive_requests.unwrap_or(KEEPALIVE_REQUESTS),
+        keepalive_timeout: upstream.keepalive_timeout.unwrap_or(KEEPALIVE_TIMEOUT),
+        keepalive_time: upstream.keepalive_time.unwrap_or(KEEPALIVE_TIME),
+        balance: Balance::RoundRobin,
+    }
+}
+
+fn virtual_servers(
+    draft: &mut Draft,
+    http: &Http,
+    order: &[usize],
+    error_logs: &Arc<[LogTarget]>,
+    source: &Source,
+) -> Vec<worker::VirtualServer> {
+    let mut common = http.level.common.clone();
+    let named = |level: &Level| level.common.access_logs.is_some();
+    if common.access_logs.is_none() && !http.servers.iter().all(named) {
+        let path = source.paths().full("logs/access.log");
+        let resource = draft.resource(Resource::Log(path.into()));
+        let format = super::log::combined();
+        common.access_logs = Some(vec![worker::AccessLog { resource, format }]);
+    }
+    let main = Common {
+        error_logs: Some(error_logs.to_vec()),
+        ..Common::default()
+    };
+    common.inherit(&main);
+    let outer = Outer {
+        common: &common,
+        order,
+    };
+    http.servers
+        .iter()
+        .map(|server| level::server(server, &outer))
+        .collect()
+}
+
+fn master_settings(
+    main: Main,
+    http: &Http,
+    listeners: Vec<ListenSocket>,
+    upstreams: &[&UpstreamDraft],
+    connections: usize,
+    source: &Source,
+) -> master::Settings {
+    let pid = source
+        .paths()
+        .full(main.pid.as_deref().unwrap_or("logs/weir.pid"));
+    let processes = main.worker_processes.unwrap_or(1);
+    master::Settings {
+        daemon: main.daemon.unwrap_or(true),
+        master_process: main.master_process.unwrap_or(true),
+        region: region(&main, &pid, processes, source),
+        user: main.user.flatten(),
+        pid: pid.into(),
+        worker_processes: processes,
+        rlimit_nofile: main.rlimit_nofile,
+        worker_connections: connections,
+        shutdown_timeout: main.shutdown_timeout,
+        listeners,
+        resources: Vec::new(),
+        error_logs: Arc::from([]),
+        upstreams: upstreams
+            .iter()
+            .map(|upstream| master_upstream(upstream, source))
+            .collect(),
+        start_timeout: http.start_timeout.unwrap_or(START_TIMEOUT),
+    }
+}
+
+fn master_upstream(upstream: &UpstreamDraft, source: &Source) -> master::Upstream {
+    master::Upstream {
+        name: key(upstream),
+        servers: upstream.servers.clone(),
+        upsync: upstream.upsync.clone(),
+        dump: upstream
+            .dump
+            .as_ref()
+            .map(|path| source.paths().full(path).into()),
+        place: upstream.place.clone(),
+    }
+}
+
+fn region(main: &Main, pid: &str, processes: usize, source: &Source) -> Region {
+    let draft = main.region.as_ref();
+    let path = match draft {
+        Some(region) => source.paths().full(&region.path),
+        None => default_region(&source.absolute(pid)),
+    };
+    let workers = u32::try_from((2 * processes).max(processes + 4)).unwrap_or(u32::MAX);
+    let capacity = Capacity {
+        servers: draft.and_then(|region| region.servers).unwrap_or(32_768),
+        upstreams: draft.and_then(|region| region.upstreams).unwrap_or(4096),
+        workers: draft.and_then(|region| region.workers).unwrap_or(workers),
+        slots: draft.and_then(|region| region.slots).unwrap_or(4),
+    };
+    Region {
+        path: PathBuf::from(path),
+        capacity,
+    }
+}
+
+/// On a tmpfs that every Linux has, one an instance: named after its pid file.
+fn default_region(pid: &str) -> String {
+    format!("/dev/shm/weir{}.region", pid.replace('/', "-"))
+}

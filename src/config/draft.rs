@@ -1,0 +1,246 @@
+//! What the directives have said so far, before anything is inherited.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_master::settings::{Place, Resource, Server, Upsync};
+use weir_shm::Address;
+use weir_worker::settings::{
+    AccessLog, AccessRule, AddHeader, LocationKind, LogTarget, Return, ServerId, ServerName,
+    Template,
+};
+
+/// A whole configuration.
+#[derive(Default)]
+pub struct Draft {
+    /// The main context.
+    pub main: Main,
+    /// `events {}`
+    pub events: Option<Events>,
+    /// `http {}`
+    pub http: Option<Http>,
+    /// The `http {}` level, and the levels within it that are being read.
+    levels: Vec<Level>,
+    /// Outside every level; nothing reads it.
+    outside: Level,
+    /// What the master opens.
+    pub resources: Vec<Resource>,
+}
+
+impl Draft {
+    /// The level that is being read.
+    pub fn level(&mut self) -> &mut Level {
+        self.levels.last_mut().unwrap_or(&mut self.outside)
+    }
+
+    /// Begins a level.
+    pub fn enter(&mut self, level: Level) {
+        self.levels.push(level);
+    }
+
+    /// Ends a level.
+    pub fn leave(&mut self) -> Level {
+        self.levels.pop().unwrap_or_default()
+    }
+
+    /// The directives of this level that the levels within it inherit.
+    pub fn common(&mut self) -> &mut Common {
+        &mut self.level().common
+    }
+
+    /// `events {}`
+    pub fn events(&mut self) -> &mut Events {
+        self.events.get_or_insert_default()
+    }
+
+    /// `http {}`
+    pub fn http(&mut self) -> &mut Http {
+        self.http.get_or_insert_default()
+    }
+
+    /// The number of a resource; each is opened once.
+    pub fn resource(&mut self, resource: Resource) -> usize {
+        let found = self.resources.iter().position(|known| *known == resource);
+        found.unwrap_or_else(|| {
+            self.resources.push(resource);
+            self.resources.len() - 1
+        })
+    }
+}
+
+/// The main context.
+#[derive(Default)]
+pub struct Main {
+    pub daemon: Option<bool>,
+    pub master_process: Option<bool>,
+    pub user: Option<Option<weir_master::settings::User>>,
+    pub pid: Option<String>,
+    pub worker_processes: Option<usize>,
+    pub rlimit_nofile: Option<u64>,
+    pub shutdown_timeout: Option<Duration>,
+    pub error_logs: Option<Vec<LogTarget>>,
+    pub region: Option<RegionDraft>,
+}
+
+/// `region`
+pub struct RegionDraft {
+    pub path: String,
+    pub servers: Option<u32>,
+    pub upstreams: Option<u32>,
+    pub workers: Option<u32>,
+    pub slots: Option<u32>,
+}
+
+/// `events {}`
+#[derive(Default)]
+pub struct Events {
+    pub worker_connections: Option<u64>,
+    pub multi_accept: Option<bool>,
+    pub used: Option<String>,
+}
+
+/// `http {}`, beside its level.
+#[derive(Default)]
+pub struct Http {
+    pub level: Level,
+    pub servers: Vec<Level>,
+    pub listens: Vec<Listen>,
+    pub upstreams: Vec<UpstreamDraft>,
+    /// The one whose block is being read.
+    pub open_upstream: usize,
+    pub formats: HashMap<String, Template>,
+    pub start_timeout: Option<Duration>,
+}
+
+impl Http {
+    /// The upstream whose block is being read.
+    pub fn upstream(&mut self) -> &mut UpstreamDraft {
+        if self.open_upstream >= self.upstreams.len() {
+            self.open_upstream = self.upstreams.len();
+            self.upstreams.push(UpstreamDraft::default());
+        }
+        &mut self.upstreams[self.open_upstream]
+    }
+}
+
+/// A `listen` address.
+pub struct Listen {
+    pub address: Address,
+    pub servers: Vec<ServerId>,
+    pub default: Option<ServerId>,
+    /// Options of the socket were given.
+    pub set: bool,
+    pub backlog: i32,
+    pub ipv6only: bool,
+    pub place: Place,
+}
+
+/// `http {}`, `server {}` or `location {}`.
+#[derive(Default)]
+pub struct Level {
+    pub place: Place,
+    pub common: Common,
+    pub kind: Option<LocationKind>,
+    pub path: String,
+    pub names: Vec<(String, ServerName)>,
+    pub listens: bool,
+    /// `access_log off`, which no other `access_log` of the level undoes.
+    pub access_off: bool,
+    pub handler: Option<HandlerDraft>,
+    pub ret: Option<Return>,
+    pub locations: Vec<Level>,
+}
+
+/// What answers a request.
+#[derive(Clone)]
+pub enum HandlerDraft {
+    UpstreamShow,
+    StubStatus,
+    Proxy(ProxyPass),
+}
+
+/// `proxy_pass`
+#[derive(Clone)]
+pub enum ProxyPass {
+    /// An upstream by its place in [`Http::upstreams`], `$proxy_host`, and the URI.
+    Known {
+        upstream: usize,
+        host: String,
+        uri: Option<String>,
+    },
+    /// With variables: what follows `http://`.
+    Named(Template),
+}
+
+/// An `upstream {}`, or what a `proxy_pass` names without one.
+#[derive(Clone, Default)]
+pub struct UpstreamDraft {
+    pub name: String,
+    /// It has a block.
+    pub explicit: bool,
+    /// The port that `proxy_pass` gave or its default; 0 for a block.
+    pub port: u16,
+    /// `proxy_pass` gave none.
+    pub no_port: bool,
+    pub place: Place,
+    pub servers: Vec<Server>,
+    pub upsync: Option<Upsync>,
+    pub dump: Option<String>,
+    pub lb: Option<String>,
+    pub keepalive: Option<usize>,
+    pub keepalive_requests: Option<u64>,
+    pub keepalive_timeout: Option<Duration>,
+    pub keepalive_time: Option<Duration>,
+}
+
+/// Makes the struct of what inner levels inherit from outer ones, each value as a whole.
+macro_rules! common {
+    ($($name:ident: $type:ty,)*) => {
+        /// Directives that a level takes over from the one around it when it does not have them.
+        #[derive(Clone, Default)]
+        pub struct Common {
+            $(pub $name: Option<$type>,)*
+        }
+
+        impl Common {
+            /// Takes over from the level around what this one does not say.
+            pub fn inherit(&mut self, outer: &Common) {
+                $(
+                    if self.$name.is_none() {
+                        self.$name.clone_from(&outer.$name);
+                    }
+                )*
+            }
+        }
+    };
+}
+
+common! {
+    access: Vec<AccessRule>,
+    access_logs: Vec<AccessLog>,
+    add_headers: Vec<AddHeader>,
+    client_body_temp_path: PathBuf,
+    client_body_timeout: Duration,
+    client_header_buffer_size: u64,
+    client_header_timeout: Duration,
+    client_max_body_size: u64,
+    default_type: String,
+    error_logs: Vec<LogTarget>,
+    keepalive_requests: u64,
+    keepalive_time: Duration,
+    keepalive_timeout: (Duration, Option<Duration>),
+    large_client_header_buffers: (u64, u64),
+    proxy_connect_timeout: Duration,
+    proxy_http_minor: u8,
+    proxy_read_timeout: Duration,
+    proxy_send_timeout: Duration,
+    proxy_set_headers: Vec<(String, Template)>,
+    proxy_temp_path: PathBuf,
+    send_timeout: Duration,
+    sendfile: bool,
+    tcp_nodelay: bool,
+    tcp_nopush: bool,
+    types: Arc<HashMap<Vec<u8>, Vec<u8>>>,
+}

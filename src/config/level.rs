@@ -1,0 +1,192 @@
+//! Servers and locations with everything inherited and every default filled in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_worker::settings::{
+    Handler, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return, ServerName,
+    Template, VirtualServer,
+};
+
+use super::draft::{Common, HandlerDraft, Level, ProxyPass};
+use super::variable::template;
+
+/// nginx's default of most timeouts.
+const MINUTE: Duration = Duration::from_secs(60);
+/// `keepalive_timeout`
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `keepalive_time`
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60 * 60);
+/// `keepalive_requests`
+const KEEPALIVE_REQUESTS: u64 = 1000;
+/// `client_max_body_size`
+const MAX_BODY: u64 = 1 << 20;
+/// `client_header_buffer_size`
+const HEADER_BUFFER: u64 = 1024;
+/// `large_client_header_buffers`
+const LARGE_HEADER_BUFFERS: (u64, u64) = (4, 8192);
+/// `types`, where none are given.
+const TYPES: [(&str, &str); 3] = [
+    ("html", "text/html"),
+    ("gif", "image/gif"),
+    ("jpg", "image/jpeg"),
+];
+
+/// What is around a level.
+pub struct Outer<'a> {
+    /// Directives that it may take over.
+    pub common: &'a Common,
+    /// Where each upstream of the draft is in the settings.
+    pub order: &'a [usize],
+}
+
+/// One `server {}`.
+pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
+    let mut common = level.common.clone();
+    common.inherit(outer.common);
+    let inner = Outer {
+        common: &common,
+        order: outer.order,
+    };
+    let mut locations = Vec::new();
+    // `return` of the server answers before a location is looked for.
+    if level.ret.is_none() {
+        collect(&level.locations, &inner, &mut locations);
+    }
+    let names = level.names.iter().map(|(_, name)| name.clone());
+    let mut names: Vec<_> = names.collect();
+    if names.is_empty() {
+        names.push(ServerName::Exact(String::new()));
+    }
+    let (number, size) = common
+        .large_client_header_buffers
+        .unwrap_or(LARGE_HEADER_BUFFERS);
+    VirtualServer {
+        names,
+        locations,
+        fallback: Arc::new(settings(level, &common, outer.order)),
+        client_header_timeout: common.client_header_timeout.unwrap_or(MINUTE),
+        client_header_buffer_size: common.client_header_buffer_size.unwrap_or(HEADER_BUFFER)
+            as usize,
+        large_client_header_buffers: (number as usize, size as usize),
+    }
+}
+
+/// Locations and those within them; one inside another is found by its own, longer prefix.
+fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) {
+    for level in levels {
+        let mut common = level.common.clone();
+        common.inherit(outer.common);
+        into.push(Location {
+            kind: level.kind.unwrap_or(LocationKind::Prefix),
+            path: level.path.clone().into_bytes(),
+            settings: Arc::new(settings(level, &common, outer.order)),
+        });
+        collect(
+            &level.locations,
+            &Outer {
+                common: &common,
+                order: outer.order,
+            },
+            into,
+        );
+    }
+}
+
+fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings {
+    let (keepalive_timeout, keepalive_header) = common
+        .keepalive_timeout
+        .unwrap_or((KEEPALIVE_TIMEOUT, None));
+    LocationSettings {
+        name: level.path.clone().into_bytes(),
+        handler: handler(level, common, order),
+        ret: level.ret.as_ref().map(|ret| Return {
+            status: ret.status,
+            text: ret.text.clone(),
+        }),
+        access: common.access.clone().unwrap_or_default(),
+        add_headers: common.add_headers.clone().unwrap_or_default(),
+        client_max_body_size: common.client_max_body_size.unwrap_or(MAX_BODY),
+        client_body_timeout: common.client_body_timeout.unwrap_or(MINUTE),
+        send_timeout: common.send_timeout.unwrap_or(MINUTE),
+        keepalive_timeout,
+        keepalive_header,
+        keepalive_requests: common.keepalive_requests.unwrap_or(KEEPALIVE_REQUESTS),
+        keepalive_time: common.keepalive_time.unwrap_or(KEEPALIVE_TIME),
+        tcp_nodelay: common.tcp_nodelay.unwrap_or(true),
+        tcp_nopush: common.tcp_nopush.unwrap_or(false),
+        sendfile: common.sendfile.unwrap_or(false),
+        default_type: common
+            .default_type
+            .clone()
+            .unwrap_or_else(|| "text/plain".into())
+            .into_bytes(),
+        types: common.types.clone().unwrap_or_else(default_types),
+        access_logs: common.access_logs.clone().unwrap_or_default(),
+        error_logs: common.error_logs.clone().unwrap_or_default().into(),
+    }
+}
+
+fn default_types() -> Arc<HashMap<Vec<u8>, Vec<u8>>> {
+    let types = TYPES
+        .iter()
+        .map(|(name, media)| (name.as_bytes().to_vec(), media.as_bytes().to_vec()));
+    Arc::new(types.collect())
+}
+
+fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
+    let pass = match &level.handler {
+        None => return Handler::None,
+        Some(HandlerDraft::UpstreamShow) => return Handler::UpstreamShow,
+        Some(HandlerDraft::StubStatus) => return Handler::StubStatus,
+        Some(HandlerDraft::Proxy(pass)) => pass,
+    };
+    let (target, host, uri) = match pass {
+        ProxyPass::Named(name) => (ProxyTarget::Named(name.clone()), String::new(), None),
+        ProxyPass::Known {
+            upstream,
+            host,
+            uri,
+        } => {
+            let index = order.get(*upstream).copied().unwrap_or_default();
+            (ProxyTarget::Upstream(index), host.clone(), uri.clone())
+        }
+    };
+    Handler::Proxy(Box::new(Proxy {
+        target,
+        host: host.into_bytes(),
+        uri: uri.map(String::into_bytes),
+        http_minor: common.proxy_http_minor.unwrap_or(1),
+        set_headers: set_headers(common),
+        connect_timeout: common.proxy_connect_timeout.unwrap_or(MINUTE),
+        read_timeout: common.proxy_read_timeout.unwrap_or(MINUTE),
+        send_timeout: common.proxy_send_timeout.unwrap_or(MINUTE),
+    }))
+}
+
+/// `proxy_set_header`, then nginx's own where that names none.
+fn set_headers(common: &Common) -> Vec<(Vec<u8>, Template)> {
+    let given = common.proxy_set_headers.as_deref().unwrap_or_default();
+    let mut headers: Vec<_> = given
+        .iter()
+        .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+        .collect();
+    let defaults = [
+        ("Host", "$proxy_host"),
+        ("Connection", ""),
+        ("TE", ""),
+        ("Keep-Alive", ""),
+        ("Expect", ""),
+        ("Upgrade", ""),
+    ];
+    for (name, value) in defaults {
+        if !given
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
+        {
+            headers.push((name.into(), template(value).unwrap_or_default()));
+        }
+    }
+    headers
+}

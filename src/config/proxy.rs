@@ -1,0 +1,187 @@
+//! `proxy_pass` and what shapes it.
+
+use weir_master::settings::{Host, Server};
+
+use super::directive::{Directive, LEVELS, LOCATION, Set, between, once, row, take};
+use super::draft::{Draft, HandlerDraft, ProxyPass, UpstreamDraft};
+use super::error::Fault;
+use super::parser::{Call, Parser};
+use super::url::{self, Rules, Url, UrlHost};
+use super::variable::{has_variables, template};
+
+/// The table.
+pub const DIRECTIVES: &[Directive] = &[
+    row(
+        "proxy_connect_timeout",
+        LEVELS,
+        take(1),
+        Set::Millis(|draft| &mut draft.common().proxy_connect_timeout),
+    ),
+    row(
+        "proxy_http_version",
+        LEVELS,
+        take(1),
+        Set::Call(proxy_http_version),
+    ),
+    row("proxy_pass", LOCATION, take(1), Set::Call(proxy_pass)),
+    row(
+        "proxy_read_timeout",
+        LEVELS,
+        take(1),
+        Set::Millis(|draft| &mut draft.common().proxy_read_timeout),
+    ),
+    row(
+        "proxy_send_timeout",
+        LEVELS,
+        take(1),
+        Set::Millis(|draft| &mut draft.common().proxy_send_timeout),
+    ),
+    row(
+        "proxy_set_header",
+        LEVELS,
+        take(2),
+        Set::Call(proxy_set_header),
+    ),
+    row(
+        "proxy_temp_path",
+        LEVELS,
+        between(1, 4),
+        Set::Call(proxy_temp_path),
+    ),
+];
+
+fn proxy_http_version(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(
+        &mut parser.draft.common().proxy_http_minor,
+        call,
+        || match call.value() {
+            "1.0" => Ok(0),
+            "1.1" => Ok(1),
+            "2" => Err(call.fault("HTTP/2 to upstream servers is not supported by weir")),
+            value => Err(call.fault(format!("invalid value \"{value}\""))),
+        },
+    )
+}
+
+fn proxy_set_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let name = call.value().to_owned();
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(call.fault(format!("invalid header name \"{name}\"")));
+    }
+    let value = template(&call.values()[1]).map_err(|message| call.fault(message))?;
+    parser
+        .draft
+        .common()
+        .proxy_set_headers
+        .get_or_insert_default()
+        .push((name, value));
+    Ok(())
+}
+
+/// A byte of a field's name (RFC 9110, section 5.6.2).
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn proxy_temp_path(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(&mut parser.draft.common().proxy_temp_path, call, || {
+        super::http::temp_path(call)
+    })
+}
+
+fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    if matches!(parser.draft.level().handler, Some(HandlerDraft::Proxy(_))) {
+        return Err(call.blame("is duplicate"));
+    }
+    let target = after_scheme(call)?;
+    let pass = if has_variables(target) {
+        ProxyPass::Named(template(target).map_err(|message| call.fault(message))?)
+    } else {
+        let rules = Rules {
+            listen: false,
+            uri: true,
+            default_port: 80,
+        };
+        let url = url::parse(target, rules)
+            .map_err(|reason| call.fault(format!("{reason} in upstream \"{target}\"")))?;
+        let upstream = reference(&mut parser.draft, call, &url)?;
+        ProxyPass::Known {
+            upstream,
+            host: host_header(&url),
+            uri: url.uri,
+        }
+    };
+    parser.draft.level().handler = Some(HandlerDraft::Proxy(pass));
+    Ok(())
+}
+
+/// What follows `http://`.
+fn after_scheme(call: &Call) -> Result<&str, Fault> {
+    let value = call.value();
+    let starts = |scheme: &str| {
+        value
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    if starts("http://") {
+        Ok(&value["http://".len()..])
+    } else if starts("https://") {
+        Err(call
+            .fault("https protocol requires SSL support")
+            .with_note("weir does not have it"))
+    } else if has_variables(value) {
+        Err(call.fault(format!("\"{value}\" must begin with \"http://\": a scheme in a variable is not supported by weir")))
+    } else {
+        Err(call.fault("invalid URL prefix"))
+    }
+}
+
+/// `$proxy_host`
+fn host_header(url: &Url) -> String {
+    match url.host {
+        UrlHost::Unix(_) => "localhost".into(),
+        _ if url.port == 80 => url.text.clone(),
+        _ => format!("{}:{}", url.text, url.port),
+    }
+}
+
+/// The upstream that a URL names: a block, which may come later, or one of its own.
+fn reference(draft: &mut Draft, call: &Call, url: &Url) -> Result<usize, Fault> {
+    let upstreams = &mut draft.http().upstreams;
+    for (index, known) in upstreams.iter().enumerate() {
+        if !known.name.eq_ignore_ascii_case(&url.text) {
+            continue;
+        }
+        if known.explicit && !url.no_port {
+            return Err(call.fault(format!(
+                "upstream \"{}\" may not have port {}",
+                url.text, url.port
+            )));
+        }
+        if known.explicit || known.port == url.port {
+            return Ok(index);
+        }
+    }
+    let host = match (url.address(), &url.host) {
+        (Some(address), _) => Host::Address(address),
+        (None, _) => Host::Name(url.text.clone(), url.port),
+    };
+    let server = Server {
+        host,
+        weight: 1,
+        max_fails: 1,
+        fail_timeout_ms: 10_000,
+        down: false,
+        backup: false,
+        place: call.place(),
+    };
+    upstreams.push(UpstreamDraft {
+        name: url.text.clone(),
+        port: url.port,
+        no_port: url.no_port,
+        place: call.place(),
+        servers: vec![server],
+        ..UpstreamDraft::default()
+    });
+    Ok(upstreams.len() - 1)
+}

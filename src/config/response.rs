@@ -1,0 +1,117 @@
+//! What answers carry: `return`, `add_header`, media types.
+
+use std::sync::Arc;
+
+use weir_worker::settings::{AddHeader, Return};
+
+use super::directive::{Directive, LEVELS, LOCATION, SERVER, Set, between, block, row, take};
+use super::error::Fault;
+use super::parser::{Call, Parser};
+use super::unit;
+use super::variable::template;
+
+/// The table.
+pub const DIRECTIVES: &[Directive] = &[
+    row("add_header", LEVELS, between(2, 3), Set::Call(add_header)),
+    row(
+        "default_type",
+        LEVELS,
+        take(1),
+        Set::Text(|draft| &mut draft.common().default_type),
+    ),
+    row(
+        "return",
+        SERVER.or(LOCATION),
+        between(1, 2),
+        Set::Call(returned),
+    ),
+    row("types", LEVELS, block(0, 0), Set::Call(types)),
+];
+
+fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let [name, value, rest @ ..] = call.values() else {
+        return Ok(());
+    };
+    if name.is_empty() || !name.bytes().all(super::proxy::is_token) {
+        return Err(call.fault(format!("invalid header name \"{name}\"")));
+    }
+    let value = template(value).map_err(|message| call.fault(message))?;
+    let always = match rest.first().map(String::as_str) {
+        None => false,
+        Some("always") => true,
+        Some(other) => return Err(call.invalid_parameter(other)),
+    };
+    let header = AddHeader {
+        name: name.clone().into_bytes(),
+        value,
+        always,
+    };
+    parser
+        .draft
+        .common()
+        .add_headers
+        .get_or_insert_default()
+        .push(header);
+    Ok(())
+}
+
+fn returned(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let value = call.value();
+    let bad = || call.fault(format!("invalid return code \"{value}\""));
+    let is_url = ["http://", "https://", "$scheme"]
+        .iter()
+        .any(|start| value.starts_with(start));
+    let (status, text) = match (unit::number(value), call.values().get(1)) {
+        (Some(status), text) => (
+            u16::try_from(status).map_err(|_| bad())?,
+            text.map(String::as_str),
+        ),
+        (None, None) if is_url => (302, Some(value)),
+        (None, _) => return Err(bad()),
+    };
+    if status > 999 {
+        return Err(bad());
+    }
+    let text = match text {
+        Some(text) => Some(template(text).map_err(|message| call.fault(message))?),
+        None => None,
+    };
+    // The first of several ends the request; nginx checks the others and never comes to them.
+    parser
+        .draft
+        .level()
+        .ret
+        .get_or_insert(Return { status, text });
+    Ok(())
+}
+
+fn types(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    parser.draft.common().types.get_or_insert_default();
+    parser.block_of(call.context, one_type)
+}
+
+/// A line of `types {}`: a media type and its file extensions.
+fn one_type(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    if call.name() == "include" {
+        if call.values().len() != 1 {
+            return Err(call.fault("invalid number of arguments in \"include\" directive"));
+        }
+        return parser.include(call);
+    }
+    let media_type = call.name();
+    let types = Arc::make_mut(parser.draft.common().types.get_or_insert_default());
+    for extension in call.values() {
+        let extension = extension.to_ascii_lowercase();
+        let old = types.insert(
+            extension.clone().into_bytes(),
+            media_type.as_bytes().to_vec(),
+        );
+        if let Some(old) = old {
+            let old = String::from_utf8_lossy(&old);
+            parser.warnings.push(call.fault(format!(
+                "duplicate extension \"{extension}\", content type: \"{media_type}\", previous content type: \"{old}\""
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Values with variables.
+
+use weir_worker::settings::{Part, Template, Variable};
+
+/// Compiles a value; the error is a message without its place.
+pub fn template(text: &str) -> Result<Template, String> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        push_text(&mut parts, before);
+        let (name, next) = name_after(after, text)?;
+        parts.push(Part::Variable(
+            variable(name).ok_or_else(|| format!("unknown \"{name}\" variable"))?,
+        ));
+        rest = next;
+    }
+    push_text(&mut parts, rest);
+    Ok(Template { parts })
+}
+
+/// Whether a value has a variable in it.
+pub fn has_variables(text: &str) -> bool {
+    text.contains('$')
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text.as_bytes().to_vec()));
+    }
+}
+
+/// The name of a variable after its `$`, and what follows it.
+fn name_after<'a>(after: &'a str, whole: &str) -> Result<(&'a str, &'a str), String> {
+    let braced = after.strip_prefix('{');
+    let body = braced.unwrap_or(after);
+    let end = body
+        .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+        .unwrap_or(body.len());
+    let (name, mut next) = body.split_at(end);
+    if braced.is_some() {
+        next = next
+            .strip_prefix('}')
+            .ok_or_else(|| format!("the closing bracket in \"{name}\" variable is missing"))?;
+    }
+    if name.is_empty() {
+        return Err(format!("invalid variable name in \"{whole}\""));
+    }
+    Ok((name, next))
+}
+
+/// A variable by its name, in any case of letters, as in nginx.
+pub fn variable(name: &str) -> Option<Variable> {
+    let name = name.to_ascii_lowercase();
+    if let Some(known) = PLAIN.iter().find(|(plain, _)| *plain == name) {
+        return Some(known.1.clone());
+    }
+    let after = |prefix: &str| name.strip_prefix(prefix).filter(|rest| !rest.is_empty());
+    let field = |rest: &str| rest.replace('_', "-").into_bytes();
+    if let Some(rest) = after("http_") {
+        Some(Variable::Http(field(rest)))
+    } else if let Some(rest) = after("sent_http_") {
+        Some(Variable::SentHttp(field(rest)))
+    } else if let Some(rest) = after("upstream_http_") {
+        Some(Variable::UpstreamHttp(field(rest)))
+    } else if let Some(rest) = after("arg_") {
+        Some(Variable::Arg(rest.as_bytes().to_vec()))
+    } else {
+        after("cookie_").map(|rest| Variable::Cookie(rest.as_bytes().to_vec()))
+    }
+}
+
+/// Variables without a suffix.
+const PLAIN: &[(&str, Variable)] = &[
+    ("args", Variable::Args),
+    ("binary_remote_addr", Variable::BinaryRemoteAddr),
+    ("body_bytes_sent", Variable::BodyBytesSent),
+    ("bytes_sent", Variable::BytesSent),
+    ("connection", Variable::Connection),
+    ("connection_requests", Variable::ConnectionRequests),
+    ("content_length", Variable::ContentLength),
+    ("content_type", Variable::ContentType),
+    ("document_uri", Variable::DocumentUri),
+    ("host", Variable::Host),
+    ("hostname", Variable::Hostname),
+    ("https", Variable::Https),
+    ("is_args", Variable::IsArgs),
+    ("msec", Variable::Msec),
+    ("nginx_version", Variable::NginxVersion),
+    ("pid", Variable::Pid),
+    ("proxy_add_x_forwarded_for", Variable::ProxyAddXForwardedFor),
+    ("proxy_host", Variable::ProxyHost),
+    ("proxy_port", Variable::ProxyPort),
+    ("query_string", Variable::QueryString),
+    ("remote_addr", Variable::RemoteAddr),
+    ("remote_port", Variable::RemotePort),
+    ("remote_user", Variable::RemoteUser),
+    ("request", Variable::Request),
+    ("request_length", Variable::RequestLength),
+    ("request_method", Variable::RequestMethod),
+    ("request_time", Variable::RequestTime),
+    ("request_uri", Variable::RequestUri),
+    ("scheme", Variable::Scheme),
+    ("server_addr", Variable::ServerAddr),
+    ("server_name", Variable::ServerName),
+    ("server_port", Variable::ServerPort),
+    ("server_protocol", Variable::ServerProtocol),
+    ("status", Variable::Status),
+    ("time_iso8601", Variable::TimeIso8601),
+    ("time_local", Variable::TimeLocal),
+    ("upstream_addr", Variable::UpstreamAddr),
+    ("upstream_status", Variable::UpstreamStatus),
+    ("upstream_response_time", Variable::UpstreamResponseTime),
+    ("uri", Variable::Uri),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(text: &str) -> Part {
+        Part::Text(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn splits_text_and_variables() {
+        let parts = template("a$host-${uri}b$HTTP_X_Forwarded_For")
+            .unwrap()
+            .parts;
+        let field = Variable::Http(b"x-forwarded-for".to_vec());
+        let expected = [
+            text("a"),
+            Part::Variable(Variable::Host),
+            text("-"),
+            Part::Variable(Variable::Uri),
+            text("b"),
+            Part::Variable(field),
+        ];
+        assert_eq!(parts, expected);
+        assert_eq!(template("").unwrap().parts, []);
+        assert_eq!(template("{x}").unwrap().parts, [text("{x}")]);
+    }
+
+    #[test]
+    fn prefixes_need_a_suffix() {
+        assert_eq!(variable("arg_a_B"), Some(Variable::Arg(b"a_b".to_vec())));
+        assert_eq!(
+            variable("cookie_sid"),
+            Some(Variable::Cookie(b"sid".to_vec()))
+        );
+        assert_eq!(
+            variable("sent_http_x_y"),
+            Some(Variable::SentHttp(b"x-y".to_vec()))
+        );
+        assert_eq!(
+            variable("upstream_http_x"),
+            Some(Variable::UpstreamHttp(b"x".to_vec()))
+        );
+        for name in [
+            "arg_",
+            "cookie_",
+            "http_",
+            "sent_http_",
+            "upstream_http_",
+            "",
+            "nothing",
+        ] {
+            assert_eq!(variable(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (value, message) in [
+            ("$nothing", "unknown \"nothing\" variable"),
+            ("a$", "invalid variable name in \"a$\""),
+            ("$-", "invalid variable name in \"$-\""),
+            ("${", "the closing bracket in \"\" variable is missing"),
+            (
+                "${host",
+                "the closing bracket in \"host\" variable is missing",
+            ),
+            (
+                "${host-}",
+                "the closing bracket in \"host\" variable is missing",
+            ),
+            ("${}", "invalid variable name in \"${}\""),
+        ] {
+            assert_eq!(template(value).unwrap_err(), message, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_compiles_or_says_why(value in "[a-z$\\{\\}_ä-]{0,20}") {
+            match template(&value) {
+                Ok(compiled) => prop_assert_eq!(
+                    compiled.parts.iter().any(|part| matches!(part, Part::Variable(_))),
+                    has_variables(&value)
+                ),
+                Err(message) => prop_assert!(message.contains("variable")),
+            }
+        }
+    }
+}
