@@ -44,7 +44,7 @@ impl Reader {
             problems: Vec::new(),
         };
         let present = self.version()?;
-        let oldest = (present + 1).saturating_sub(self.ring().tolerance()).max(1);
+        let oldest = present.saturating_sub(self.ring().tolerance() - 1).max(1);
         for version in (oldest..=present).rev() {
             let read = self.slot(version)?;
             // One that has been overtaken meanwhile says nothing.

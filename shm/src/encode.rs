@@ -127,3 +127,128 @@ pub(crate) fn checksum(parts: &[&[u64]]) -> u32 {
     }
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::decode::decode;
+    use crate::layout::{Capacity, Layout};
+    use crate::table::{CounterId, Upstream};
+
+    const LAYOUT: Layout = Layout::new(Capacity {
+        servers: 64,
+        upstreams: 8,
+        workers: 1,
+        slots: 4,
+    });
+
+    fn address() -> impl Strategy<Value = Address> {
+        let ip = (any::<IpAddr>(), any::<u16>(), any::<u32>(), any::<u32>());
+        prop_oneof![
+            ip.prop_map(|(ip, port, flowinfo, scope)| Address::Ip(match ip {
+                IpAddr::V4(_) => SocketAddr::new(ip, port),
+                IpAddr::V6(v6) => SocketAddrV6::new(v6, port, flowinfo, scope).into(),
+            })),
+            prop::collection::vec(any::<u8>(), 0..30).prop_map(|bytes| {
+                Address::Unix(PathBuf::from(std::ffi::OsStr::from_bytes(&bytes)))
+            }),
+        ]
+    }
+
+    fn server() -> impl Strategy<Value = Server> {
+        let numbers = (any::<u32>(), any::<u32>(), any::<u64>());
+        let counter = (0..LAYOUT.capacity.servers, any::<u32>());
+        (address(), numbers, any::<bool>(), any::<bool>(), counter).prop_map(
+            |(address, (weight, max_fails, fail_timeout_ms), down, backup, counter)| Server {
+                address,
+                weight,
+                max_fails,
+                fail_timeout_ms,
+                down,
+                backup,
+                counter: CounterId {
+                    index: counter.0,
+                    incarnation: counter.1,
+                },
+            },
+        )
+    }
+
+    fn table() -> impl Strategy<Value = Table> {
+        let upstream = (
+            ".{0,20}",
+            any::<u64>(),
+            prop::collection::vec(server(), 0..6),
+        );
+        let leaving =
+            (".{0,20}", server(), any::<u64>()).prop_map(|(upstream, server, dropped)| Leaving {
+                upstream,
+                server,
+                dropped,
+            });
+        let upstreams = prop::collection::vec(upstream, 0..6);
+        (
+            any::<u64>(),
+            upstreams,
+            prop::collection::vec(leaving, 0..6),
+        )
+            .prop_map(|(version, upstreams, leaving)| {
+                let upstream = |(name, changed, servers)| Upstream {
+                    name,
+                    changed: if version == u64::MAX {
+                        changed
+                    } else {
+                        changed % (version + 1)
+                    },
+                    servers,
+                };
+                Table {
+                    version,
+                    upstreams: upstreams.into_iter().map(upstream).collect(),
+                    leaving,
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(table in table(), stale in any::<Vec<u64>>()) {
+            let mut words = stale;
+            encode(&table, &mut words);
+            prop_assert!(words.len() <= LAYOUT.slot_words);
+            prop_assert_eq!(decode(&words, &LAYOUT), Ok(table));
+        }
+
+        #[test]
+        fn no_words_are_too_strange(words in prop::collection::vec(0u64..40, 0..200)) {
+            // Whatever it says, it says it; an empty table may even pass.
+            let _ = decode(&words, &LAYOUT);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(table in table(), at in any::<prop::sample::Index>(), bit in 0..64) {
+            let mut words = Vec::new();
+            encode(&table, &mut words);
+            let at = at.index(words.len());
+            words[at] ^= 1u64 << bit;
+            prop_assert!(decode(&words, &LAYOUT).is_err());
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_zlibs() {
+        let words: Vec<u64> = (0..300).map(|n| n * 0x0101_0101).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(
+            checksum(&[&words[..7], &words[7..]]),
+            crc32fast::hash(&bytes)
+        );
+        let check = [u64::from_ne_bytes(*b"12345678")];
+        assert_eq!(checksum(&[&check]), 0x9ae0_daaf);
+    }
+}

@@ -25,6 +25,13 @@ pub enum Error {
         /// How many there are.
         workers: u32,
     },
+    /// An existing region cannot be opened.
+    Unreadable {
+        /// The region's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
     /// The last table in the region cannot be continued from.
     Damaged(Damage),
 }
@@ -47,6 +54,7 @@ impl fmt::Display for Error {
             Error::NoSuchSlot { slot, workers } => {
                 write!(f, "region has no worker slot {slot}, it has {workers}")
             }
+            Error::Unreadable { path, source } => write!(f, "\"{}\": {source}", path.display()),
             Error::Damaged(damage) => write!(f, "the region's last table is damaged: {damage}"),
         }
     }

@@ -1,7 +1,7 @@
 //! The publisher: the one writer of tables.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io;
 
@@ -16,7 +16,7 @@ use crate::latch::{Load, Ring, Store};
 use crate::layout::{Layout, header, row};
 use crate::reconcile::{Matched, reconcile};
 use crate::region::{Region, ring};
-use crate::table::{CounterId, Leaving, Table, Upstream};
+use crate::table::{Address, CounterId, Leaving, Table, Upstream};
 use crate::word::WordsMut;
 
 /// What a publish did.
@@ -84,9 +84,9 @@ impl Publisher {
     /// Publishes the upstreams as the next version, unless they are what is published already.
     ///
     /// `changed` and `counter` of the input are ignored. A server that was in the upstream of the
-    /// same name before keeps its counter row; a new one gets a row that nobody has; the row of
-    /// one that is gone comes free when every live worker routes by a table without it and none
-    /// has a request in flight to it. On an error nothing has changed.
+    /// same name before, or is still leaving it, keeps its counter row; a new one gets a row that
+    /// nobody has; the row of one that is gone comes free when every live worker routes by a table
+    /// without it and none has a request in flight to it. On an error nothing has changed.
     pub fn publish(&mut self, upstreams: Vec<Upstream>) -> Result<Publication, PublishError> {
         let Matched {
             mut upstreams,
@@ -94,47 +94,45 @@ impl Publisher {
             gone,
             changed,
         } = reconcile(&self.table.upstreams, upstreams);
-        let same = !changed && self.table.version > 0;
-        if same {
+        if !changed && self.table.version > 0 {
             return Ok(Publication {
                 version: self.table.version,
                 changed: false,
             });
         }
-        let version = self.table.version + 1;
-        let released = self.releasable();
-        let mut leaving: Vec<Leaving> = self
+        let version = self.table.version.wrapping_add(1);
+        let oldest = self.oldest_in_use();
+        let (mut leaving, freed): (Vec<Leaving>, Vec<Leaving>) = self
             .table
             .leaving
             .iter()
-            .zip(&released)
-            .filter(|(_, released)| !**released)
-            .map(|(leaving, _)| leaving.clone())
-            .collect();
-        leaving.extend(gone.into_iter().map(|(upstream, server)| Leaving {
+            .cloned()
+            .partition(|leaving| self.holds(leaving, oldest));
+        let new = take_back(&mut upstreams, new, &mut leaving);
+        let gone = gone.into_iter();
+        leaving.extend(gone.map(|(upstream, server)| Leaving {
             upstream,
             server,
             dropped: version,
         }));
         self.check(&upstreams, &leaving)?;
 
-        let freed = self
-            .table
-            .leaving
-            .iter()
-            .zip(&released)
-            .filter(|(_, released)| **released);
-        self.free
-            .extend(freed.map(|(leaving, _)| Reverse(leaving.server.counter.index)));
+        self.free.extend(
+            freed
+                .iter()
+                .map(|leaving| Reverse(leaving.server.counter.index)),
+        );
         for (upstream, server) in new {
+            // What was checked above leaves a row for each.
             if let Some(Reverse(index)) = self.free.pop() {
                 upstreams[upstream].servers[server].counter = self.tenant(index);
             }
         }
-        for upstream in &mut upstreams {
-            if upstream.changed == 0 {
-                upstream.changed = version;
-            }
+        for upstream in upstreams
+            .iter_mut()
+            .filter(|upstream| upstream.changed == 0)
+        {
+            upstream.changed = version;
         }
         self.table = Table {
             version,
@@ -190,14 +188,10 @@ impl Publisher {
         CounterId { index, incarnation }
     }
 
-    /// Which of the leaving servers nobody uses any more.
-    fn releasable(&self) -> Vec<bool> {
-        let oldest = self.oldest_in_use();
-        let free = |leaving: &Leaving| {
-            leaving.dropped <= oldest
-                && !counters::in_flight(&self.words, &self.layout, leaving.server.counter)
-        };
-        self.table.leaving.iter().map(free).collect()
+    /// Whether somebody may still use the row of a leaving server.
+    fn holds(&self, leaving: &Leaving, oldest: u64) -> bool {
+        leaving.dropped > oldest
+            || counters::in_flight(&self.words, &self.layout, leaving.server.counter)
     }
 
     /// The oldest table version that a live worker routes by.
@@ -209,6 +203,39 @@ impl Publisher {
             .min()
             .unwrap_or(u64::MAX)
     }
+}
+
+/// Gives new servers that are still leaving their rows back; the rest are really new.
+fn take_back(
+    upstreams: &mut [Upstream],
+    mut new: Vec<(usize, usize)>,
+    leaving: &mut Vec<Leaving>,
+) -> Vec<(usize, usize)> {
+    let places = leaving.iter().enumerate().map(|(place, leaving)| {
+        (
+            (leaving.upstream.clone(), leaving.server.address.clone()),
+            place,
+        )
+    });
+    let mut places: HashMap<(String, Address), usize> = places.collect();
+    let mut back = vec![false; leaving.len()];
+    new.retain(|(upstream, server)| {
+        let upstream = &mut upstreams[*upstream];
+        let server = &mut upstream.servers[*server];
+        let place = if places.is_empty() {
+            None
+        } else {
+            places.remove(&(upstream.name.clone(), server.address.clone()))
+        };
+        if let Some(place) = place {
+            server.counter = leaving[place].server.counter;
+            back[place] = true;
+        }
+        place.is_none()
+    });
+    let mut back = back.into_iter();
+    leaving.retain(|_| !back.next().unwrap_or(false));
+    new
 }
 
 fn last_table(words: &WordsMut, layout: &Layout, ring: &Ring) -> Result<Table, Damage> {

@@ -4,7 +4,7 @@
 //! works beside a running weir and on the file of a dead one.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::counters::{Counts, row_of_bytes};
@@ -68,11 +68,7 @@ pub struct Reader {
 impl Reader {
     /// Opens a region and checks its header and size.
     pub fn open(path: &Path) -> Result<Reader, ReadError> {
-        let kind = path.metadata()?.file_type();
-        // Opening a FIFO would wait for a writer.
-        if kind.is_fifo() || kind.is_char_device() || kind.is_socket() || kind.is_dir() {
-            return Err(ReadError::NotARegion);
-        }
+        check_kind(path)?;
         Reader::new(File::open(path)?)
     }
 
@@ -278,6 +274,15 @@ fn add(row: &mut ServerCounters, slot: u32, folded: bool, block: &[u8]) {
         if !folded {
             row.workers.push((slot, counts));
         }
+    }
+}
+
+/// Opening a FIFO would wait for a writer, and a device may do anything.
+pub(crate) fn check_kind(path: &Path) -> Result<(), ReadError> {
+    if path.metadata()?.is_file() {
+        Ok(())
+    } else {
+        Err(ReadError::NotARegion)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::encode::checksum;
 use crate::error::Error;
 use crate::latch::{Load, Ring, Store};
 use crate::layout::{Capacity, Layout, WORD, header};
+use crate::reader::{Reader, check_kind};
 use crate::scoreboard::{self, WorkerRow};
 use crate::word::{Words, WordsMut};
 use crate::worker::WorkerRegion;
@@ -65,6 +66,36 @@ impl Region {
         let file = temporary
             .persist(path)
             .map_err(|e| failed("rename()")(e.error))?;
+        Ok(Region {
+            path: path.to_owned(),
+            file,
+            words,
+            layout,
+        })
+    }
+
+    /// Maps an existing region for writing: for a process that was not forked by its maker.
+    pub fn open(path: &Path) -> Result<Region, Error> {
+        let failed = |action| {
+            move |source: io::Error| Error::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let unreadable = |source| Error::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        check_kind(path).map_err(unreadable)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(failed("open()"))?;
+        let reader = file.try_clone().map_err(failed("dup()"))?;
+        let layout = *Reader::new(reader).map_err(unreadable)?.layout();
+        let words = WordsMut::new(map(&file).map_err(failed("mmap()"))?);
         Ok(Region {
             path: path.to_owned(),
             file,
@@ -153,6 +184,12 @@ impl Region {
                 WorkerRow::parse(slot, |word| self.words.load(first + word))
             })
             .collect()
+    }
+
+    /// The latch and its memory, for tests that race against it.
+    #[doc(hidden)]
+    pub fn latch(&self) -> (Ring, &(impl Load + Store)) {
+        (ring(&self.layout), &self.words)
     }
 
     pub(crate) fn words(&self) -> &WordsMut {

@@ -1,5 +1,9 @@
 //! A region from all its sides: published, read by workers and outsiders, counted in.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a child reports over its standard output"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -304,6 +308,38 @@ fn a_counter_row_is_reused_only_when_nobody_uses_it() {
 }
 
 #[test]
+fn a_server_that_comes_back_while_it_leaves_keeps_its_row() {
+    let fixture = fixture(Capacity {
+        servers: 3,
+        ..CAPACITY
+    });
+    let mut publisher = publisher(&fixture.region);
+    let _worker = fixture.region.worker(0).unwrap();
+    publisher
+        .publish(vec![upstream("a", [1, 2]), upstream("b", [])])
+        .unwrap();
+    let before = ids(&publisher, 0);
+    // However often: the rows do not run out, though the worker routes by nothing newer.
+    for _ in 0..5 {
+        publisher
+            .publish(vec![upstream("a", []), upstream("b", [])])
+            .unwrap();
+        assert_eq!(publisher.table().leaving.len(), 2);
+        publisher
+            .publish(vec![upstream("a", [2, 1]), upstream("b", [])])
+            .unwrap();
+        assert_eq!(ids(&publisher, 0), [before[1], before[0]]);
+        assert!(publisher.table().leaving.is_empty());
+    }
+    // In another upstream it is another server.
+    publisher
+        .publish(vec![upstream("a", [2]), upstream("b", [1])])
+        .unwrap();
+    assert_ne!(ids(&publisher, 1)[0].index, before[0].index);
+    assert_eq!(publisher.table().leaving.len(), 1);
+}
+
+#[test]
 fn a_dead_worker_is_folded_and_holds_nothing_back() {
     let fixture = fixture(Capacity {
         servers: 1,
@@ -564,5 +600,39 @@ fn assert_mode(path: &Path) {
     assert_eq!(
         path.metadata().unwrap().permissions().mode() & 0o7777,
         0o644
+    );
+}
+
+/// The region's memory is reserved when it is made. The limit on the size of files stands in for
+/// a full file system; `trap` keeps its signal from ending the process.
+#[test]
+fn what_cannot_be_reserved_is_an_error_at_once() {
+    const FOLDER: &str = "WEIR_TEST_FOLDER";
+    if let Ok(folder) = std::env::var(FOLDER) {
+        let path = Path::new(&folder).join("weir.region");
+        println!("{}", Region::create(&path, CAPACITY).unwrap_err());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 20; exec \"$0\" --exact --nocapture \"$1\"",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .arg("what_cannot_be_reserved_is_an_error_at_once")
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("posix_fallocate() of region"),
+        "{said}"
+    );
+    assert!(said.contains("File too large"), "{said}");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "nothing is left behind"
     );
 }
