@@ -5,13 +5,17 @@
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
 )]
 
+pub mod access;
 pub mod balance;
 pub mod buffer;
 pub mod channel;
 pub mod connection;
+pub mod handler;
 pub mod http;
 pub mod log;
+pub mod route;
 pub mod settings;
 pub mod timer;
 pub mod transport;
 pub mod upstream;
+pub mod variable;

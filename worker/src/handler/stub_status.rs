@@ -1,0 +1,67 @@
+//! `stub_status`: nginx's four lines.
+
+use std::io::Write;
+
+/// What `stub_status` shows, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Client connections, the waiting ones too.
+    pub active: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Of those, the ones that were not dropped for a limit.
+    pub handled: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Connections on which a head is being read.
+    pub reading: u64,
+    /// Connections on which an answer is being made or written.
+    pub writing: u64,
+    /// Idle ones.
+    pub waiting: u64,
+}
+
+/// The type of the answer.
+pub const CONTENT_TYPE: &[u8] = b"text/plain";
+
+/// Appends the body.
+pub fn write(status: &Status, out: &mut Vec<u8>) {
+    // Writing to a Vec does not fail.
+    let _ = write!(
+        out,
+        "Active connections: {} \nserver accepts handled requests\n {} {} {} \n\
+         Reading: {} Writing: {} Waiting: {} \n",
+        status.active,
+        status.accepted,
+        status.handled,
+        status.requests,
+        status.reading,
+        status.writing,
+        status.waiting
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_nginx_text() {
+        let status = Status {
+            active: 291,
+            accepted: 16_630_948,
+            handled: 16_630_947,
+            requests: 31_070_465,
+            reading: 6,
+            writing: 179,
+            waiting: 106,
+        };
+        let mut out = Vec::new();
+        write(&status, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Active connections: 291 \nserver accepts handled requests\n \
+             16630948 16630947 31070465 \nReading: 6 Writing: 179 Waiting: 106 \n"
+        );
+    }
+}
