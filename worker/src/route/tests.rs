@@ -20,6 +20,7 @@ fn settings(handler: Handler) -> Arc<LocationSettings> {
         keepalive_timeout: Duration::ZERO,
         keepalive_header: None,
         keepalive_requests: 0,
+        keepalive_time: Duration::ZERO,
         tcp_nodelay: true,
         tcp_nopush: false,
         sendfile: false,
