@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use weir_shm::Reader;
 
 use super::text::shown;
+use crate::cli::Options;
+use crate::config;
 
 /// How a master begins its process title.
 const TITLE: &[u8] = b"weir: master process";
@@ -50,6 +52,18 @@ pub fn running() -> Result<PathBuf, String> {
             Err(message)
         }
     }
+}
+
+/// The region that a configuration names, found as weir finds it.
+pub fn configured(file: Option<String>, prefix: Option<String>) -> Result<PathBuf, String> {
+    let options = Options {
+        file,
+        prefix,
+        ..Options::default()
+    };
+    let loaded = config::load(options.paths())
+        .map_err(|error| format!("{error}\nthe region itself can be named with --region"))?;
+    Ok(loaded.settings.region.path)
 }
 
 /// Whether a process of this id exists.

@@ -23,7 +23,7 @@ struct Arguments {
         global = true,
         conflicts_with = "region"
     )]
-    config: Option<PathBuf>,
+    config: Option<String>,
     /// The prefix whose weir is meant
     #[arg(
         short = 'p',
@@ -31,7 +31,7 @@ struct Arguments {
         global = true,
         conflicts_with = "region"
     )]
-    prefix: Option<PathBuf>,
+    prefix: Option<String>,
     /// The region itself
     #[arg(long, value_name = "FILE", global = true)]
     region: Option<PathBuf>,
@@ -88,9 +88,10 @@ pub fn run() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let path = match &arguments.region {
-        Some(path) => path.clone(),
-        None => find::running()?,
+    let path = match (&arguments.region, &arguments.config, &arguments.prefix) {
+        (Some(path), ..) => path.clone(),
+        (None, None, None) => find::running()?,
+        (None, file, prefix) => find::configured(file.clone(), prefix.clone())?,
     };
     let about = |error: ReadError| format!("\"{}\": {error}", text::shown(&path.to_string_lossy()));
     if matches!(arguments.command, Command::Watch) {

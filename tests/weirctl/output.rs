@@ -1,5 +1,6 @@
 //! What each command prints.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver};
@@ -7,7 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::region::{Fixture, PATIENCE, run, shown, weirctl};
+use super::region::{Fixture, PATIENCE, program, run, shown, weirctl};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -136,6 +137,47 @@ fn verify_says_good_and_the_dead_can_be_read() {
         String::from_utf8_lossy(&output.stderr).contains("No such file"),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_configuration_leads_to_the_region() {
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path();
+    fs::create_dir(folder.join("conf")).unwrap();
+    let file = folder.join("conf/weir.conf");
+    fs::write(&file, "region weir.region;\nevents {}\n").unwrap();
+    let weirctl = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(arguments);
+        run(command)
+    };
+    let prefix = folder.to_str().unwrap();
+    let expected = shown(&fixture.path(), &["table"]);
+    for arguments in [
+        &["-p", prefix, "table"][..],
+        &["table", "-p", prefix, "-c", "conf/weir.conf"],
+        &["-c", file.to_str().unwrap(), "-p", prefix, "table"],
+    ] {
+        let output = weirctl(arguments);
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            expected,
+            "{output:?}"
+        );
+    }
+
+    fs::write(&file, "events {}\nregiom weir.region;\n").unwrap();
+    let output = weirctl(&["-p", prefix, "table"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains("\"regiom\"") && errors.contains("weir.conf:2"),
+        "{errors}"
+    );
+    assert!(errors.contains("--region"), "{errors}");
+
+    let output = weirctl(&["-p", prefix, "--region", "x", "table"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

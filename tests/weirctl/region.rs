@@ -123,15 +123,21 @@ fn upstream(name: &str, servers: Vec<Server>) -> Upstream {
     }
 }
 
-/// `weirctl --region PATH` and further arguments, its streams piped. It dies with this thread.
-pub fn weirctl(region: &Path, arguments: &[&str]) -> Command {
+/// `weirctl`, its streams piped. It dies with this thread.
+pub fn program() -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_weirctl")]);
-    command.arg("--region").arg(region).args(arguments);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+/// `weirctl --region PATH` and further arguments.
+pub fn weirctl(region: &Path, arguments: &[&str]) -> Command {
+    let mut command = program();
+    command.arg("--region").arg(region).args(arguments);
     command
 }
 
