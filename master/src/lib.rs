@@ -7,13 +7,39 @@
 
 use std::path::PathBuf;
 
+mod backoff;
+mod check;
+mod cycle;
+mod daemon;
+mod errno;
+mod first_table;
+mod listening;
+mod log;
+mod orders;
+mod pidfile;
+mod process;
 pub mod resolve;
+mod resources;
 pub mod settings;
+mod signal;
 pub mod syncer;
 
+pub use check::{check, limit_warning};
 pub use resolve::{ResolvedUpstream, resolve};
 
+pub use signal::{Signal, send_signal};
+
+use std::process::ExitCode;
+
 use settings::Settings;
+
+/// Runs weir as `loaded` says, from the start to the end of the master. Called before any thread
+/// is started. Errors go to standard error, as `weir: [emerg] …`, and to the error log.
+///
+/// Every child that is forked on the way returns from here too, at its own end.
+pub fn run(program: Program, loaded: Loaded) -> ExitCode {
+    cycle::run(program, loaded)
+}
 
 /// What the crate above gives the master to run: how to read and build configurations, and names.
 pub struct Program {

@@ -15,7 +15,19 @@ pub mod http;
 pub mod log;
 pub mod route;
 pub mod settings;
+mod start;
 pub mod timer;
 pub mod transport;
 pub mod upstream;
 pub mod variable;
+
+pub use start::Start;
+
+/// The whole life of a worker.
+///
+/// # Errors
+/// Why it cannot go on.
+pub fn run(start: Start) -> Result<(), String> {
+    let slot = start.slot;
+    Err(format!("worker {slot} has no event loop yet"))
+}

@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod error;
 pub mod files;
+mod panic;
 
 pub use clock::Clock;
 pub use error::ErrorLog;
 pub use files::Files;
+pub use panic::log_panics;

@@ -1,0 +1,170 @@
+//! The life of the master: one thread around one poll of signals, channels and timers.
+
+mod birth;
+mod event;
+mod quit;
+mod reload;
+mod respawn;
+mod seat;
+mod start;
+mod workers;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use weir_shm::Region;
+
+use crate::daemon::Waiting;
+use crate::listening::Listening;
+use crate::log::Log;
+use crate::pidfile::PidFile;
+use crate::process::Title;
+use crate::resolve::ResolvedUpstream;
+use crate::settings::Settings;
+use crate::signal::Signals;
+use crate::{Loaded, Program};
+
+use reload::Reload;
+use seat::{Role, Seat};
+
+pub(crate) use start::run;
+
+/// Everything that the master has.
+pub(crate) struct Master {
+    program: Program,
+    title: Option<Title>,
+    signals: Signals,
+    log: Log,
+    cycle: Cycle,
+    region: Region,
+    listening: Listening,
+    /// One eventfd a worker slot: the syncer writes, the worker wakes.
+    wakers: Vec<OwnedFd>,
+    pid_file: Option<PidFile>,
+    waiting: Waiting,
+    syncer: Seat,
+    /// By slot of the region.
+    workers: Vec<Seat>,
+    phase: Phase,
+    reload: Option<Reload>,
+    /// Signals that wait for a start or a reload to end.
+    deferred: VecDeque<Deferred>,
+    /// Rises with each reload that is tried, so that an answer never counts for another one.
+    last_generation: u64,
+    /// WINCH has sent all workers home.
+    retired: bool,
+}
+
+/// One configuration in force, or about to be.
+pub(crate) struct Cycle {
+    generation: u64,
+    settings: Settings,
+    worker: weir_worker::settings::Settings,
+    /// The opened resources by number.
+    files: Vec<File>,
+    /// Known until the first syncer has it; a reload leaves this to the syncer.
+    first: Option<First>,
+}
+
+/// What a start has found out about upstreams.
+struct First {
+    /// The configured servers with their names resolved.
+    resolved: Vec<ResolvedUpstream>,
+    /// Upstreams whose servers were learnt before this start, from the last region or a dump.
+    learned: Vec<String>,
+}
+
+/// Where in its life the master is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for the syncer's first answer until then; nothing listens yet.
+    Syncer { until: Instant },
+    /// Waits for the workers until then.
+    Workers { until: Instant },
+    /// Serves.
+    Running,
+    /// Ends: with this code when every child is gone.
+    Stopping { fast: bool, code: u8 },
+}
+
+/// What is done once nothing else is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deferred {
+    Reload,
+    Reopen,
+    Add,
+    Remove,
+    Retire,
+}
+
+/// What a turn of the loop came to.
+enum Turn {
+    /// Once more.
+    On,
+    /// Everything is done: exit with this code.
+    End(u8),
+    /// `master_process off`: this process goes on as the worker.
+    Worker,
+}
+
+impl Master {
+    /// Runs until the end, or, in a child, until the end of that child. Every fork is here, where
+    /// the master is owned and a child can take it apart: none comes back into the loop.
+    fn live(mut self) -> ExitCode {
+        loop {
+            while let Some(role) = self.due(Instant::now()) {
+                if let Some(channel) = self.fork(role) {
+                    return birth::begin(self, role, channel);
+                }
+            }
+            match self.turn() {
+                Turn::On => {}
+                Turn::End(code) => return ExitCode::from(code),
+                Turn::Worker => return birth::single(self),
+            }
+        }
+    }
+
+    fn seat(&mut self, role: Role) -> &mut Seat {
+        match role {
+            Role::Syncer => &mut self.syncer,
+            Role::Worker(slot) => &mut self.workers[slot],
+        }
+    }
+
+    /// Every place with its role, the syncer's first.
+    fn seats(&self) -> impl Iterator<Item = (Role, &Seat)> {
+        let workers = self.workers.iter().enumerate();
+        let workers = workers.map(|(slot, seat)| (Role::Worker(slot), seat));
+        [(Role::Syncer, &self.syncer)].into_iter().chain(workers)
+    }
+
+    fn seats_mut(&mut self) -> impl Iterator<Item = (Role, &mut Seat)> {
+        let workers = self.workers.iter_mut().enumerate();
+        let workers = workers.map(|(slot, seat)| (Role::Worker(slot), seat));
+        [(Role::Syncer, &mut self.syncer)]
+            .into_iter()
+            .chain(workers)
+    }
+
+    /// Roles of all children that stay and hear.
+    fn staying(&self) -> Vec<Role> {
+        let staying = self.seats().filter(|(_, seat)| seat.staying().is_some());
+        staying.map(|(role, _)| role).collect()
+    }
+}
+
+impl Cycle {
+    fn new(generation: u64, loaded: Loaded, files: Vec<File>) -> Cycle {
+        Cycle {
+            generation,
+            settings: loaded.settings,
+            worker: loaded.worker,
+            files,
+            first: None,
+        }
+    }
+}

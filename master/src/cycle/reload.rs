@@ -1,0 +1,456 @@
+//! HUP: new settings into the running children, in two phases. Before the commit any failure
+//! leaves everything as it was; after it, a child that does not follow is replaced.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal as Number, kill};
+use nix::unistd::Pid;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use socket2::Socket;
+use weir_shm::Address;
+use weir_worker::channel::{Order, Role as Passed};
+
+use super::seat::Child;
+use super::start::{tell_warnings, workers_of};
+use super::{Cycle, Master, Role};
+use crate::errno::describe;
+use crate::listening::Added;
+use crate::log::Log;
+use crate::settings::Settings;
+use crate::{check, daemon, orders, resources};
+
+/// What the workers may take to build their settings, or to put them in force.
+const WORKERS_BOUND: Duration = Duration::from_secs(10);
+/// What the syncer may take to prepare, beyond `upsync_start_timeout`.
+const SYNCER_MARGIN: Duration = Duration::from_secs(10);
+
+/// A reload under way.
+pub(super) struct Reload {
+    started: Instant,
+    /// The stage ends then.
+    pub(super) until: Instant,
+    generation: u64,
+    stage: Stage,
+    /// What a commit will put in force.
+    draft: Option<Box<Draft>>,
+    /// Whose answer is waited for.
+    waiting: Vec<Pid>,
+    /// Workers that are live in the new generation.
+    live: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The syncer prepares: names, first answers of new upstreams.
+    Syncer,
+    /// The workers build their settings.
+    Workers,
+    /// The new settings are in force; before, so many workers were configured.
+    Commit { before: usize },
+}
+
+/// Everything that a commit needs.
+struct Draft {
+    next: Cycle,
+    added: Added,
+    /// The configuration's text, sealed.
+    text: File,
+}
+
+impl Master {
+    pub(super) fn reconfigure(&mut self) {
+        let started = Instant::now();
+        self.log.notice("reconfiguring");
+        self.last_generation += 1;
+        let generation = self.last_generation;
+        let draft = match self.draft(generation) {
+            Ok(draft) => draft,
+            Err(message) => return self.tell_refusal(&message),
+        };
+        let Some(syncer) = self.syncer.staying() else {
+            draft.added.abandon();
+            return self.tell_refusal("there is no syncer process at the moment");
+        };
+        let pid = syncer.pid;
+        let sent = prepare(syncer, &draft, &[]);
+        let until = started + draft.next.settings.start_timeout + SYNCER_MARGIN;
+        self.reload = Some(Reload {
+            started,
+            until,
+            generation,
+            stage: Stage::Syncer,
+            draft: Some(Box::new(draft)),
+            waiting: vec![pid],
+            live: 0,
+        });
+        if let Err(error) = sent {
+            self.refuse(&format!(
+                "sendmsg() to syncer process {pid} failed {}",
+                describe(&error)
+            ));
+        }
+    }
+
+    /// Reads, checks and opens what the master can by itself.
+    fn draft(&self, generation: u64) -> Result<Draft, String> {
+        let mut loaded = (self.program.load)()?;
+        tell_warnings(&loaded, &self.log);
+        for name in pin(&self.cycle.settings, &mut loaded.settings) {
+            self.log.warn(format_args!(
+                "\"{name}\" takes effect at the next start only, the old value stays in force"
+            ));
+        }
+        check::dumps(&loaded.settings)?;
+        let files = resources::open(&loaded.settings.resources)?;
+        let text = sealed(&loaded.text)
+            .map_err(|error| format!("memfd_create() failed {}", describe(&error)))?;
+        let added = self.listening.prepare(&loaded.settings.listeners)?;
+        Ok(Draft {
+            next: Cycle::new(generation, loaded, files),
+            added,
+            text,
+        })
+    }
+
+    pub(super) fn prepared(&mut self, pid: Pid, generation: u64) {
+        if let Some(reload) = &mut self.reload
+            && reload.generation == generation
+        {
+            reload.waiting.retain(|&each| each != pid);
+        }
+    }
+
+    pub(super) fn refused_by(&mut self, role: Role, pid: Pid, generation: u64, message: &str) {
+        let Some(reload) = &self.reload else { return };
+        if reload.generation != generation {
+            return;
+        }
+        if matches!(reload.stage, Stage::Commit { .. }) {
+            let name = role.name();
+            self.log.alert(format_args!(
+                "{name} {pid} refused what it had prepared: {message}"
+            ));
+            return replace(pid);
+        }
+        self.refuse(message);
+    }
+
+    pub(super) fn committed(&mut self, role: Role, pid: Pid, generation: u64) {
+        if let Some(reload) = &mut self.reload
+            && reload.generation == generation
+        {
+            reload.waiting.retain(|&each| each != pid);
+            reload.live += usize::from(role != Role::Syncer);
+        }
+    }
+
+    /// A child died: one that prepares takes the reload with it if it is the syncer; a worker's
+    /// successor is asked in its place.
+    pub(super) fn lost_in_reload(&mut self, role: Role, pid: Pid) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        reload.waiting.retain(|&each| each != pid);
+        if role == Role::Syncer && !matches!(reload.stage, Stage::Commit { .. }) {
+            self.refuse(&format!("syncer process {pid} died"));
+        }
+    }
+
+    /// A worker that starts while others prepare began with the old settings.
+    pub(super) fn born_in_reload(&mut self, role: Role) {
+        if self
+            .reload
+            .as_ref()
+            .is_some_and(|reload| reload.stage == Stage::Workers)
+        {
+            self.ask(role);
+        }
+    }
+
+    /// Takes the next step when everybody has answered or the time is over.
+    pub(super) fn tick_reload(&mut self, now: Instant) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        if reload.waiting.is_empty() {
+            match reload.stage {
+                Stage::Syncer => self.ask_workers(now),
+                Stage::Workers => self.commit(now),
+                Stage::Commit { .. } => self.finish_reload(now),
+            }
+            return;
+        }
+        if now < reload.until {
+            return;
+        }
+        let late: Vec<String> = reload.waiting.iter().map(ToString::to_string).collect();
+        let late = late.join(", ");
+        if matches!(reload.stage, Stage::Commit { .. }) {
+            // It does not turn its loop, so there is nothing that it could finish.
+            for pid in std::mem::take(&mut reload.waiting) {
+                replace(pid);
+            }
+            self.log.alert(format_args!(
+                "no answer to the commit from {late}, to be replaced"
+            ));
+            return;
+        }
+        self.refuse(&format!("no answer from {late} in time"));
+    }
+
+    fn ask_workers(&mut self, now: Instant) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        reload.stage = Stage::Workers;
+        reload.until = now + WORKERS_BOUND;
+        for role in self.staying() {
+            self.ask(role);
+        }
+    }
+
+    /// Asks one worker to prepare.
+    fn ask(&mut self, role: Role) {
+        let Role::Worker(slot) = role else { return };
+        let seat = &self.workers[slot];
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        let (Some(draft), Some(child)) = (&reload.draft, seat.staying()) else {
+            return;
+        };
+        let pid = child.pid;
+        let sent = prepare(child, draft, &draft.added.of_sets(&seat.sets));
+        reload.waiting.push(pid);
+        if let Err(error) = sent {
+            self.refuse(&format!(
+                "sendmsg() to worker process {pid} failed {}",
+                describe(&error)
+            ));
+        }
+    }
+
+    fn commit(&mut self, now: Instant) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        let Some(draft) = reload.draft.take() else {
+            return;
+        };
+        let listeners = &draft.next.settings.listeners;
+        let ready = self
+            .listening
+            .listen_added(&draft.added, listeners)
+            .and_then(|()| {
+                Log::open(&draft.next.settings, &draft.next.files, false)
+                    .map_err(|error| format!("dup() failed {}", describe(&error)))
+            });
+        let log = match ready {
+            Ok(log) => log,
+            Err(message) => {
+                reload.draft = Some(draft);
+                return self.refuse(&message);
+            }
+        };
+        reload.stage = Stage::Commit {
+            before: workers_of(&self.cycle.settings),
+        };
+        reload.until = now + WORKERS_BOUND;
+        let generation = reload.generation;
+        self.cycle = draft.next;
+        self.put_log_in_force(log);
+        self.listening
+            .commit(&self.cycle.settings.listeners, draft.added);
+        if let Err(message) = self.listening.listen() {
+            // Only a backlog can be at fault now; the sockets listen already.
+            self.log.alert(message);
+        }
+        self.order_commit(generation);
+    }
+
+    fn order_commit(&mut self, generation: u64) {
+        for role in self.staying() {
+            let Some(child) = self.seat(role).staying() else {
+                continue;
+            };
+            let pid = child.pid;
+            let sent = child.channel.send(&Order::Commit { generation }, &[]);
+            if let Some(reload) = &mut self.reload {
+                reload.waiting.push(pid);
+            }
+            if let Err(error) = sent {
+                let (name, error) = (role.name(), describe(&error));
+                self.log
+                    .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
+                replace(pid);
+            }
+        }
+    }
+
+    fn finish_reload(&mut self, now: Instant) {
+        let Some(reload) = self.reload.take() else {
+            return;
+        };
+        let Stage::Commit { before } = reload.stage else {
+            return;
+        };
+        let (generation, live) = (reload.generation, reload.live);
+        let millis = now.saturating_duration_since(reload.started).as_millis();
+        self.log.notice(format_args!(
+            "reconfigured: config generation {generation} live in {live} workers in {millis} ms"
+        ));
+        self.resize(before);
+    }
+
+    /// Ends a reload before its commit.
+    fn refuse(&mut self, message: &str) {
+        self.abandon_reload();
+        self.tell_refusal(message);
+    }
+
+    /// Forgets a reload that has not been committed, here and in the children.
+    pub(super) fn abandon_reload(&mut self) {
+        let Some(reload) = self.reload.take() else {
+            return;
+        };
+        let generation = reload.generation;
+        let asked = match reload.stage {
+            Stage::Commit { .. } => return,
+            Stage::Syncer => vec![Role::Syncer],
+            Stage::Workers => self.staying(),
+        };
+        for role in asked {
+            if let Some(child) = self.seat(role).staying() {
+                // One that cannot be told forgets at the next order to prepare.
+                let _ = child.channel.send(&Order::Abort { generation }, &[]);
+            }
+        }
+        if let Some(draft) = reload.draft {
+            draft.added.abandon();
+        }
+    }
+
+    fn tell_refusal(&self, message: &str) {
+        self.log.emerg(message);
+        let generation = self.cycle.generation;
+        self.log.notice(format_args!(
+            "reconfiguring refused: config generation {generation} stays in force"
+        ));
+    }
+
+    /// USR1.
+    pub(super) fn reopen(&mut self) {
+        self.log.notice("reopening logs");
+        let opened = resources::open(&self.cycle.settings.resources).and_then(|files| {
+            let log = Log::open(&self.cycle.settings, &files, false);
+            let log = log.map_err(|error| format!("dup() failed {}", describe(&error)))?;
+            Ok((files, log))
+        });
+        let (files, log) = match opened {
+            Ok(opened) => opened,
+            Err(message) => return self.log.emerg(message),
+        };
+        self.cycle.files = files;
+        self.put_log_in_force(log);
+        let files = self.cycle.files.iter().enumerate();
+        let passed: Vec<_> = files
+            .map(|(id, file)| (Passed::Resource(id), file.as_fd()))
+            .collect();
+        let order = |descriptors, more| Order::Reopen { descriptors, more };
+        for (role, child) in self
+            .seats()
+            .filter_map(|(role, seat)| Some((role, seat.staying()?)))
+        {
+            if let Err(error) = orders::send(&child.channel, &passed, order) {
+                let (name, pid, error) = (role.name(), child.pid, describe(&error));
+                self.log
+                    .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
+            }
+        }
+    }
+
+    fn put_log_in_force(&mut self, log: Log) {
+        self.log = log;
+        weir_worker::log::log_panics(self.log.error());
+        if self.cycle.settings.daemon
+            && let Err(error) = daemon::redirect(self.error_log_file())
+        {
+            self.log
+                .alert(format_args!("dup2() failed {}", describe(&error)));
+        }
+    }
+
+    /// Where a daemon's standard error goes; nowhere if that is where the log goes.
+    pub(super) fn error_log_file(&self) -> Option<&File> {
+        let target = self.cycle.settings.error_logs.first()?;
+        let file = self.cycle.files.get(target.resource)?;
+        (!self.log.is_stderr()).then_some(file)
+    }
+}
+
+/// A child that does not follow a commit is killed; its place is filled again.
+fn replace(pid: Pid) {
+    let _ = kill(pid, Number::SIGKILL);
+}
+
+/// Sends the order to prepare with the text, all resources and `listeners`.
+fn prepare(child: &Child, draft: &Draft, listeners: &[&(Address, Socket)]) -> io::Result<()> {
+    // Opened anew, so that no two children share a position in it.
+    let text = File::open(format!("/proc/self/fd/{}", draft.text.as_raw_fd()))?;
+    let mut passed = vec![(Passed::Text, text.as_fd())];
+    let files = draft.next.files.iter().enumerate();
+    passed.extend(files.map(|(id, file)| (Passed::Resource(id), file.as_fd())));
+    let listeners = listeners.iter();
+    passed.extend(
+        listeners.map(|(address, socket)| (Passed::Listener(address.to_string()), socket.as_fd())),
+    );
+    let generation = draft.next.generation;
+    orders::send(&child.channel, &passed, |descriptors, more| {
+        Order::Prepare {
+            generation,
+            descriptors,
+            more,
+        }
+    })
+}
+
+fn sealed(text: &str) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create("weir-configuration", flags)?);
+    file.write_all(text.as_bytes())?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals)?;
+    Ok(file)
+}
+
+/// Puts back what cannot change in place, and names it.
+fn pin(old: &Settings, new: &mut Settings) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    let mut keep = |differs: bool, name| {
+        if differs {
+            changed.push(name);
+        }
+    };
+    keep(old.daemon != new.daemon, "daemon");
+    keep(old.master_process != new.master_process, "master_process");
+    keep(old.user != new.user, "user");
+    keep(old.pid != new.pid, "pid");
+    keep(
+        old.rlimit_nofile != new.rlimit_nofile,
+        "worker_rlimit_nofile",
+    );
+    // The default room for workers follows worker_processes: that alone is no change of `region`.
+    let mut region = new.region.clone();
+    region.capacity.workers = old.region.capacity.workers;
+    keep(old.region != region, "region");
+    new.daemon = old.daemon;
+    new.master_process = old.master_process;
+    new.user = old.user.clone();
+    new.pid = old.pid.clone();
+    new.rlimit_nofile = old.rlimit_nofile;
+    new.region = old.region.clone();
+    changed
+}

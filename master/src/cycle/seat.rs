@@ -1,0 +1,128 @@
+//! A place in the process tree: the syncer's, or that of one worker slot.
+
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+use weir_worker::channel::Channel;
+
+use crate::backoff::Backoff;
+
+/// Which place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// The one syncer.
+    Syncer,
+    /// The worker of this slot of the region.
+    Worker(usize),
+}
+
+impl Role {
+    /// As the log calls a process of this role.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Syncer => "syncer process",
+            Role::Worker(_) => "worker process",
+        }
+    }
+}
+
+/// A place and who has it.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    /// Whether it is to be filled again when its child dies.
+    pub(crate) wanted: bool,
+    /// The process that has it.
+    pub(crate) child: Option<Child>,
+    /// The sets of listening sockets that a worker here serves.
+    pub(crate) sets: Vec<usize>,
+    /// Not to be filled before.
+    due: Option<Instant>,
+    backoff: Backoff,
+}
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: Pid,
+    pub(crate) channel: Channel,
+    /// The channel has not ended.
+    pub(crate) open: bool,
+    pub(crate) born: Instant,
+    pub(crate) ready: bool,
+    /// It has said why it cannot go on.
+    pub(crate) failed: bool,
+    /// It was told to go.
+    pub(crate) leaving: bool,
+    /// When it is killed if it is still there.
+    pub(crate) kill_at: Option<Instant>,
+}
+
+impl Seat {
+    /// A place that is to be filled.
+    pub(crate) fn wanted() -> Seat {
+        Seat {
+            wanted: true,
+            ..Seat::default()
+        }
+    }
+
+    /// Whether nobody has or will have it.
+    pub(crate) fn is_vacant(&self) -> bool {
+        !self.wanted && self.child.is_none()
+    }
+
+    /// Whether a child is to be started here now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.wanted && self.child.is_none() && self.due.is_none_or(|due| due <= now)
+    }
+
+    /// When a child is to be started here, if one is waited for.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| self.wanted && self.child.is_none())
+    }
+
+    /// A child starts here.
+    pub(crate) fn fill(&mut self, pid: Pid, channel: Channel, now: Instant) {
+        self.due = None;
+        self.child = Some(Child {
+            pid,
+            channel,
+            open: true,
+            born: now,
+            ready: false,
+            failed: false,
+            leaving: false,
+            kill_at: None,
+        });
+    }
+
+    /// A child could not be started: tries again later, and says when.
+    pub(crate) fn missed(&mut self, now: Instant) -> Duration {
+        // Deaths at the age of zero, of which the first would be tried again at once.
+        let pause = self.backoff.died(Duration::ZERO);
+        let pause = if pause.is_zero() {
+            self.backoff.died(Duration::ZERO)
+        } else {
+            pause
+        };
+        self.due = Some(now + pause);
+        pause
+    }
+
+    /// The child died: how long its successor waits.
+    pub(crate) fn clear(&mut self, now: Instant) -> Duration {
+        let Some(child) = self.child.take() else {
+            return Duration::ZERO;
+        };
+        let pause = self.backoff.died(now.saturating_duration_since(child.born));
+        self.due = Some(now + pause);
+        pause
+    }
+
+    /// The child, unless it was told to go or cannot hear.
+    pub(crate) fn staying(&self) -> Option<&Child> {
+        self.child
+            .as_ref()
+            .filter(|child| !child.leaving && child.open)
+    }
+}

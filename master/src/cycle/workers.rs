@@ -1,0 +1,185 @@
+//! More workers and fewer, and which of them serves which set of listening sockets.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal as Number, kill};
+use weir_worker::channel::{Order, Role as Passed};
+
+use super::start::workers_of;
+use super::{Master, Seat};
+use crate::errno::describe;
+use crate::orders;
+
+/// What a worker may take beyond `worker_shutdown_timeout` before it is killed.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
+
+impl Master {
+    /// TTIN.
+    pub(super) fn add_worker(&mut self) {
+        let Some(slot) = self.workers.iter().position(Seat::is_vacant) else {
+            let room = self.workers.len();
+            self.log.error_line(format_args!(
+                "no worker is added: the region has room for {room} workers"
+            ));
+            return;
+        };
+        let set = match self.spare_set() {
+            Some(set) => set,
+            None => match self.listening.grow() {
+                Ok(set) => set,
+                Err(message) => {
+                    self.log
+                        .error_line(format_args!("no worker is added: {message}"));
+                    return;
+                }
+            },
+        };
+        let seat = &mut self.workers[slot];
+        seat.sets = vec![set];
+        seat.wanted = true;
+        self.retired = false;
+    }
+
+    /// A set that nobody serves, or that only workers with several serve: a retired worker's.
+    fn spare_set(&self) -> Option<usize> {
+        (0..self.listening.sets()).find(|set| {
+            let mut holders = self.workers.iter().filter(|seat| seat.sets.contains(set));
+            holders.all(|seat| seat.sets.len() > 1)
+        })
+    }
+
+    /// TTOU: the last worker's sockets go to a survivor, with what waits in their queues.
+    pub(super) fn remove_worker(&mut self) {
+        let wanted: Vec<usize> = (0..self.workers.len())
+            .filter(|&slot| self.workers[slot].wanted)
+            .collect();
+        let Some((&last, survivors)) = wanted.split_last().filter(|(_, rest)| !rest.is_empty())
+        else {
+            self.log
+                .error_line("no worker is retired: there is only one left");
+            return;
+        };
+        let Some(&survivor) = survivors
+            .iter()
+            .min_by_key(|&&slot| self.workers[slot].sets.len())
+        else {
+            return;
+        };
+        let held = |set: &usize| {
+            survivors
+                .iter()
+                .any(|&slot| self.workers[slot].sets.contains(set))
+        };
+        let sets = self.workers[last].sets.iter().copied();
+        let alone: Vec<usize> = sets.filter(|set| !held(set)).collect();
+        if let Err(error) = self.adopt(survivor, &alone) {
+            let error = describe(&error);
+            self.log.error_line(format_args!(
+                "no worker is retired: sendmsg() failed {error}"
+            ));
+            return;
+        }
+        self.workers[survivor].sets.extend(alone);
+        self.leave(last);
+    }
+
+    fn adopt(&self, survivor: usize, sets: &[usize]) -> std::io::Result<()> {
+        // One that is being started again finds the sets at its place.
+        let Some(child) = self.workers[survivor].staying() else {
+            return Ok(());
+        };
+        let sockets = sets.iter().flat_map(|&set| self.listening.set(set));
+        let passed: Vec<(Passed, BorrowedFd)> = sockets
+            .map(|(address, socket)| (Passed::Listener(address.to_string()), socket.as_fd()))
+            .collect();
+        orders::send(&child.channel, &passed, |descriptors, more| Order::Adopt {
+            descriptors,
+            more,
+        })
+    }
+
+    /// WINCH.
+    pub(super) fn retire_all(&mut self) {
+        for slot in 0..self.workers.len() {
+            if self.workers[slot].wanted {
+                self.leave(slot);
+            }
+        }
+        self.retired = true;
+    }
+
+    /// Tells a worker to finish what it has and exit; it is not replaced.
+    pub(super) fn leave(&mut self, slot: usize) {
+        let margin = self.cycle.settings.shutdown_timeout;
+        let seat = &mut self.workers[slot];
+        seat.wanted = false;
+        seat.sets.clear();
+        let Some(child) = seat.child.as_mut().filter(|child| !child.leaving) else {
+            return;
+        };
+        child.leaving = true;
+        child.kill_at = margin.map(|timeout| Instant::now() + timeout + SHUTDOWN_MARGIN);
+        if child.channel.send(&Order::Quit, &[]).is_err() {
+            // Its queue is full, or it is on its way out: the signal says the same.
+            let _ = kill(child.pid, Number::SIGQUIT);
+        }
+    }
+
+    /// After a reload: as many workers as the configuration says if it says something new, or all
+    /// of them again after WINCH.
+    pub(super) fn resize(&mut self, before: usize) {
+        let target = workers_of(&self.cycle.settings);
+        if self.retired {
+            self.restore(target);
+            return;
+        }
+        if target == before {
+            return;
+        }
+        let count = |master: &Master| master.workers.iter().filter(|seat| seat.wanted).count();
+        while count(self) < target {
+            let had = count(self);
+            self.add_worker();
+            if count(self) == had {
+                return;
+            }
+        }
+        while count(self) > target.max(1) {
+            let had = count(self);
+            self.remove_worker();
+            if count(self) == had {
+                return;
+            }
+        }
+    }
+
+    fn restore(&mut self, target: usize) {
+        self.log.notice("start worker processes");
+        let vacant = (0..self.workers.len()).filter(|&slot| self.workers[slot].is_vacant());
+        let slots: Vec<usize> = vacant.take(target).collect();
+        if slots.len() < target {
+            let (missing, room) = (target - slots.len(), self.workers.len());
+            self.log.error_line(format_args!(
+                "{missing} workers are not started: the region has room for {room}"
+            ));
+        }
+        while self.listening.sets() < slots.len() {
+            if let Err(message) = self.listening.grow() {
+                self.log.error_line(format_args!(
+                    "fewer listening sockets than workers: {message}"
+                ));
+                break;
+            }
+        }
+        for (index, &slot) in slots.iter().enumerate() {
+            let sets = (0..self.listening.sets()).filter(|set| set % slots.len() == index);
+            let sets: Vec<usize> = sets.collect();
+            let seat = &mut self.workers[slot];
+            // With too few sockets, several workers share one.
+            seat.sets = if sets.is_empty() { vec![0] } else { sets };
+            seat.wanted = true;
+        }
+        self.retired = slots.is_empty();
+    }
+}
