@@ -1,0 +1,25 @@
+//! End-to-end tests: the built binaries against real clients, servers, Consul, nginx and HAProxy.
+//! One binary with a module a subject, so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod article;
+mod command_line;
+mod crash;
+mod demo;
+mod docs;
+mod dump;
+mod harness;
+mod http_basic;
+mod http_limits;
+mod region;
+mod reload;
+mod routes;
+mod scale;
+mod signals;
+mod syncer;
+mod syscalls;
+mod upstream;

@@ -1,0 +1,375 @@
+//! Signals, the pid file, process titles, users.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::backend::{Backend, Then, ok};
+use crate::support::client::Client;
+use crate::support::process::{alive, children, owner, read_lossy, title};
+use crate::support::weir::{Setup, Weir};
+use crate::support::{PATIENCE, wait_for, wait_until};
+
+/// A server whose answers wait until the gate opens.
+fn gated() -> (Backend, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&open);
+    let backend = Backend::answering(move |request, out| {
+        while request.target == "/slow" && !gate.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = out.write_all(&ok("finished"));
+        Then::Keep
+    });
+    (backend, open)
+}
+
+fn proxied(backend: &Backend) -> Setup {
+    Setup::server(&format!(
+        "location / {{ proxy_pass http://{}; }}",
+        backend.address()
+    ))
+}
+
+/// A client whose `GET /slow` has reached the server.
+fn in_flight(weir: &Weir, backend: &Backend) -> Client {
+    let mut client = weir.connect();
+    let before = backend.count();
+    client
+        .send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    wait_until(PATIENCE, "the request is in flight", || {
+        backend.count() > before
+    });
+    client
+}
+
+#[test]
+fn titles_pid_file_and_child_processes() {
+    let weir = Setup::server("").workers(3).start();
+    let pid = weir.pid();
+    let expected = format!("weir: master process {}", env!("CARGO_BIN_EXE_weir"));
+    assert!(title(pid).starts_with(&expected), "{}", title(pid));
+    assert!(
+        title(pid).contains(" -p "),
+        "with its arguments: {}",
+        title(pid)
+    );
+    assert_eq!(weir.workers().len(), 3);
+    let syncer = weir.syncer();
+    assert_eq!(children(pid).len(), 4, "three workers and the syncer");
+    assert_eq!(read_lossy(&weir.path("logs/weir.pid")), format!("{pid}\n"));
+    if owner(pid) == Some(0) {
+        let nobody = nix::unistd::User::from_name("nobody")
+            .unwrap()
+            .unwrap()
+            .uid
+            .as_raw();
+        for child in [weir.workers(), vec![syncer]].concat() {
+            assert_eq!(owner(child), Some(nobody), "{}", title(child));
+        }
+    }
+}
+
+#[test]
+fn term_and_int_end_at_once() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let (backend, _gate) = gated();
+        let mut weir = proxied(&backend).start();
+        let mut client = in_flight(&weir, &backend);
+        let all = children(weir.pid());
+        weir.signal(signal);
+        let status = weir.process().wait(PATIENCE);
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert!(
+            client.response("GET").is_err(),
+            "it did not wait for the request"
+        );
+        assert!(
+            !weir.path("logs/weir.pid").exists(),
+            "the pid file is removed"
+        );
+        wait_until(PATIENCE, "no child is left", || {
+            !all.iter().any(|pid| alive(*pid))
+        });
+        assert!(Client::try_connect(weir.address()).is_err());
+    }
+}
+
+#[test]
+fn quit_finishes_what_is_in_flight() {
+    let (backend, gate) = gated();
+    let mut weir = proxied(&backend).start();
+    let mut client = in_flight(&weir, &backend);
+    let mut idle = weir.connect();
+    assert_eq!(idle.get("/fast").unwrap().status, 200);
+    let pid = weir.pid();
+    weir.signal(Signal::SIGQUIT);
+    assert!(idle.closed().unwrap(), "an idle connection is closed");
+    wait_until(PATIENCE, "nobody listens any more", || {
+        Client::try_connect(weir.address()).is_err()
+    });
+    assert!(alive(pid));
+    let working: Vec<_> = children(pid)
+        .into_iter()
+        .filter(|pid| title(*pid).contains("worker process"))
+        .collect();
+    assert!(
+        !working.is_empty(),
+        "the worker with the request is still there"
+    );
+    gate.store(true, Ordering::Release);
+    let response = client.response("GET").unwrap();
+    assert_eq!(
+        (response.text().as_str(), response.keeps()),
+        ("finished", false)
+    );
+    assert_eq!(weir.process().wait(PATIENCE).code(), Some(0));
+    assert!(!weir.path("logs/weir.pid").exists());
+}
+
+#[test]
+fn worker_shutdown_timeout_ends_a_quit() {
+    let (backend, _gate) = gated();
+    let text = crate::support::weir::in_http(&crate::support::weir::in_server(&format!(
+        "location / {{ proxy_pass http://{}; }}",
+        backend.address()
+    )));
+    let mut weir = Setup::whole(&format!("worker_shutdown_timeout 300ms;\n{text}")).start();
+    let mut client = in_flight(&weir, &backend);
+    weir.signal(Signal::SIGQUIT);
+    assert_eq!(weir.process().wait(PATIENCE).code(), Some(0));
+    assert!(client.response("GET").is_err());
+}
+
+#[test]
+fn usr1_reopens_the_logs() {
+    let weir = Setup::server("").start();
+    weir.connect().get("/before").unwrap();
+    wait_until(PATIENCE, "it is logged", || {
+        weir.access_log().contains("/before")
+    });
+    for name in ["access", "error"] {
+        std::fs::rename(
+            weir.path(&format!("logs/{name}.log")),
+            weir.path(&format!("logs/{name}.old")),
+        )
+        .unwrap();
+    }
+    weir.signal(Signal::SIGUSR1);
+    wait_until(PATIENCE, "new logs are there", || {
+        weir.path("logs/access.log").exists() && weir.path("logs/error.log").exists()
+    });
+    wait_until(PATIENCE, "every worker writes to the new log", || {
+        let old = read_lossy(&weir.path("logs/access.old")).len();
+        for client in weir.each_worker(2).values_mut() {
+            client.get("/after").unwrap();
+        }
+        weir.access_log().contains("/after")
+            && read_lossy(&weir.path("logs/access.old")).len() == old
+    });
+    let old = read_lossy(&weir.path("logs/error.old"));
+    assert!(
+        !old.contains("[alert]") && !old.contains("panicked"),
+        "{old}"
+    );
+}
+
+#[test]
+fn ttin_and_ttou_change_the_number_of_workers() {
+    let weir = Setup::server("").workers(2).start();
+    let before = weir.workers();
+    weir.signal(Signal::SIGTTIN);
+    wait_until(PATIENCE, "there are three", || weir.workers().len() == 3);
+    assert!(before.iter().all(|pid| weir.workers().contains(pid)));
+    assert_eq!(weir.each_worker(3).len(), 3);
+    for left in [2, 1] {
+        weir.signal(Signal::SIGTTOU);
+        wait_until(PATIENCE, "there is one less", || {
+            weir.workers().len() == left
+        });
+    }
+    let last = weir.workers();
+    for _ in 0..50 {
+        assert_eq!(
+            weir.get("/who").field("x-pid"),
+            Some(last[0].to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn a_retired_worker_loses_no_connection() {
+    let weir = Setup::server("location /x { return 200 x; }")
+        .workers(4)
+        .start();
+    let load = NewConnections::start(weir.address());
+    for left in [3, 2, 1] {
+        weir.signal(Signal::SIGTTOU);
+        wait_until(PATIENCE, "there is one less", || {
+            weir.workers().len() == left
+        });
+    }
+    assert_eq!(load.stop(), Vec::<String>::new());
+}
+
+/// A connection for each request: those that wait in a retired worker's queue would be lost.
+struct NewConnections {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl NewConnections {
+    fn start(address: String) -> NewConnections {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut failures = Vec::new();
+            while !stopped.load(Ordering::Acquire) {
+                let asked = Client::try_connect(&address).and_then(|mut client| client.get("/x"));
+                match asked {
+                    Ok(response) if response.status == 200 => {}
+                    Ok(response) => failures.push(response.head),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            failures
+        });
+        NewConnections { stop, thread }
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn winch_retires_all_workers() {
+    let (backend, gate) = gated();
+    let mut weir = proxied(&backend).start();
+    let mut client = in_flight(&weir, &backend);
+    let workers = weir.workers();
+    weir.signal(Signal::SIGWINCH);
+    gate.store(true, Ordering::Release);
+    assert_eq!(client.response("GET").unwrap().text(), "finished");
+    wait_until(PATIENCE, "no worker is left", || {
+        !workers.iter().any(|pid| alive(*pid))
+    });
+    assert!(alive(weir.pid()), "the master stays");
+    assert!(weir.workers().is_empty());
+    weir.stop();
+}
+
+#[test]
+fn the_s_option_signals_the_master() {
+    let mut weir = Setup::server("location = /x { return 200 old; }").start();
+    std::fs::rename(weir.path("logs/access.log"), weir.path("logs/access.old")).unwrap();
+    assert_eq!(weir.command(&["-s", "reopen"]).code, Some(0));
+    wait_until(PATIENCE, "the log is reopened", || {
+        weir.path("logs/access.log").exists()
+    });
+    let text = weir.text().replace("200 old", "200 new");
+    weir.rewrite(&text);
+    assert_eq!(weir.command(&["-s", "reload"]).code, Some(0));
+    wait_until(PATIENCE, "it is reloaded", || {
+        weir.get("/x").text() == "new"
+    });
+    assert_eq!(weir.command(&["-s", "quit"]).code, Some(0));
+    assert_eq!(weir.process().wait(PATIENCE).code(), Some(0));
+    let late = weir.command(&["-s", "stop"]);
+    assert_eq!(late.code, Some(1));
+    assert!(
+        late.stderr
+            .contains("logs/weir.pid\" failed (2: No such file or directory)"),
+        "{}",
+        late.stderr
+    );
+    weir.start_again();
+    assert_eq!(weir.command(&["-s", "stop"]).code, Some(0));
+    assert_eq!(weir.process().wait(PATIENCE).code(), Some(0));
+    let wrong = weir.command(&["-s", "wrong"]);
+    assert!(
+        wrong.code == Some(1) && wrong.stderr.contains("invalid option: \"-s wrong\""),
+        "{wrong:?}"
+    );
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let weir = Setup::server("").start();
+    let listen = format!("127.0.0.1:{}", weir.port("PORT"));
+    let mut second =
+        Setup::http("server { listen 127.0.0.1:@PORT@; }").set("PORT", weir.port("PORT"));
+    let done = second.run(&[]);
+    assert_eq!(done.code, Some(1));
+    let said = done.stderr + &read_lossy(&second.dir().join("logs/error.log"));
+    assert!(
+        said.contains(&format!(
+            "bind() to {listen} failed (98: Address already in use)"
+        )),
+        "{said}"
+    );
+    assert!(said.contains("[emerg]"), "{said}");
+    assert!(!second.dir().join("logs/weir.pid").exists());
+    for _ in 0..50 {
+        assert_eq!(weir.get("/who").status, 200, "the first is not disturbed");
+    }
+}
+
+#[test]
+fn a_daemon_returns_when_it_listens() {
+    use crate::support::process::Leash;
+    use crate::support::weir::command;
+    let mut setup = Setup::whole(
+        &crate::support::weir::in_http(&crate::support::weir::in_server(""))
+            .replace("daemon off;", ""),
+    );
+    let done = setup.run(&[]);
+    let pid_file = setup.dir().join("logs/weir.pid");
+    let pid: u32 = read_lossy(&pid_file)
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("a pid: {done:?}"));
+    let leash = Leash::new(pid).unwrap();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        title(pid).starts_with("weir: master process "),
+        "{}",
+        title(pid)
+    );
+    let port = read_lossy(&setup.dir().join("conf/weir.conf"));
+    let port = port
+        .split("listen 127.0.0.1:")
+        .nth(1)
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        crate::support::client::get(format!("127.0.0.1:{port}"), "/who").status,
+        200
+    );
+    let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid as i32))).unwrap();
+    assert_ne!(
+        session,
+        nix::unistd::getsid(None).unwrap(),
+        "a session of its own"
+    );
+
+    let again = crate::support::process::finish(&mut command(setup.dir()));
+    assert_eq!(
+        again.code,
+        Some(1),
+        "a second one says so before it returns: {again:?}"
+    );
+    let stopped = crate::support::process::finish(command(setup.dir()).args(["-s", "quit"]));
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    wait_for(PATIENCE, "the daemon ends", || (!alive(pid)).then_some(()));
+    assert!(!pid_file.exists());
+    drop(leash);
+}
