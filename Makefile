@@ -19,7 +19,6 @@ check:
 test:
 	tests/setup consul nginx haproxy strace python3 curl
 	$(MAKE) check
-	$(CARGO) build --workspace --all-targets
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace
 
 # weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long. Then how soon
