@@ -12,12 +12,14 @@ use crate::config;
 
 /// How a master begins its process title.
 const TITLE: &[u8] = b"weir: master process";
+/// How the kernel names the program.
+const NAME: &[u8] = b"weir\n";
 /// Where regions lie that no configuration puts elsewhere.
 const RUN: &str = "/dev/shm";
 
 /// The region of the only weir that runs here; the error lists those there are.
 pub fn running() -> Result<PathBuf, String> {
-    let masters = masters();
+    let masters = processes();
     let mut regions: BTreeMap<PathBuf, u32> = BTreeMap::new();
     let mapped = masters.iter().flat_map(|pid| mapped_files(*pid));
     for path in mapped.chain(files_in(Path::new(RUN))) {
@@ -71,15 +73,19 @@ pub fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
-fn masters() -> BTreeSet<u32> {
+/// The processes that may be a master: the header of a region says which one is.
+fn processes() -> BTreeSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return BTreeSet::new();
     };
+    // A title is cut to the room that the command line and the environment left for it.
+    let is_weir = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(TITLE))
+            || fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == NAME)
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(TITLE))
-        })
+        .filter(is_weir)
         .collect()
 }
 
