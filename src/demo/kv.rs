@@ -156,7 +156,7 @@ impl Endpoint {
             [] => json(404, Vec::new(), at),
             [(_, entry)] if !listing && query.get("raw").is_some() => {
                 let mut response = json(200, entry.value.clone(), at);
-                response.fields[0].1 = "text/plain; charset=utf-8".to_owned();
+                response.fields[0].1 = "text/plain".to_owned();
                 response
             }
             entries => {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::client::get;
 use crate::support::process::{Process, alive, descendants, finish, guarded, read_lossy, title};
 use crate::support::{PATIENCE, repository, wait_for, wait_until};
 
@@ -130,53 +129,4 @@ fn the_readmes_line_and_what_it_prints() {
     });
     let errors = read_lossy(&folder.path().join("errors"));
     assert!(!errors.contains("panicked"), "{errors}");
-}
-
-/// The endpoint of the demo answers as Consul does, as far as it goes.
-#[test]
-fn the_demos_endpoint_is_consul_compatible() {
-    let folder = tempfile::tempdir().unwrap();
-    let (process, said) = start(folder.path());
-    let put = curls(&said)
-        .into_iter()
-        .find(|line| line.contains("-X PUT"))
-        .unwrap();
-    let address = put
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap()
-        .to_owned();
-    assert!(
-        address.starts_with("127.0.0.1:"),
-        "loopback only: {address}"
-    );
-    let missing = get(&address, "/v1/kv/no/such/prefix?recurse");
-    assert_eq!(missing.status, 404);
-    let index: u64 = missing.field("x-consul-index").unwrap().parse().unwrap();
-    assert!(index > 0);
-    let all = get(&address, "/v1/kv/upstreams/test?recurse");
-    let value: serde_json::Value = serde_json::from_slice(&all.body).unwrap();
-    for field in [
-        "Key",
-        "Value",
-        "ModifyIndex",
-        "CreateIndex",
-        "LockIndex",
-        "Flags",
-    ] {
-        assert!(!value[0][field].is_null(), "{field} in {value}");
-    }
-    let index = all.field("x-consul-index").unwrap();
-    let blocked = get(
-        &address,
-        &format!("/v1/kv/upstreams/test?recurse&index={index}&wait=200ms"),
-    );
-    assert_eq!(
-        (blocked.status, blocked.field("x-consul-index")),
-        (200, Some(index))
-    );
-    drop(process);
 }

@@ -10,6 +10,7 @@ mod article;
 mod command_line;
 mod crash;
 mod demo;
+mod demo_endpoint;
 mod docs;
 mod dump;
 mod harness;

@@ -296,3 +296,23 @@ fn the_default_region_follows_the_pid_path() {
     assert!(found, "{expected}");
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
+
+#[test]
+fn several_running_instances_are_listed() {
+    let backend = Backend::named("a");
+    let one = start(&consul::folder(), &backend);
+    let region = |weir: &Weir| weir.path("weir.region").display().to_string();
+    // Other tests may run a weir beside this one.
+    let alone = weirctl(&["verify"]);
+    assert!(
+        alone.stdout.contains(&region(&one)) || alone.stderr.contains(&region(&one)),
+        "{alone:?}"
+    );
+    let other = start(&consul::folder(), &backend);
+    let both = weirctl(&["table"]);
+    assert_eq!(both.code, Some(1), "{both:?}");
+    for weir in [&one, &other] {
+        let line = format!("--region {}  (process {})", region(weir), weir.pid());
+        assert!(both.stderr.contains(&line), "{both:?}");
+    }
+}
