@@ -5,6 +5,8 @@
 //! smallest ring keeps the model small; what it shows holds for larger ones, whose slots come
 //! around later.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 use std::sync::atomic::AtomicUsize;
 
 use loom::sync::Arc;
