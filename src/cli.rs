@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use weir_master::{Loaded, Program, Signal};
+
 use crate::config::{self, Paths};
 
 /// The folder that relative paths start from, unless `-p` names another; fixed when weir is built.
@@ -42,19 +44,6 @@ pub struct Options {
     pub file: Option<String>,
     /// `-g`
     pub directives: Option<String>,
-}
-
-/// What `-s` sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// `stop`
-    Stop,
-    /// `quit`
-    Quit,
-    /// `reopen`
-    Reopen,
-    /// `reload`
-    Reload,
 }
 
 impl Options {
@@ -111,13 +100,9 @@ impl Options {
             'c' => self.file = Some(value),
             'g' => self.directives = Some(value),
             _ => {
-                self.signal = Some(match value.as_str() {
-                    "stop" => Signal::Stop,
-                    "quit" => Signal::Quit,
-                    "reopen" => Signal::Reopen,
-                    "reload" => Signal::Reload,
-                    _ => return Err(format!("invalid option: \"-s {value}\"")),
-                });
+                let signal = Signal::from_name(&value)
+                    .ok_or_else(|| format!("invalid option: \"-s {value}\""))?;
+                self.signal = Some(signal);
             }
         }
         Ok(())
@@ -176,7 +161,42 @@ pub fn run(arguments: &[String]) -> ExitCode {
     if options.test {
         return test(&options);
     }
-    ExitCode::SUCCESS
+    let loaded = match config::load(options.paths()) {
+        Ok(loaded) => loaded,
+        Err(message) => {
+            emerg(&message);
+            return ExitCode::FAILURE;
+        }
+    };
+    match options.signal {
+        Some(signal) => send(signal, &loaded),
+        None => weir_master::run(program(&options), loaded),
+    }
+}
+
+/// `-s`
+fn send(signal: Signal, loaded: &Loaded) -> ExitCode {
+    match weir_master::send_signal(&loaded.settings.pid, signal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&format!("[error] {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn program(options: &Options) -> Program {
+    let paths = options.paths();
+    let command: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    Program {
+        prefix: paths.prefix.clone().into(),
+        load: Box::new(move || config::load(paths.clone())),
+        build: config::build,
+        build_worker: config::build_worker,
+        title: format!("weir: master process {}", command.join(" ")),
+    }
 }
 
 /// `-t` and `-T`
@@ -189,7 +209,10 @@ fn test(options: &Options) -> ExitCode {
         say(&format!("the configuration file {file} syntax is ok"));
     }
     warn(&read.late_warnings);
-    if let Err(message) = &read.loaded {
+    let checked = read
+        .loaded
+        .and_then(|loaded| weir_master::check(&loaded.settings));
+    if let Err(message) = &checked {
         emerg(message);
         say(&format!("configuration file {file} test failed"));
         return ExitCode::FAILURE;

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use crate::errno::describe;
@@ -37,16 +36,6 @@ pub(crate) fn dumps(settings: &Settings) -> Result<(), String> {
         .collect();
     let user = settings.user.as_ref().filter(|_| geteuid().is_root());
     paths.iter().try_for_each(|path| folder_of(path, user))
-}
-
-/// nginx's warning when `worker_connections` cannot be had.
-pub fn limit_warning(settings: &Settings) -> Option<String> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    let limit = settings.rlimit_nofile.unwrap_or(soft);
-    let connections = settings.worker_connections;
-    (connections as u64 > limit).then(|| {
-        format!("{connections} worker_connections exceed open file resource limit: {limit}")
-    })
 }
 
 fn folder_of(path: &Path, user: Option<&User>) -> Result<(), String> {

@@ -24,7 +24,7 @@ pub mod settings;
 mod signal;
 pub mod syncer;
 
-pub use check::{check, limit_warning};
+pub use check::check;
 pub use resolve::{ResolvedUpstream, resolve};
 
 pub use signal::{Signal, send_signal};

@@ -121,12 +121,9 @@ pub(super) fn workers_of(settings: &Settings) -> usize {
     }
 }
 
-/// Tells the warnings of a configuration and of what it asks from the machine.
+/// Tells the warnings of a configuration.
 pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
     for warning in &loaded.warnings {
-        log.warn(warning);
-    }
-    if let Some(warning) = check::limit_warning(&loaded.settings) {
         log.warn(warning);
     }
 }
