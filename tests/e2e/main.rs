@@ -16,6 +16,7 @@ mod dump;
 mod harness;
 mod http_basic;
 mod http_limits;
+mod processes;
 mod region;
 mod reload;
 mod routes;

@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 
 use crate::support::backend::{Backend, Then, ok};
 use crate::support::client::Client;
-use crate::support::process::{alive, children, owner, read_lossy, title};
+use crate::support::process::{alive, children, read_lossy, title};
 use crate::support::weir::{Setup, Weir};
-use crate::support::{PATIENCE, wait_for, wait_until};
+use crate::support::{PATIENCE, wait_until};
 
 /// A server whose answers wait until the gate opens.
 fn gated() -> (Backend, Arc<AtomicBool>) {
@@ -45,33 +45,6 @@ fn in_flight(weir: &Weir, backend: &Backend) -> Client {
         backend.count() > before
     });
     client
-}
-
-#[test]
-fn titles_pid_file_and_child_processes() {
-    let weir = Setup::server("").workers(3).start();
-    let pid = weir.pid();
-    let expected = format!("weir: master process {}", env!("CARGO_BIN_EXE_weir"));
-    assert!(title(pid).starts_with(&expected), "{}", title(pid));
-    assert!(
-        title(pid).contains(" -p "),
-        "with its arguments: {}",
-        title(pid)
-    );
-    assert_eq!(weir.workers().len(), 3);
-    let syncer = weir.syncer();
-    assert_eq!(children(pid).len(), 4, "three workers and the syncer");
-    assert_eq!(read_lossy(&weir.path("logs/weir.pid")), format!("{pid}\n"));
-    if owner(pid) == Some(0) {
-        let nobody = nix::unistd::User::from_name("nobody")
-            .unwrap()
-            .unwrap()
-            .uid
-            .as_raw();
-        for child in [weir.workers(), vec![syncer]].concat() {
-            assert_eq!(owner(child), Some(nobody), "{}", title(child));
-        }
-    }
 }
 
 #[test]
@@ -296,80 +269,4 @@ fn the_s_option_signals_the_master() {
         wrong.code == Some(1) && wrong.stderr.contains("invalid option: \"-s wrong\""),
         "{wrong:?}"
     );
-}
-
-#[test]
-fn a_second_instance_is_refused() {
-    let weir = Setup::server("").start();
-    let listen = format!("127.0.0.1:{}", weir.port("PORT"));
-    let mut second =
-        Setup::http("server { listen 127.0.0.1:@PORT@; }").set("PORT", weir.port("PORT"));
-    let done = second.run(&[]);
-    assert_eq!(done.code, Some(1));
-    let said = done.stderr + &read_lossy(&second.dir().join("logs/error.log"));
-    assert!(
-        said.contains(&format!(
-            "bind() to {listen} failed (98: Address already in use)"
-        )),
-        "{said}"
-    );
-    assert!(said.contains("[emerg]"), "{said}");
-    assert!(!second.dir().join("logs/weir.pid").exists());
-    for _ in 0..50 {
-        assert_eq!(weir.get("/who").status, 200, "the first is not disturbed");
-    }
-}
-
-#[test]
-fn a_daemon_returns_when_it_listens() {
-    use crate::support::process::Leash;
-    use crate::support::weir::command;
-    let mut setup = Setup::whole(
-        &crate::support::weir::in_http(&crate::support::weir::in_server(""))
-            .replace("daemon off;", ""),
-    );
-    let done = setup.run(&[]);
-    let pid_file = setup.dir().join("logs/weir.pid");
-    let pid: u32 = read_lossy(&pid_file)
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("a pid: {done:?}"));
-    let leash = Leash::new(pid).unwrap();
-    assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(
-        title(pid).starts_with("weir: master process "),
-        "{}",
-        title(pid)
-    );
-    let port = read_lossy(&setup.dir().join("conf/weir.conf"));
-    let port = port
-        .split("listen 127.0.0.1:")
-        .nth(1)
-        .unwrap()
-        .split(';')
-        .next()
-        .unwrap()
-        .to_owned();
-    assert_eq!(
-        crate::support::client::get(format!("127.0.0.1:{port}"), "/who").status,
-        200
-    );
-    let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid as i32))).unwrap();
-    assert_ne!(
-        session,
-        nix::unistd::getsid(None).unwrap(),
-        "a session of its own"
-    );
-
-    let again = crate::support::process::finish(&mut command(setup.dir()));
-    assert_eq!(
-        again.code,
-        Some(1),
-        "a second one says so before it returns: {again:?}"
-    );
-    let stopped = crate::support::process::finish(command(setup.dir()).args(["-s", "quit"]));
-    assert_eq!(stopped.code, Some(0), "{stopped:?}");
-    wait_for(PATIENCE, "the daemon ends", || (!alive(pid)).then_some(()));
-    assert!(!pid_file.exists());
-    drop(leash);
 }
