@@ -16,6 +16,8 @@ pub mod log;
 pub mod route;
 pub mod settings;
 mod start;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 pub mod transport;
 pub mod upstream;

@@ -273,3 +273,6 @@ impl ChunkHead {
         &self.text[self.start..]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -459,3 +459,6 @@ static NAME: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

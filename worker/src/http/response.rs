@@ -212,3 +212,6 @@ fn ambiguous(why: Ambiguous) -> Malformed {
         Ambiguous::UnknownEncoding => "upstream sent unknown \"Transfer-Encoding\"",
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,6 +154,8 @@ fn locations_are_found_in_nginx_order() {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::cases(256))]
+
     #[test]
     fn the_longest_prefix_is_found_as_by_trying_all(
         paths in prop::collection::vec("/[ab/]{0,6}", 0..20),

@@ -174,6 +174,8 @@ fn any_server() -> impl Strategy<Value = Server> {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::cases(256))]
+
     #[test]
     fn it_is_nginx_to_the_letter(
         list in prop::collection::vec(any_server(), 1..12),
@@ -227,6 +229,11 @@ proptest! {
             prop_assert!(if exact { got == weight } else { got.abs_diff(*weight) <= 1 }, "{got} of {weight}");
         }
     }
+
+}
+
+proptest! {
+    #![proptest_config(crate::testing::cases(8))]
 
     #[test]
     fn very_many_weights_are_dealt_fairly_around_failures(
