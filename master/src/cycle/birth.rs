@@ -21,8 +21,7 @@ const REASON_MAX: usize = 4096;
 
 /// Becomes the child of `role`, to its end.
 pub(super) fn begin(master: Master, role: Role, channel: Channel) -> ExitCode {
-    // The master's hook holds the master's logs.
-    drop(std::panic::take_hook());
+    weir_worker::log::panics_to(None);
     let reports = channel.as_fd().try_clone_to_owned().map(Channel::new);
     let ended = match role {
         Role::Worker(slot) => worker(master, slot, channel.into_socket()),

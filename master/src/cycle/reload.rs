@@ -374,7 +374,7 @@ impl Master {
 
     fn put_log_in_force(&mut self, log: Log) {
         self.log = log;
-        weir_worker::log::log_panics(self.log.error());
+        weir_worker::log::panics_to(Some(self.log.error()));
         if self.cycle.settings.daemon
             && let Err(error) = daemon::redirect(self.error_log_file())
         {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::{Gid, Uid, chown, geteuid};
 use weir_shm::{Publisher, Reader, Region, Table};
+use weir_worker::log::{abort_on_panic, panics_to};
 
 use super::{Cycle, First, Master, Phase, Seat};
 use crate::daemon::{self, Daemon, Waiting};
@@ -67,7 +68,8 @@ fn prepare(
         Signals::open().map_err(|error| format!("signalfd() failed {}", describe(&error)))?;
     let files = resources::open(&loaded.settings.resources)?;
     *log = Log::open(&loaded.settings, &files, true).map_err(|error| failed("dup()", &error))?;
-    weir_worker::log::log_panics(log.error());
+    abort_on_panic();
+    panics_to(Some(log.error()));
     tell_warnings(&loaded, log);
     let settings = &loaded.settings;
     pidfile::refuse_live(&settings.pid)?;

@@ -139,7 +139,6 @@ impl Hub {
     pub fn run(mut self) -> Result<(), String> {
         let result = self.work();
         if let Err(message) = &result {
-            self.log.log(Level::Emerg, format_args!("{message}"));
             let message = message.clone();
             self.answer(&Answer::Failed { message });
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use weir_worker::log::{ErrorLog, Files};
+use weir_worker::log::{ErrorLog, Files, panics_to};
 use weir_worker::settings::{Level, LogTarget};
 
 /// A handle on the log in force. Cheap to clone.
@@ -15,6 +15,7 @@ impl Log {
     /// Logs to `targets` among `files` (by resource number).
     pub fn new(files: Vec<File>, targets: Arc<[LogTarget]>) -> Log {
         let log = ErrorLog::new(Arc::new(Files::new(files)), targets);
+        panics_to(Some(&log));
         Log(Arc::new(RwLock::new(log)))
     }
 
@@ -37,7 +38,9 @@ impl Log {
         for (id, file) in files {
             new.replace(id, file);
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = ErrorLog::new(new, targets);
+        let log = ErrorLog::new(new, targets);
+        panics_to(Some(&log));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = log;
     }
 
     fn current(&self) -> ErrorLog {

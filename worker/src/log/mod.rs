@@ -8,4 +8,4 @@ mod panic;
 pub use clock::Clock;
 pub use error::ErrorLog;
 pub use files::Files;
-pub use panic::log_panics;
+pub use panic::{abort_on_panic, panics_to};
