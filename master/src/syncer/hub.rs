@@ -138,10 +138,6 @@ impl Hub {
     /// See [`super::run`].
     pub fn run(mut self) -> Result<(), String> {
         let result = self.work();
-        if let Err(message) = &result {
-            let message = message.clone();
-            self.answer(&Answer::Failed { message });
-        }
         for stop in self.watches.values() {
             stop.stop();
         }

@@ -63,7 +63,7 @@ pub struct Start {
 ///
 /// # Errors
 /// The region cannot be taken over, `strong_dependency=on` is not met, or a thread or the channel
-/// fails; the master is told, and logs it.
+/// fails. The caller tells the master ([`weir_worker::channel::Answer::Failed`]), which logs it.
 pub fn run(start: Start) -> Result<(), String> {
     let (events, queue) = mpsc::channel();
     take_signals(events.clone()).map_err(|error| format!("signals: {error}"))?;
