@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Local;
 use serde_json::{Value, json};
-use weir_shm::{Reader, Server, Table, Upstream};
+use weir_shm::{ReadError, Reader, Server, Table, Upstream};
 
 use super::text::shown;
 use super::{Failure, find, show, write};
@@ -72,7 +72,7 @@ pub fn run(path: &Path, as_json: bool) -> Result<(), Failure> {
 
 enum Stop {
     Failure(Failure),
-    Read(weir_shm::ReadError),
+    Read(ReadError),
 }
 
 impl From<Failure> for Stop {
@@ -81,8 +81,8 @@ impl From<Failure> for Stop {
     }
 }
 
-impl From<weir_shm::ReadError> for Stop {
-    fn from(error: weir_shm::ReadError) -> Stop {
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Stop {
         Stop::Read(error)
     }
 }
@@ -107,7 +107,11 @@ fn follow(
     let mut looked = Instant::now();
     loop {
         if reader.version()? != table.version {
-            let next = reader.table()?;
+            let next = match reader.table() {
+                // Whoever publishes this fast is asked again.
+                Err(ReadError::Busy) => continue,
+                next => next?,
+            };
             let missed = next.version.saturating_sub(table.version + 1);
             let changes = changes(&table, &next);
             table = next;
