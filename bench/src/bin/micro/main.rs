@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "the results are its output")]
 
+mod codec;
 mod region;
 
 use std::hint::black_box;
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         filter: filter.unwrap_or_default(),
     };
     println!("{:<44} {:>12} {:>12}", "", "fastest", "median");
+    codec::run(&mut bench)?;
     region::run(&mut bench)?;
     Ok(())
 }
