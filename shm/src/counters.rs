@@ -180,13 +180,11 @@ pub(crate) fn fold(words: &WordsMut, layout: &Layout, slot: u32) {
     }
 }
 
-/// Whether any worker has a request in flight on the row under this incarnation.
-pub(crate) fn in_flight(words: &WordsMut, layout: &Layout, id: CounterId) -> bool {
-    (0..layout.capacity.workers).any(|slot| {
-        let row = layout.block(slot) + id.index as usize * counter::WORDS;
-        let first = words.load(row + counter::IN_FLIGHT);
-        high(first) == id.incarnation && low(first) > 0
-    })
+/// Whether a worker has a request in flight on the row under this incarnation.
+pub(crate) fn in_flight(words: &WordsMut, layout: &Layout, slot: u32, id: CounterId) -> bool {
+    let row = layout.block(slot) + id.index as usize * counter::WORDS;
+    let first = words.load(row + counter::IN_FLIGHT);
+    high(first) == id.incarnation && low(first) > 0
 }
 
 /// The row of `index` in a worker's block of counters as it lies in the file.

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::Damage;
 use crate::layout::{Capacity, Layout, WORD, slot};
@@ -122,8 +123,8 @@ pub(crate) struct View<'a> {
     pub(crate) head: Head,
     words: &'a [u64],
     text: &'a [u8],
-    /// Bytes of text handed out: no byte belongs to two names, else a small file could decode to
-    /// a huge table.
+    /// Bytes of text handed out: no byte is copied twice, else a small file could decode to a huge
+    /// table.
     spent: Cell<usize>,
     capacity: Capacity,
 }
@@ -178,14 +179,24 @@ impl<'a> View<'a> {
         self.record(&self.words[at..at + slot::SERVER])
     }
 
-    fn leaving(&self, number: usize) -> Result<Leaving, Damage> {
-        let at = self.head.leaving_records().start + number * slot::LEAVER;
-        let words = &self.words[at..at + slot::LEAVER];
-        Ok(Leaving {
-            server: self.record(&words[..slot::SERVER])?,
-            upstream: self.string(words[slot::SERVER])?.to_owned(),
-            dropped: words[slot::SERVER + 1],
-        })
+    fn leaving(&self) -> Result<Vec<Leaving>, Damage> {
+        let mut all: Vec<Leaving> = Vec::with_capacity(self.head.leaving);
+        let mut latest = None;
+        for words in self.words[self.head.leaving_records()].chunks_exact(slot::LEAVER) {
+            let server = self.record(&words[..slot::SERVER])?;
+            let name = words[slot::SERVER];
+            let upstream = match (latest, all.last()) {
+                (Some(same), Some(last)) if same == name => Arc::clone(&last.upstream),
+                _ => Arc::from(self.string(name)?),
+            };
+            latest = Some(name);
+            all.push(Leaving {
+                upstream,
+                server,
+                dropped: words[slot::SERVER + 1],
+            });
+        }
+        Ok(all)
     }
 
     fn record(&self, words: &[u64]) -> Result<Server, Damage> {
@@ -280,9 +291,7 @@ impl<'a> View<'a> {
         Ok(Table {
             version: self.head.version,
             upstreams,
-            leaving: (0..self.head.leaving)
-                .map(|at| self.leaving(at))
-                .collect::<Result<_, _>>()?,
+            leaving: self.leaving()?,
         })
     }
 }

@@ -19,9 +19,13 @@ pub(crate) fn text_bytes<'a>(
     let listed: usize = upstreams
         .map(|(name, servers)| name.len() + servers.iter().map(path).sum::<usize>())
         .sum();
+    let named = |at: usize| at == 0 || leaving[at - 1].upstream != leaving[at].upstream;
     let left: usize = leaving
         .iter()
-        .map(|l| l.upstream.len() + path(&l.server))
+        .enumerate()
+        .map(|(at, leaving)| {
+            path(&leaving.server) + if named(at) { leaving.upstream.len() } else { 0 }
+        })
         .sum();
     listed + left
 }
@@ -50,10 +54,14 @@ pub(crate) fn encode(table: &Table, words: &mut Vec<u64>) {
     {
         words.extend(record(server, &mut text));
     }
-    for leaving in &table.leaving {
+    let mut name = 0;
+    for (at, leaving) in table.leaving.iter().enumerate() {
         words.extend(record(&leaving.server, &mut text));
-        words.push(put(&mut text, leaving.upstream.as_bytes()));
-        words.push(leaving.dropped);
+        // Those of one upstream mostly follow each other.
+        if at == 0 || table.leaving[at - 1].upstream != leaving.upstream {
+            name = put(&mut text, leaving.upstream.as_bytes());
+        }
+        words.extend([name, leaving.dropped]);
     }
     let text_bytes = text.len();
     text.resize(text_bytes.next_multiple_of(WORD), 0);
@@ -185,12 +193,13 @@ mod tests {
             any::<u64>(),
             prop::collection::vec(server(), 0..6),
         );
-        let leaving =
-            (".{0,20}", server(), any::<u64>()).prop_map(|(upstream, server, dropped)| Leaving {
-                upstream,
+        let leaving = (".{0,20}", server(), any::<u64>()).prop_map(
+            |(upstream, server, dropped): (String, _, _)| Leaving {
+                upstream: upstream.into(),
                 server,
                 dropped,
-            });
+            },
+        );
         let upstreams = prop::collection::vec(upstream, 0..6);
         (
             any::<u64>(),

@@ -71,8 +71,9 @@ pub enum PublishError {
         has: usize,
         /// Rows that it could have had: the capacity without those still leaving.
         room: usize,
-        /// Rows of removed servers that requests or workers still hold: they come free by
-        /// themselves, so publishing again later may succeed when this is not 0.
+        /// Rows of removed servers that requests or workers still hold, those that this table
+        /// removes included: servers that are swapped for others need room for both. Rows of
+        /// earlier tables come free by themselves, so publishing again later may succeed.
         leaving: usize,
     },
     /// More upstreams than the region has room for.

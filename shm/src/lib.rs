@@ -25,6 +25,7 @@ mod publisher;
 mod reader;
 mod reconcile;
 mod region;
+mod rows;
 mod scoreboard;
 pub mod table;
 #[allow(unsafe_code, reason = "makes atomics from the words of a mapping")]

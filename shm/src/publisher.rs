@@ -1,22 +1,20 @@
 //! The publisher: the one writer of tables.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::io;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::counters;
 use crate::decode::decode;
 use crate::encode::{encode, text_bytes};
 use crate::error::{Damage, Error, PublishError};
 use crate::latch::{Load, Ring, Store};
-use crate::layout::{Layout, header, row};
+use crate::layout::{Layout, header};
 use crate::reconcile::{Matched, reconcile};
 use crate::region::{Region, ring};
-use crate::table::{Address, CounterId, Leaving, Table, Upstream};
+use crate::rows::{Rows, take_back};
+use crate::table::{Leaving, Table, Upstream};
 use crate::word::WordsMut;
 
 /// What a publish did.
@@ -35,8 +33,7 @@ pub struct Publisher {
     layout: Layout,
     ring: Ring,
     table: Table,
-    /// Counter indices that nobody has, the lowest first, so that counters stay close together.
-    free: BinaryHeap<Reverse<u32>>,
+    rows: Rows,
     buffer: Vec<u64>,
     _lock: File,
 }
@@ -54,23 +51,14 @@ impl Publisher {
         let layout = *region.layout();
         let ring = ring(&layout);
         let table = last_table(&words, &layout, &ring).map_err(Error::Damaged)?;
-        let mut held = vec![false; layout.capacity.servers as usize];
-        let listed = table
-            .upstreams
-            .iter()
-            .flat_map(|upstream| &upstream.servers);
-        for server in listed.chain(table.leaving.iter().map(|leaving| &leaving.server)) {
-            held[server.counter.index as usize] = true;
-        }
-        let free = (0..layout.capacity.servers).filter(|index| !held[*index as usize]);
-        let free = free.map(Reverse).collect();
+        let rows = Rows::new(words.clone(), layout, &table);
         words.store(header::WRITER, u64::from(std::process::id()));
         Ok(Publisher {
             words,
             layout,
             ring,
             table,
-            free,
+            rows,
             buffer: Vec::new(),
             _lock: writer,
         })
@@ -101,13 +89,7 @@ impl Publisher {
             });
         }
         let version = self.table.version.wrapping_add(1);
-        let oldest = self.oldest_in_use();
-        let (mut leaving, freed): (Vec<Leaving>, Vec<Leaving>) = self
-            .table
-            .leaving
-            .iter()
-            .cloned()
-            .partition(|leaving| self.holds(leaving, oldest));
+        let (mut leaving, freed) = self.rows.part(&self.table.leaving);
         let new = take_back(&mut upstreams, new, &mut leaving);
         let gone = gone.into_iter();
         leaving.extend(gone.map(|(upstream, server)| Leaving {
@@ -117,15 +99,11 @@ impl Publisher {
         }));
         self.check(&upstreams, &leaving)?;
 
-        self.free.extend(
-            freed
-                .iter()
-                .map(|leaving| Reverse(leaving.server.counter.index)),
-        );
+        self.rows.release(&freed);
         for (upstream, server) in new {
             // What was checked above leaves a row for each.
-            if let Some(Reverse(index)) = self.free.pop() {
-                upstreams[upstream].servers[server].counter = self.tenant(index);
+            if let Some(counter) = self.rows.take() {
+                upstreams[upstream].servers[server].counter = counter;
             }
         }
         for upstream in upstreams
@@ -178,64 +156,6 @@ impl Publisher {
         }
         Ok(())
     }
-
-    /// The next incarnation of a counter index. It is in the region before the table that uses
-    /// it, so that no writer after this one gives it out again.
-    fn tenant(&self, index: u32) -> CounterId {
-        let word = self.layout.tenancy + index as usize;
-        let incarnation = (self.words.load(word) as u32).wrapping_add(1).max(1);
-        self.words.store(word, u64::from(incarnation));
-        CounterId { index, incarnation }
-    }
-
-    /// Whether somebody may still use the row of a leaving server.
-    fn holds(&self, leaving: &Leaving, oldest: u64) -> bool {
-        leaving.dropped > oldest
-            || counters::in_flight(&self.words, &self.layout, leaving.server.counter)
-    }
-
-    /// The oldest table version that a live worker routes by.
-    fn oldest_in_use(&self) -> u64 {
-        (0..self.layout.capacity.workers)
-            .map(|slot| self.layout.row(slot))
-            .filter(|first| self.words.load_acquire(first + row::PID) != 0)
-            .map(|first| self.words.load_acquire(first + row::TABLE))
-            .min()
-            .unwrap_or(u64::MAX)
-    }
-}
-
-/// Gives new servers that are still leaving their rows back; the rest are really new.
-fn take_back(
-    upstreams: &mut [Upstream],
-    mut new: Vec<(usize, usize)>,
-    leaving: &mut Vec<Leaving>,
-) -> Vec<(usize, usize)> {
-    let places = leaving.iter().enumerate().map(|(place, leaving)| {
-        (
-            (leaving.upstream.clone(), leaving.server.address.clone()),
-            place,
-        )
-    });
-    let mut places: HashMap<(String, Address), usize> = places.collect();
-    let mut back = vec![false; leaving.len()];
-    new.retain(|(upstream, server)| {
-        let upstream = &mut upstreams[*upstream];
-        let server = &mut upstream.servers[*server];
-        let place = if places.is_empty() {
-            None
-        } else {
-            places.remove(&(upstream.name.clone(), server.address.clone()))
-        };
-        if let Some(place) = place {
-            server.counter = leaving[place].server.counter;
-            back[place] = true;
-        }
-        place.is_none()
-    });
-    let mut back = back.into_iter();
-    leaving.retain(|_| !back.next().unwrap_or(false));
-    new
 }
 
 fn last_table(words: &WordsMut, layout: &Layout, ring: &Ring) -> Result<Table, Damage> {

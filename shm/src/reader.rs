@@ -205,13 +205,10 @@ impl Reader {
                 .iter()
                 .map(|server| (upstream.name.as_str(), server, None))
         });
-        let leaving = table.leaving.iter().map(|leaving| {
-            (
-                leaving.upstream.as_str(),
-                &leaving.server,
-                Some(leaving.dropped),
-            )
-        });
+        let leaving = table
+            .leaving
+            .iter()
+            .map(|leaving| (&*leaving.upstream, &leaving.server, Some(leaving.dropped)));
         let mut dropped = Vec::new();
         let mut rows: Vec<ServerCounters> = listed
             .chain(leaving)

@@ -1,7 +1,9 @@
 //! Which servers of a new table were in the last one: those keep their counters.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use crate::table::{Server, Upstream};
 
@@ -12,14 +14,14 @@ pub(crate) struct Matched {
     /// Servers that need a counter, as (upstream, server).
     pub(crate) new: Vec<(usize, usize)>,
     /// Servers that the new table has no more, with the name of their upstream.
-    pub(crate) gone: Vec<(String, Server)>,
+    pub(crate) gone: Vec<(Arc<str>, Server)>,
     /// Whether anything differs.
     pub(crate) changed: bool,
 }
 
 /// Matches by upstream name and address; of equal ones the first with the first.
 pub(crate) fn reconcile(last: &[Upstream], upstreams: Vec<Upstream>) -> Matched {
-    let mut known = places(last.iter().map(|upstream| upstream.name.as_str()));
+    let mut known = Places::new(last.iter().map(|upstream| upstream.name.as_str()));
     let mut kept = vec![false; last.len()];
     let same_order = last.len() == upstreams.len()
         && last
@@ -32,16 +34,23 @@ pub(crate) fn reconcile(last: &[Upstream], upstreams: Vec<Upstream>) -> Matched 
         gone: Vec::new(),
         changed: !same_order,
     };
-    for (number, upstream) in matched.upstreams.iter_mut().enumerate() {
-        let place = known.get_mut(upstream.name.as_str()).and_then(Vec::pop);
+    // Looked up apart: the names are borrowed for the whole of it.
+    let olds: Vec<Option<usize>> = matched
+        .upstreams
+        .iter()
+        .map(|upstream| known.take(&upstream.name.as_str()))
+        .collect();
+    for (number, (upstream, place)) in matched.upstreams.iter_mut().zip(olds).enumerate() {
         let old = place.map(|place| {
             kept[place] = true;
             &last[place]
         });
+        let name = OnceCell::new();
+        let name = || Arc::clone(name.get_or_init(|| Arc::from(upstream.name.as_str())));
         let old_servers = old.map_or(&[][..], |old| &old.servers);
         let equal = match_servers(old_servers, &mut upstream.servers, |event| match event {
             Event::New(server) => matched.new.push((number, server)),
-            Event::Gone(server) => matched.gone.push((upstream.name.clone(), server.clone())),
+            Event::Gone(server) => matched.gone.push((name(), server.clone())),
         });
         upstream.changed = match old {
             Some(old) if equal => old.changed,
@@ -50,10 +59,11 @@ pub(crate) fn reconcile(last: &[Upstream], upstreams: Vec<Upstream>) -> Matched 
         matched.changed |= upstream.changed == 0;
     }
     for (upstream, _) in last.iter().zip(&kept).filter(|(_, kept)| !**kept) {
+        let name: Arc<str> = Arc::from(upstream.name.as_str());
         let servers = upstream.servers.iter();
         matched
             .gone
-            .extend(servers.map(|server| (upstream.name.clone(), server.clone())));
+            .extend(servers.map(|server| (Arc::clone(&name), server.clone())));
     }
     matched
 }
@@ -90,10 +100,14 @@ fn match_servers<'a>(
     let new = &mut new[..last];
     equal &= old.is_empty() && new.is_empty();
 
-    let mut places = places(old.iter().map(|server| &server.address));
+    let mut places = Places::new(old.iter().map(|server| &server.address));
     let mut kept = vec![false; old.len()];
-    for (number, server) in new.iter_mut().enumerate() {
-        match places.get_mut(&server.address).and_then(Vec::pop) {
+    let found: Vec<Option<usize>> = new
+        .iter()
+        .map(|server| places.take(&&server.address))
+        .collect();
+    for (number, (server, place)) in new.iter_mut().zip(found).enumerate() {
+        match place {
             Some(place) => {
                 kept[place] = true;
                 server.counter = old[place].counter;
@@ -107,13 +121,34 @@ fn match_servers<'a>(
     equal
 }
 
-/// Where each key is, its first place last, so that it is the first to be popped.
-fn places<K: Hash + Eq>(
-    keys: impl DoubleEndedIterator<Item = K> + ExactSizeIterator,
-) -> HashMap<K, Vec<usize>> {
-    let mut places: HashMap<K, Vec<usize>> = HashMap::with_capacity(keys.len());
-    for (place, key) in keys.enumerate().rev() {
-        places.entry(key).or_default().push(place);
+/// Where each key is, the first place of equal keys first.
+pub(crate) struct Places<K> {
+    first: HashMap<K, usize>,
+    /// For each place the next one of the same key, or its own.
+    next: Vec<usize>,
+}
+
+impl<K: Hash + Eq> Places<K> {
+    pub(crate) fn new(keys: impl DoubleEndedIterator<Item = K> + ExactSizeIterator) -> Self {
+        let mut first = HashMap::with_capacity(keys.len());
+        let mut next: Vec<usize> = (0..keys.len()).collect();
+        for (place, key) in keys.enumerate().rev() {
+            if let Some(later) = first.insert(key, place) {
+                next[place] = later;
+            }
+        }
+        Places { first, next }
     }
-    places
+
+    /// The key's first place that has not been taken yet.
+    pub(crate) fn take(&mut self, key: &K) -> Option<usize> {
+        let place = self.first.get_mut(key)?;
+        let taken = *place;
+        if self.next[taken] == taken {
+            self.first.remove(key);
+        } else {
+            *place = self.next[taken];
+        }
+        Some(taken)
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// All upstreams at one table version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// The name of the upstream that it was in.
-    pub upstream: String,
+    pub upstream: Arc<str>,
     /// What it was.
     pub server: Server,
     /// The table version that dropped it.

@@ -323,22 +323,29 @@ fn dawdle(path: &Path, slot: u32, generosity: u64, stop: &AtomicBool) {
     let ring = ring.with_tolerance(ring.tolerance() + generosity);
     let mut random = Random(u64::from(slot));
     repeat(stop, |seen| {
-        let moves = random.below(u64::from(CAPACITY.slots) + 1);
-        let ambush = random.below(2) == 0;
-        let server = SERVERS_AT + random.below(SERVERS as u64 / 2) as usize * slot::SERVER;
+        let slots = u64::from(CAPACITY.slots);
+        let ambush = generosity > 0 || random.below(2) == 0;
+        let moves = if ambush {
+            slots - 1
+        } else {
+            random.below(slots + 1)
+        };
+        let server = SERVERS_AT + random.below(SERVERS as u64 / 10) as usize * slot::SERVER;
         let copied = ring.read(memory, |version, slot| {
             let until = Instant::now() + Duration::from_millis(5);
-            let words = copy(&slot, server, |timeout| {
-                let overwritten = || word(&slot, server + FAIL_TIMEOUT) != timeout;
-                let moved = || ring.version(memory) >= version + moves;
-                while !(if ambush { overwritten() } else { moved() }) && Instant::now() < until {
+            copy(&slot, server, |timeout| {
+                while ring.version(memory) < version + moves && Instant::now() < until {
                     std::hint::spin_loop();
                 }
-            });
-            whole(version, &words)
+                let overwritten = || word(&slot, server + FAIL_TIMEOUT) != timeout;
+                while ambush && !overwritten() && Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            })
         });
         match copied {
-            Some((version, whole)) => {
+            Some((version, words)) => {
+                let whole = whole(version, &words);
                 if !whole && generosity > 0 {
                     std::fs::write(path.with_extension("torn"), "").unwrap();
                 }
