@@ -28,6 +28,8 @@ pub trait Store {
     fn store_release(&self, word: usize, value: u64);
     /// A release fence.
     fn fence_release(&self);
+    /// Adds to a word to which others add at the same time, with release order.
+    fn add_release(&self, word: usize, value: u64);
 }
 
 /// Where the version and the slots of a ring are, in words.

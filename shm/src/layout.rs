@@ -291,7 +291,12 @@ const _: () = {
     assert!(slot::UPSTREAM == 3 && slot::SERVER == 7 && slot::LEAVER == 9);
     assert!(row::METRICS == 5 && row::WORDS == 16);
     assert!(counter::LATEST_FAILURE < counter::WORDS && counter::WORDS == 8);
-    assert!(failures::ENTRIES == 16 && failures::LENGTH == 256 && failures::WORDS == 272);
+    assert!(
+        failures::NOTED == 0
+            && failures::ENTRIES == 16
+            && failures::LENGTH == 256
+            && failures::WORDS == 272
+    );
     let layout = Layout::new(DEFAULT);
     assert!(layout.tables == 512);
     assert!(layout.slot_words == 406_032 && layout.slot_words.is_multiple_of(APART));

@@ -17,7 +17,8 @@ mod counters;
 mod decode;
 mod encode;
 mod error;
-mod failures;
+#[doc(hidden)]
+pub mod failures;
 #[doc(hidden)]
 pub mod latch;
 pub mod layout;

@@ -31,8 +31,7 @@ impl Words {
             "word {index} of a mapping of {}",
             self.len
         );
-        // SAFETY: in bounds of a live mapping that `self` keeps, page-aligned, so aligned for u64;
-        // every process accesses these words with atomic operations only.
+        // SAFETY: in bounds and aligned in a mapping that `self` keeps; all access to it is atomic.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().cast::<u64>().add(index)) }
     }
 }
@@ -66,12 +65,6 @@ impl WordsMut {
     /// All whole words of a mapping made for writing.
     pub(crate) fn new(map: Arc<MmapRaw>) -> Self {
         WordsMut(Words::new(map))
-    }
-
-    /// Adds to a word that others add to at the same time; what was written before is seen by
-    /// whoever acquires the sum.
-    pub(crate) fn add_shared(&self, word: usize, value: u64) {
-        self.0.word(word).fetch_add(value, Ordering::Release);
     }
 
     /// Adds to a word that this process alone writes: cheaper than a locked instruction.
@@ -112,5 +105,8 @@ impl Store for WordsMut {
     #[inline]
     fn fence_release(&self) {
         fence(Ordering::Release);
+    }
+    fn add_release(&self, word: usize, value: u64) {
+        self.0.word(word).fetch_add(value, Ordering::Release);
     }
 }

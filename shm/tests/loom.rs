@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicUsize;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
+use weir_shm::CounterId;
+use weir_shm::failures::Rings;
 use weir_shm::latch::{Load, Ring, Store};
 
 const SLOT_WORDS: usize = 2;
@@ -52,6 +54,19 @@ impl Store for Memory {
             fence(Ordering::Release);
         }
     }
+
+    fn add_release(&self, word: usize, value: u64) {
+        self.words[word].fetch_add(value, Ordering::Release);
+    }
+}
+
+fn memory(words: usize, release_fence: bool, acquire_fence: bool) -> Arc<Memory> {
+    let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+    Arc::new(Memory {
+        words,
+        release_fence,
+        acquire_fence,
+    })
 }
 
 /// What is modelled: the latch as it is, or one thing about it changed.
@@ -83,12 +98,11 @@ impl Model {
     }
 
     fn memory(self) -> Arc<Memory> {
-        let words = 1 + self.slots as usize * SLOT_WORDS;
-        Arc::new(Memory {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            release_fence: self.release_fence,
-            acquire_fence: self.acquire_fence,
-        })
+        memory(
+            1 + self.slots as usize * SLOT_WORDS,
+            self.release_fence,
+            self.acquire_fence,
+        )
     }
 
     /// One writer publishes, one reader reads once; in how many orders of events the reader took
@@ -214,4 +228,63 @@ fn a_larger_ring_is_no_more_forgiving() {
         ..CORRECT
     }
     .run();
+}
+
+/// One worker notes failures, another looks twice: each is reported at most once, in order and as
+/// what it is, and in the end none is missing that the ring still holds.
+fn failures(release_fence: bool, acquire_fence: bool) {
+    const LENGTH: usize = 2;
+    const NOTED: u32 = 3;
+    const RINGS: Rings = Rings {
+        shared: 0,
+        first: 1,
+        entries: 1,
+        length: LENGTH,
+        workers: 2,
+    };
+    loom::model(move || {
+        let memory = memory(1 + 2 * (1 + LENGTH), release_fence, acquire_fence);
+        let mut cursors = RINGS.cursors(&*memory);
+        let noting = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                for index in 1..=NOTED {
+                    RINGS.note(
+                        &*memory,
+                        0,
+                        CounterId {
+                            index,
+                            incarnation: 1,
+                        },
+                    );
+                }
+            })
+        };
+        let mut seen = Vec::new();
+        RINGS.poll(&*memory, 1, &mut cursors, |id| seen.push(id.index));
+        noting.join().unwrap();
+        RINGS.poll(&*memory, 1, &mut cursors, |id| seen.push(id.index));
+        assert!(
+            seen.is_sorted_by(|one, next| one < next),
+            "reported as another: {seen:?}"
+        );
+        assert_eq!(seen.last(), Some(&NOTED));
+    });
+}
+
+#[test]
+fn failures_are_reported_as_what_they_are() {
+    failures(true, true);
+}
+
+#[test]
+#[should_panic = "reported as another"]
+fn without_a_release_fence_failures_are_mistaken() {
+    failures(false, true);
+}
+
+#[test]
+#[should_panic = "reported as another"]
+fn without_an_acquire_fence_failures_are_mistaken() {
+    failures(true, false);
 }

@@ -636,3 +636,67 @@ fn what_cannot_be_reserved_is_an_error_at_once() {
         "nothing is left behind"
     );
 }
+
+#[test]
+fn ten_thousand_servers_in_one_upstream_work() {
+    let fixture = fixture(Capacity::default());
+    let mut publisher = publisher(&fixture.region);
+    let mut worker = fixture.region.worker(0).unwrap();
+    let mut snapshot = Snapshot::default();
+    let numbered = |number: u32| Server {
+        address: Address::Ip((std::net::Ipv4Addr::from(0x0a00_0000 + number), 80).into()),
+        ..server(0)
+    };
+    let room = Capacity::default().servers;
+    let filled = |servers| Upstream {
+        servers,
+        ..upstream("many", [])
+    };
+    for count in [10_000, 10_001, 9_999, room] {
+        let servers = (0..count).rev().map(numbered).collect();
+        publisher.publish(vec![filled(servers)]).unwrap();
+        catch_up(&mut worker, &mut snapshot);
+        let read = snapshot.upstreams[0].servers.as_ref().unwrap();
+        assert_eq!(read.len(), count as usize);
+        assert_eq!(read, &publisher.table().upstreams[0].servers);
+        let outside = Reader::open(&fixture.path).unwrap();
+        assert_eq!(&outside.table().unwrap(), publisher.table());
+    }
+    let error = publisher
+        .publish(vec![filled((0..=room).map(numbered).collect())])
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("table with 32769 servers does not fit"),
+        "{error}"
+    );
+    assert_eq!(worker.table_version(), snapshot.version);
+    assert!(
+        Reader::open(&fixture.path)
+            .unwrap()
+            .verify()
+            .unwrap()
+            .problems
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_worker_maps_the_tables_for_reading_only() {
+    let fixture = fixture(CAPACITY);
+    let path = fixture.path.to_str().unwrap();
+    let mappings = || -> Vec<String> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let ours = maps.lines().filter(|line| line.ends_with(path));
+        ours.map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(mappings(), ["rw-s"]);
+    let worker = fixture.region.worker(0).unwrap();
+    let mut both = mappings();
+    both.sort();
+    assert_eq!(both, ["r--s", "rw-s", "rw-s"]);
+    drop(worker);
+    assert_eq!(mappings(), ["rw-s"]);
+}
