@@ -115,10 +115,7 @@ impl Endpoint {
         if !listing && key.is_empty() {
             return Response::text(400, "Missing key name");
         }
-        let Some(since) = query
-            .get("index")
-            .map_or(Some(0), |index| index.parse().ok())
-        else {
+        let Some(since) = query.get("index").map_or(Some(0), |text| text.parse().ok()) else {
             return Response::text(400, "Invalid index");
         };
         let wait = match query.get("wait").map(parse_wait) {
@@ -126,46 +123,14 @@ impl Endpoint {
             Some(Some(wait)) => wait.min(MAX_WAIT),
             Some(None) => return Response::text(400, "Invalid wait time"),
         };
-        let index = |store: &Store| {
-            if listing {
-                store.prefix_index(key)
-            } else {
-                store.key_index(key)
-            }
-        };
-        let store = self.block(since, wait, &index);
-        let at = Some(index(&store));
-        if query.get("keys").is_some() {
-            let keys: Vec<&str> = store.list(key).map(|(key, _)| key).collect();
-            return if keys.is_empty() {
-                json(404, Vec::new(), at)
-            } else {
-                listed(&keys, at)
-            };
-        }
-        let entries: Vec<(&str, &Entry)> = if listing {
-            store.list(key).collect()
+        if listing {
+            let index = |store: &Store| store.prefix_index(key);
+            let store = self.block(since, wait, &index);
+            list(&store, key, query, index(&store))
         } else {
-            store
-                .get(key)
-                .map(|entry| (key, entry))
-                .into_iter()
-                .collect()
-        };
-        match entries.as_slice() {
-            [] => json(404, Vec::new(), at),
-            [(_, entry)] if !listing && query.get("raw").is_some() => {
-                let mut response = json(200, entry.value.clone(), at);
-                response.fields[0].1 = "text/plain".to_owned();
-                response
-            }
-            entries => {
-                let entries: Vec<Listed> = entries
-                    .iter()
-                    .map(|(key, entry)| Listed::new(key, entry))
-                    .collect();
-                listed(&entries, at)
-            }
+            let index = |store: &Store| store.key_index(key);
+            let store = self.block(since, wait, &index);
+            one(&store, key, query, index(&store))
         }
     }
 
@@ -193,9 +158,38 @@ impl Endpoint {
     }
 }
 
-fn listed<T: Serialize>(value: &T, index: Option<u64>) -> Response {
+/// The keys below a prefix, their entries too unless only `?keys` are asked for.
+fn list(store: &Store, prefix: &str, query: &Query, index: u64) -> Response {
+    if store.list(prefix).next().is_none() {
+        return json(404, Vec::new(), Some(index));
+    }
+    if query.get("keys").is_some() {
+        let keys: Vec<&str> = store.list(prefix).map(|(key, _)| key).collect();
+        return listed(&keys, index);
+    }
+    let entries: Vec<Listed> = store
+        .list(prefix)
+        .map(|(key, entry)| Listed::new(key, entry))
+        .collect();
+    listed(&entries, index)
+}
+
+/// One key, or only its value when `?raw` is asked for.
+fn one(store: &Store, key: &str, query: &Query, index: u64) -> Response {
+    let Some(entry) = store.get(key) else {
+        return json(404, Vec::new(), Some(index));
+    };
+    if query.get("raw").is_none() {
+        return listed(&[Listed::new(key, entry)], index);
+    }
+    let mut response = json(200, entry.value.clone(), Some(index));
+    response.fields[0].1 = "text/plain".to_owned();
+    response
+}
+
+fn listed<T: Serialize + ?Sized>(value: &T, index: u64) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => json(200, body, index),
+        Ok(body) => json(200, body, Some(index)),
         Err(error) => Response::text(500, error.to_string()),
     }
 }

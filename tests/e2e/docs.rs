@@ -182,3 +182,30 @@ fn configurations_in_conf_pass_t() {
         check(&read_lossy(&file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
 }
+
+/// The targets of `[text](target)` in a page, without those outside the repository.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://") && !target.starts_with('#'))
+        .map(|target| target.split('#').next().unwrap())
+        .collect()
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut seen = 0;
+    let mut broken = Vec::new();
+    for file in documents() {
+        for link in links(&read_lossy(&file)) {
+            seen += 1;
+            if !file.parent().unwrap().join(link).exists() {
+                broken.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(seen > 5, "the documents name each other");
+    assert_eq!(links("[a](b.md#c) [d](x://y) [e](#f)"), ["b.md"]);
+}
