@@ -22,7 +22,7 @@ pub struct Counts {
     pub received: u64,
     /// Bytes sent to the server.
     pub sent: u64,
-    /// When it failed last, in milliseconds of the clock that the workers use; 0 is never.
+    /// When it failed last, in milliseconds of CLOCK_MONOTONIC; 0 is never.
     pub latest_failure_ms: u64,
 }
 

@@ -141,7 +141,7 @@ impl Row {
         self.words.store_release(self.first + row::TABLE, version);
     }
 
-    /// When its loop last turned, in milliseconds of the clock that all workers use.
+    /// When its loop last turned, in milliseconds of CLOCK_MONOTONIC.
     #[inline]
     pub fn set_heartbeat_ms(&self, now_ms: u64) {
         self.words.store(self.first + row::HEARTBEAT, now_ms);
@@ -195,7 +195,7 @@ pub struct WorkerRow {
     pub generation: u64,
     /// The table version that it routes by.
     pub table_version: u64,
-    /// When its loop last turned, in milliseconds of the clock that all workers use.
+    /// When its loop last turned, in milliseconds of CLOCK_MONOTONIC.
     pub heartbeat_ms: u64,
     /// Its numbers.
     pub status: Status,
