@@ -19,7 +19,8 @@ pub struct Answer<'a> {
     pub content_type: Option<&'a [u8]>,
     /// `Content-Length`.
     pub length: Option<u64>,
-    /// `Location`.
+    /// `Location`. nginx has it here for a path on this server, which it makes absolute; the URL of
+    /// a `return` that names another server goes after these fields.
     pub location: Option<&'a [u8]>,
     /// `Transfer-Encoding: chunked`.
     pub chunked: bool,

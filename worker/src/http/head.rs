@@ -102,6 +102,7 @@ const INVALID_VERSION: Refusal = Refusal::new(
     "client sent invalid version while reading client request line",
 );
 const INVALID_HEADER: Refusal = Refusal::new(400, "client sent invalid header line");
+const TOO_MANY_FIELDS: Refusal = Refusal::new(400, "client sent too many header lines");
 const BARE_LF: Refusal = Refusal::new(400, "client sent a line that ends with LF alone");
 
 /// One request's head. Reuse it: its buffers keep their room.
@@ -211,7 +212,7 @@ impl RequestHead {
         }
         if let Some(line) = self.lines.first_line(buffer) {
             self.line_checked = true;
-            return check_line(line);
+            return RequestLine::read(line).map(|_| ());
         }
         let start = buffer.get(self.lines.first()..).unwrap_or_default();
         let method = start.split(|&byte| byte == b' ').next().unwrap_or_default();
@@ -229,21 +230,35 @@ impl RequestHead {
     fn complete(&mut self, head: &[u8]) -> Result<(), Refusal> {
         let text = &head[self.lines.first()..];
         let mut scratch = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-        match self.take(head, text, &mut scratch) {
-            Err(httparse::Error::TooManyHeaders) => self.complete_large(head, text)?,
-            result => result.map_err(|error| self.blame(error, head))?,
+        if self.take(head, text, &mut scratch).is_err() {
+            self.complete_unusual(head)?;
         }
         self.decide(head)
     }
 
-    /// Apart, so that the usual request does not touch so much stack.
+    /// What httparse does not take as a whole: many fields, a minor version above 1, bytes in the target
+    /// that are no UTF-8, all of which nginx takes; or a fault, which is named here. Apart, so that
+    /// the usual request does not touch so much stack.
     #[cold]
     #[inline(never)]
-    fn complete_large(&mut self, head: &[u8], text: &[u8]) -> Result<(), Refusal> {
+    fn complete_unusual(&mut self, head: &[u8]) -> Result<(), Refusal> {
         self.fields.clear();
-        let mut scratch = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        self.take(head, text, &mut scratch)
-            .map_err(|error| self.blame(error, head))
+        self.ignored = None;
+        let line = RequestLine::read(self.line.of(head))?;
+        self.method = Method::of(line.method);
+        self.method_name = Span::within(head, line.method);
+        self.minor = line.minor;
+        self.target.set_raw(Span::within(head, line.target));
+        let fields = head.get(self.line.end as usize + 2..).unwrap_or_default();
+        let mut scratch = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        match httparse::parse_headers(fields, &mut scratch) {
+            Ok(httparse::Status::Complete((_, headers))) => {
+                self.take_fields(head, headers);
+                Ok(())
+            }
+            Err(httparse::Error::TooManyHeaders) => Err(TOO_MANY_FIELDS),
+            Ok(httparse::Status::Partial) | Err(_) => Err(INVALID_HEADER),
+        }
     }
 
     fn take<'b>(
@@ -266,34 +281,21 @@ impl RequestHead {
             head,
             request.path.unwrap_or_default().as_bytes(),
         ));
-        for header in request.headers.iter() {
-            let name = header.name.as_bytes();
-            let span = Span::within(head, name);
-            if name.iter().all(|&byte| NAME[byte as usize]) {
-                self.fields
-                    .push(span, Span::within(head, trim(header.value)), head);
-            } else if self.ignored.is_none() {
-                self.ignored = Some(Span::new(
-                    span.start as usize,
-                    Span::within(head, header.value).end as usize,
-                ));
-            }
-        }
+        self.take_fields(head, request.headers);
         Ok(())
     }
 
-    /// httparse says where it stopped reading; nginx says whose fault that is.
-    fn blame(&self, error: httparse::Error, head: &[u8]) -> Refusal {
-        if let Err(refusal) = check_line(self.line.of(head)) {
-            return refusal;
-        }
-        match error {
-            httparse::Error::TooManyHeaders => {
-                Refusal::new(400, "client sent too many header lines")
+    fn take_fields(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) {
+        for header in headers {
+            let name = header.name.as_bytes();
+            let span = Span::within(head, name);
+            if name.iter().all(|&byte| NAME[byte as usize]) {
+                let value = Span::within(head, trim(header.value));
+                self.fields.push(span, value, head);
+            } else if self.ignored.is_none() {
+                let end = Span::within(head, header.value).end;
+                self.ignored = Some(Span { end, ..span });
             }
-            httparse::Error::Version => INVALID_VERSION,
-            httparse::Error::Token | httparse::Error::Status => INVALID_REQUEST,
-            _ => INVALID_HEADER,
         }
     }
 
@@ -422,29 +424,43 @@ fn is_method(name: &[u8]) -> bool {
             .all(|&byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-'))
 }
 
-/// Why a request line is bad, if it is.
-fn check_line(line: &[u8]) -> Result<(), Refusal> {
-    let mut parts = line.splitn(2, |&byte| byte == b' ');
-    if !is_method(parts.next().unwrap_or_default()) {
-        return Err(INVALID_METHOD);
-    }
-    let rest = parts.next().ok_or(INVALID_REQUEST)?;
-    let space = rest
-        .iter()
-        .rposition(|&byte| byte == b' ')
-        .ok_or(INVALID_REQUEST)?;
-    let (target, version) = (&rest[..space], &rest[space + 1..]);
-    if target.is_empty() || target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
-        return Err(INVALID_REQUEST);
-    }
-    match version {
-        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Err(INVALID_VERSION)
+/// The parts of a request line (RFC 9112, section 3), one blank between each.
+struct RequestLine<'b> {
+    method: &'b [u8],
+    target: &'b [u8],
+    minor: u8,
+}
+
+impl<'b> RequestLine<'b> {
+    /// The parts, or why the line is bad.
+    fn read(line: &'b [u8]) -> Result<RequestLine<'b>, Refusal> {
+        let mut parts = line.splitn(2, |&byte| byte == b' ');
+        let method = parts.next().unwrap_or_default();
+        if !is_method(method) {
+            return Err(INVALID_METHOD);
         }
-        _ => Err(INVALID_REQUEST),
+        let rest = parts.next().ok_or(INVALID_REQUEST)?;
+        let space = rest
+            .iter()
+            .rposition(|&byte| byte == b' ')
+            .ok_or(INVALID_REQUEST)?;
+        let (target, version) = (&rest[..space], &rest[space + 1..]);
+        if target.is_empty() || target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+            return Err(INVALID_REQUEST);
+        }
+        let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] = *version else {
+            return Err(INVALID_REQUEST);
+        };
+        match (major, minor) {
+            // RFC 9110, section 2.5: a higher minor version is read as the highest known one.
+            (b'1', b'0'..=b'9') => Ok(RequestLine {
+                method,
+                target,
+                minor: (minor - b'0').min(1),
+            }),
+            (b'2'..=b'9', b'0'..=b'9') => Err(INVALID_VERSION),
+            _ => Err(INVALID_REQUEST),
+        }
     }
 }
 

@@ -97,8 +97,7 @@ fn hostile_heads_are_refused() {
         // Versions.
         ("GET / HTTP/2.0\r\n\r\n", 505),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
-        ("GET / HTTP/0.9\r\n\r\n", 505),
+        ("GET / HTTP/0.9\r\n\r\n", 400),
         ("GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/11\r\nHost: a\r\n\r\n", 400),
         ("GET / http/1.1\r\nHost: a\r\n\r\n", 400),
@@ -225,6 +224,17 @@ fn unusual_but_right_heads_are_taken() {
     ] {
         assert_eq!(status(text), 200, "{:?}", text.get(..90).unwrap_or(text));
     }
+}
+
+#[test]
+fn what_nginx_takes_and_httparse_does_not_is_taken() {
+    let text = b"GET /\xff\x80?\xfe HTTP/1.7\r\nHost: a\r\nX_y: 1\r\nContent-Length: 3\r\n\r\n";
+    let (head, parsed) = parse(text);
+    assert_eq!(parsed, Parsed::Head(text.len()));
+    assert_eq!((head.minor, head.body), (1, Body::Length(3)));
+    assert_eq!(head.target.normalized(text), b"/\xff\x80");
+    assert_eq!(head.ignored.unwrap().of(text), b"X_y: 1");
+    assert_eq!(head.method_name.of(text), b"GET");
 }
 
 #[test]
