@@ -22,6 +22,13 @@ pub struct Buffer {
     lost: bool,
 }
 
+impl Default for Buffer {
+    /// One without any room, which costs nothing.
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl Buffer {
     /// An empty buffer of `size` bytes.
     #[must_use]

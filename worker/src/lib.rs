@@ -9,12 +9,20 @@ pub mod access;
 pub mod balance;
 pub mod buffer;
 pub mod channel;
+pub mod conf;
 pub mod connection;
+pub mod cycle;
+pub mod event;
 pub mod handler;
 pub mod http;
+pub mod links;
+mod listening;
 pub mod log;
+pub mod proxy;
+mod reload;
 pub mod route;
 pub mod settings;
+mod signal;
 mod start;
 #[cfg(test)]
 mod testing;
@@ -23,13 +31,5 @@ pub mod transport;
 pub mod upstream;
 pub mod variable;
 
+pub use cycle::run;
 pub use start::Start;
-
-/// The whole life of a worker.
-///
-/// # Errors
-/// Why it cannot go on.
-pub fn run(start: Start) -> Result<(), String> {
-    let slot = start.slot;
-    Err(format!("worker {slot} has no event loop yet"))
-}

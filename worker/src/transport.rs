@@ -68,11 +68,12 @@ impl Socket {
         Self(descriptor)
     }
 
-    /// Begins to connect; the first write tells how that went.
+    /// Begins to connect; true if it is connected already, else the first write tells how that
+    /// went.
     ///
     /// # Errors
     /// As `socket(2)` and `connect(2)`.
-    pub fn connect(address: &Address) -> io::Result<Self> {
+    pub fn connect(address: &Address) -> io::Result<(Self, bool)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let open = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
         let (socket, begun) = match address {
@@ -92,9 +93,17 @@ impl Socket {
             }
         };
         match begun {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Self(socket)),
+            Ok(()) => Ok((Self(socket), true)),
+            Err(rustix::io::Errno::INPROGRESS) => Ok((Self(socket), false)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Our end's address.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        let name = rustix::net::getsockname(&self.0).ok()?;
+        SocketAddr::try_from(name).ok()
     }
 
     /// `tcp_nodelay`; a unix socket has no such option and needs none.

@@ -5,19 +5,7 @@
 
 use weir_shm::CounterId;
 
-const NONE: u32 = u32::MAX;
-/// One list for a server's connections, one for an upstream's.
-const LISTS: usize = 2;
-const SERVER: usize = 0;
-const UPSTREAM: usize = 1;
-
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    /// Where it is listed; `None` when it is not idle.
-    home: Option<Home>,
-    previous: [u32; LISTS],
-    next: [u32; LISTS],
-}
+use crate::links::{Links, List};
 
 #[derive(Clone, Copy, Debug)]
 struct Home {
@@ -25,30 +13,21 @@ struct Home {
     upstream: usize,
 }
 
-const NOWHERE: Node = Node {
-    home: None,
-    previous: [NONE; LISTS],
-    next: [NONE; LISTS],
-};
-
-#[derive(Clone, Copy, Debug)]
-struct List {
-    head: u32,
-    tail: u32,
-    count: usize,
+/// A server's list, and the incarnation of the counter that the connections on it are of.
+#[derive(Clone, Copy, Debug, Default)]
+struct ServerList {
+    incarnation: u32,
+    list: List,
 }
-
-const EMPTY: List = List {
-    head: NONE,
-    tail: NONE,
-    count: 0,
-};
 
 /// Idle connections by their number, which is their place in the slab.
 #[derive(Debug, Default)]
 pub struct Keepalive {
-    nodes: Vec<Node>,
-    servers: Vec<(u32, List)>,
+    /// Where each connection is listed; `None` when it is not idle.
+    homes: Vec<Option<Home>>,
+    by_server: Links,
+    by_upstream: Links,
+    servers: Vec<ServerList>,
     upstreams: Vec<List>,
 }
 
@@ -64,61 +43,49 @@ impl Keepalive {
         limit: usize,
     ) -> Option<u32> {
         let (index, row) = (who as usize, server.index as usize);
-        grow(&mut self.nodes, index, NOWHERE);
-        grow(&mut self.servers, row, (0, EMPTY));
-        grow(&mut self.upstreams, upstream, EMPTY);
-        if self.nodes[index].home.is_some() {
-            self.remove(who);
-        }
-        if self.servers[row].1.count == 0 {
-            self.servers[row].0 = server.incarnation;
-        } else if self.servers[row].0 != server.incarnation {
+        grow(&mut self.homes, index);
+        grow(&mut self.servers, row);
+        grow(&mut self.upstreams, upstream);
+        self.remove(who);
+        let of_server = &mut self.servers[row];
+        if of_server.list.is_empty() {
+            of_server.incarnation = server.incarnation;
+        } else if of_server.incarnation != server.incarnation {
             // Connections of the row's former server are still listed; theirs are not mixed.
             return Some(who);
         }
-        self.nodes[index].home = Some(Home { server, upstream });
-        push(&mut self.servers[row].1, &mut self.nodes, SERVER, who);
-        push(
-            &mut self.upstreams[upstream],
-            &mut self.nodes,
-            UPSTREAM,
-            who,
-        );
-        if self.upstreams[upstream].count <= limit {
+        self.homes[index] = Some(Home { server, upstream });
+        self.by_server.push(&mut of_server.list, who);
+        let of_upstream = &mut self.upstreams[upstream];
+        self.by_upstream.push(of_upstream, who);
+        if of_upstream.len() <= limit {
             return None;
         }
-        let oldest = self.upstreams[upstream].tail;
+        let oldest = of_upstream.oldest()?;
         self.remove(oldest);
         Some(oldest)
     }
 
     /// The latest idle connection to a server, listed no more.
     pub fn take(&mut self, server: CounterId) -> Option<u32> {
-        let (incarnation, list) = self.servers.get(server.index as usize)?;
-        if *incarnation != server.incarnation || list.count == 0 {
+        let of_server = self.servers.get(server.index as usize)?;
+        if of_server.incarnation != server.incarnation {
             return None;
         }
-        let who = list.head;
+        let who = of_server.list.latest()?;
         self.remove(who);
         Some(who)
     }
 
     /// `who` is not idle any more, or gone. Whether it was listed.
     pub fn remove(&mut self, who: u32) -> bool {
-        let Some(node) = self.nodes.get_mut(who as usize) else {
+        let Some(home) = self.homes.get_mut(who as usize).and_then(Option::take) else {
             return false;
         };
-        let Some(home) = node.home.take() else {
-            return false;
-        };
-        let server = &mut self.servers[home.server.index as usize].1;
-        drop_from(server, &mut self.nodes, SERVER, who);
-        drop_from(
-            &mut self.upstreams[home.upstream],
-            &mut self.nodes,
-            UPSTREAM,
-            who,
-        );
+        let of_server = &mut self.servers[home.server.index as usize];
+        self.by_server.remove(&mut of_server.list, who);
+        self.by_upstream
+            .remove(&mut self.upstreams[home.upstream], who);
         true
     }
 
@@ -126,7 +93,7 @@ impl Keepalive {
     #[must_use]
     pub fn idle(&self, server: CounterId) -> usize {
         match self.servers.get(server.index as usize) {
-            Some((incarnation, list)) if *incarnation == server.incarnation => list.count,
+            Some(of_server) if of_server.incarnation == server.incarnation => of_server.list.len(),
             _ => 0,
         }
     }
@@ -134,45 +101,20 @@ impl Keepalive {
     /// How many connections of an upstream are idle.
     #[must_use]
     pub fn idle_of_upstream(&self, upstream: usize) -> usize {
-        self.upstreams.get(upstream).map_or(0, |list| list.count)
+        self.upstreams.get(upstream).map_or(0, List::len)
+    }
+
+    /// The upstream connection that has been idle the longest in this upstream.
+    #[must_use]
+    pub fn oldest(&self, upstream: usize) -> Option<u32> {
+        self.upstreams.get(upstream)?.oldest()
     }
 }
 
-fn grow<T: Clone>(rows: &mut Vec<T>, index: usize, value: T) {
+fn grow<T: Clone + Default>(rows: &mut Vec<T>, index: usize) {
     if index >= rows.len() {
-        rows.resize(index + 1, value);
+        rows.resize(index + 1, T::default());
     }
-}
-
-fn push(list: &mut List, nodes: &mut [Node], kind: usize, who: u32) {
-    let old = list.head;
-    nodes[who as usize].previous[kind] = NONE;
-    nodes[who as usize].next[kind] = old;
-    if old == NONE {
-        list.tail = who;
-    } else {
-        nodes[old as usize].previous[kind] = who;
-    }
-    list.head = who;
-    list.count += 1;
-}
-
-fn drop_from(list: &mut List, nodes: &mut [Node], kind: usize, who: u32) {
-    let (previous, next) = {
-        let node = &nodes[who as usize];
-        (node.previous[kind], node.next[kind])
-    };
-    if previous == NONE {
-        list.head = next;
-    } else {
-        nodes[previous as usize].next[kind] = next;
-    }
-    if next == NONE {
-        list.tail = previous;
-    } else {
-        nodes[next as usize].previous[kind] = previous;
-    }
-    list.count -= 1;
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
-//! Upstreams as a worker sees them: the plan made from the table, idle connections, failures.
+//! Upstreams as a worker sees them: the plan made from the table, and idle connections.
 
 pub mod keepalive;
+pub mod plan;

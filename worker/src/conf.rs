@@ -1,0 +1,235 @@
+//! A configuration made ready for requests: names and locations to be looked up, logs opened.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_shm::Address;
+
+use crate::http::Limits;
+use crate::log::{ErrorLog, Files};
+use crate::route::{Found, Locations, Names};
+use crate::settings::{
+    Handler, LocationSettings, Part, ProxyTarget, ServerId, Settings, Template, UpstreamId,
+    Variable, VirtualServer,
+};
+
+/// Settings, and what is looked up in them for each request.
+#[derive(Debug)]
+pub struct Conf {
+    /// As they were built.
+    pub settings: Settings,
+    /// The config generation.
+    pub generation: u64,
+    /// The opened logs.
+    pub files: Arc<Files>,
+    /// `error_log` of the main context.
+    pub log: ErrorLog,
+    /// `$hostname`.
+    pub hostname: Vec<u8>,
+    /// Some access log or field asks for `$server_addr`.
+    pub uses_server_addr: bool,
+    /// Some access log or field asks for `$sent_http_…`.
+    pub uses_sent_http: bool,
+    names: Vec<Names>,
+    locations: Vec<Locations>,
+    upstreams: HashMap<String, UpstreamId>,
+    /// By the number of a listening socket, its place in `settings.listeners`.
+    listeners: Vec<Option<usize>>,
+}
+
+/// What a request is served by.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'a> {
+    /// The server of the configuration.
+    pub server: ServerId,
+    /// Its location.
+    pub location: &'a Arc<LocationSettings>,
+    /// The same path with a slash at its end is the right one.
+    pub redirect: bool,
+}
+
+impl Conf {
+    /// `sockets` are the addresses of the worker's listening sockets by their numbers; gone ones
+    /// are `None`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        generation: u64,
+        files: Arc<Files>,
+        sockets: &[Option<Address>],
+    ) -> Self {
+        let names = settings.listeners.iter();
+        let names = names.map(|listener| Names::new(listener, &settings.servers));
+        let locations = settings.servers.iter();
+        let locations = locations.map(|server| Locations::new(&server.locations));
+        let upstreams = settings.upstreams.iter().zip(0..);
+        let hostname = nix::unistd::gethostname();
+        Self {
+            generation,
+            log: ErrorLog::new(Arc::clone(&files), Arc::clone(&settings.error_logs)),
+            hostname: hostname.map_or_else(|_| Vec::new(), OsString::into_encoded_bytes),
+            uses_server_addr: asks(&settings, |asked| *asked == Variable::ServerAddr),
+            uses_sent_http: asks(&settings, |asked| matches!(asked, Variable::SentHttp(_))),
+            names: names.collect(),
+            locations: locations.collect(),
+            upstreams: upstreams
+                .map(|(upstream, id)| (upstream.name.clone(), id))
+                .collect(),
+            listeners: sockets
+                .iter()
+                .map(|socket| {
+                    let address = socket.as_ref()?;
+                    let mut listeners = settings.listeners.iter();
+                    listeners.position(|listener| listener.address == *address)
+                })
+                .collect(),
+            settings,
+            files,
+        }
+    }
+
+    /// A socket got this number.
+    pub fn add_socket(&mut self, number: u32, address: &Address) {
+        let number = number as usize;
+        if number >= self.listeners.len() {
+            self.listeners.resize(number + 1, None);
+        }
+        let mut listeners = self.settings.listeners.iter();
+        self.listeners[number] = listeners.position(|listener| listener.address == *address);
+    }
+
+    /// The place of a listening socket's address in the settings; the first one's for a socket that
+    /// is not configured any more, whose clients are on their way out.
+    fn listener(&self, number: u32) -> Option<usize> {
+        let place = self.listeners.get(number as usize).copied().flatten();
+        place.or_else(|| (!self.settings.listeners.is_empty()).then_some(0))
+    }
+
+    /// Whether an address is listened at.
+    #[must_use]
+    pub fn has_listener(&self, address: &Address) -> bool {
+        let mut listeners = self.settings.listeners.iter();
+        listeners.any(|listener| listener.address == *address)
+    }
+
+    /// `tcp_nodelay` of an address's default server.
+    #[must_use]
+    pub fn nodelay(&self, address: &Address) -> bool {
+        let mut listeners = self.settings.listeners.iter();
+        let listener = listeners.find(|listener| listener.address == *address);
+        let server = listener.and_then(|listener| self.settings.servers.get(listener.default));
+        server.is_some_and(|server| server.fallback.tcp_nodelay)
+    }
+
+    /// The address of a listening socket.
+    #[must_use]
+    pub fn listener_address(&self, number: u32) -> Option<&Address> {
+        Some(&self.settings.listeners[self.listener(number)?].address)
+    }
+
+    /// The listener's default server.
+    #[must_use]
+    pub fn default_server(&self, listener: u32) -> Option<&VirtualServer> {
+        let listener = &self.settings.listeners[self.listener(listener)?];
+        self.settings.servers.get(listener.default)
+    }
+
+    /// How long a request's head may be.
+    #[must_use]
+    pub fn head_limits(&self, listener: u32) -> Limits {
+        let (number, size, first) = match self.default_server(listener) {
+            Some(server) => {
+                let (number, size) = server.large_client_header_buffers;
+                (number, size, server.client_header_buffer_size)
+            }
+            None => (0, 0, 0),
+        };
+        Limits {
+            line: size.max(first),
+            head: number.saturating_mul(size).max(first),
+        }
+    }
+
+    /// `client_header_timeout`.
+    #[must_use]
+    pub fn header_timeout(&self, listener: u32) -> Duration {
+        self.default_server(listener)
+            .map_or(Duration::ZERO, |server| server.client_header_timeout)
+    }
+
+    /// The server and location for a request.
+    #[must_use]
+    pub fn route(&self, listener: u32, host: &[u8], path: &[u8]) -> Option<Route<'_>> {
+        let server = self.names[self.listener(listener)?].find(host);
+        let of = self.settings.servers.get(server)?;
+        let (location, redirect) = match self.locations[server].find(path) {
+            Found::Location(index) => (&of.locations[index].settings, false),
+            Found::Redirect(index) => (&of.locations[index].settings, true),
+            Found::Fallback => (&of.fallback, false),
+        };
+        Some(Route {
+            server,
+            location,
+            redirect,
+        })
+    }
+
+    /// What serves a request whose head could not be taken.
+    #[must_use]
+    pub fn default_route(&self, listener: u32) -> Option<Route<'_>> {
+        let server = self.settings.listeners[self.listener(listener)?].default;
+        Some(Route {
+            server,
+            location: &self.settings.servers.get(server)?.fallback,
+            redirect: false,
+        })
+    }
+
+    /// The upstream of this name.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<UpstreamId> {
+        self.upstreams.get(name).copied()
+    }
+
+    /// `$server_name`: the first name of the server.
+    #[must_use]
+    pub fn server_name(&self, server: ServerId) -> &str {
+        use crate::settings::ServerName::{Dotted, Exact, Leading, Trailing};
+        let names = self
+            .settings
+            .servers
+            .get(server)
+            .map(|server| &server.names);
+        match names.and_then(|names| names.first()) {
+            Some(Exact(name) | Leading(name) | Dotted(name) | Trailing(name)) => name,
+            None => "",
+        }
+    }
+}
+
+/// Whether any template asks for such a variable.
+fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
+    let asks = |template: &Template| {
+        let mut parts = template.parts.iter();
+        parts.any(|part| matches!(part, Part::Variable(variable) if which(variable)))
+    };
+    let location = |location: &LocationSettings| {
+        let fields = location.add_headers.iter().any(|field| asks(&field.value));
+        let logs = location.access_logs.iter().any(|log| asks(&log.format));
+        let text = location.ret.as_ref().and_then(|ret| ret.text.as_ref());
+        let proxy = match &location.handler {
+            Handler::Proxy(proxy) => {
+                matches!(&proxy.target, ProxyTarget::Named(target) if asks(target))
+                    || proxy.set_headers.iter().any(|(_, value)| asks(value))
+            }
+            _ => false,
+        };
+        fields || logs || proxy || text.is_some_and(asks)
+    };
+    settings.servers.iter().any(|server| {
+        let mut locations = server.locations.iter();
+        location(&server.fallback) || locations.any(|one| location(&one.settings))
+    })
+}

@@ -1,0 +1,400 @@
+//! The loop of a worker.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use weir_shm::{Address, Snapshot, SnapshotError, WorkerState};
+
+use crate::channel::{Answer, Channel};
+use crate::conf::Conf;
+use crate::event::{Queue, Token, Watcher};
+use crate::listening::{Accept, Listeners};
+use crate::log::{Clock, Files};
+use crate::proxy::shared::Shared;
+use crate::proxy::{Network, Proxy};
+use crate::reload::Reload;
+use crate::settings::Level;
+use crate::signal::{Asked, Signals};
+use crate::start::Start;
+use crate::transport::Socket;
+use crate::upstream::plan::{Builder, Numbering, SERVERS_A_SLICE};
+
+/// After the tables moved on faster than they could be read, the next attempt is this much later,
+/// in milliseconds.
+const LAPPED_PAUSE_MS: u64 = 50;
+
+/// Sockets, watched by the loop's queue.
+pub(crate) struct Sockets(Watcher);
+
+impl Network for Sockets {
+    type Stream = Socket;
+
+    fn connect(&mut self, address: &Address) -> io::Result<(Socket, bool)> {
+        Socket::connect(address)
+    }
+
+    fn watch(&mut self, stream: &Socket, token: Token) -> io::Result<()> {
+        self.0.watch(stream.as_raw_fd(), token)
+    }
+
+    fn set_nodelay(&mut self, stream: &Socket) {
+        stream.set_nodelay();
+    }
+}
+
+/// A worker.
+pub(crate) struct Cycle {
+    queue: Queue,
+    pub(crate) watcher: Watcher,
+    pub(crate) proxy: Proxy<Sockets>,
+    pub(crate) listeners: Listeners,
+    pub(crate) channel: Channel,
+    pub(crate) reload: Reload,
+    signals: Signals,
+    /// Written after a publish; edge-triggered, so it need not be read.
+    _wake: OwnedFd,
+    snapshot: Snapshot,
+    builder: Option<Builder>,
+    numbering: Numbering,
+    retry_table_ms: u64,
+    quit: Option<Quit>,
+}
+
+/// How a worker ends.
+#[derive(Clone, Copy, Debug)]
+struct Quit {
+    /// When what is left is closed (`worker_shutdown_timeout`), in milliseconds.
+    deadline_ms: Option<u64>,
+}
+
+/// The whole life of a worker: returns when it has ended.
+///
+/// # Errors
+/// What the system refuses a worker without which there is none, such as an event queue.
+pub fn run(start: Start) -> Result<(), String> {
+    let mut cycle = Cycle::new(start)?;
+    cycle.first_plan();
+    cycle.answer(&Answer::Ready);
+    while cycle.turn()? {}
+    Ok(())
+}
+
+impl Cycle {
+    fn new(start: Start) -> Result<Self, String> {
+        let queue = Queue::new().map_err(|error| format!("epoll_create1() failed: {error}"))?;
+        let watcher = || {
+            let watcher = queue.watcher();
+            watcher.map_err(|error| format!("dup() failed: {error}"))
+        };
+        let (watcher, sockets) = (watcher()?, Sockets(watcher()?));
+        let signals = Signals::new().map_err(|error| format!("signalfd() failed: {error}"))?;
+        let channel = Channel::new(start.channel);
+        let watch = |error: io::Error| format!("epoll_ctl() failed: {error}");
+        channel
+            .set_nonblocking(true)
+            .map_err(|error| format!("ioctl() failed: {error}"))?;
+        watcher
+            .watch_readable(&channel, Token::Channel)
+            .map_err(watch)?;
+        watcher
+            .watch_readable(&signals, Token::Signals)
+            .map_err(watch)?;
+        watcher
+            .watch_readable(&start.wake, Token::Wake)
+            .map_err(watch)?;
+        let files = Arc::new(Files::new(start.files));
+        let mut conf = Conf::new(start.settings, start.generation, files, &[]);
+        let mut listeners = Listeners::default();
+        for (address, socket) in start.listeners {
+            let nodelay = conf.nodelay(&address);
+            let number = listeners
+                .add(address.clone(), socket, nodelay, &watcher)
+                .map_err(watch)?;
+            conf.add_socket(number, &address);
+        }
+        let region = start.region;
+        region.scoreboard().set_pid(std::process::id());
+        region.scoreboard().set_generation(start.generation);
+        let shared = Shared::new(sockets, Rc::new(conf), region, now_ms());
+        Ok(Self {
+            queue,
+            watcher,
+            proxy: Proxy::new(shared),
+            listeners,
+            channel,
+            reload: Reload::new(start.build),
+            signals,
+            _wake: start.wake,
+            snapshot: Snapshot::default(),
+            builder: None,
+            numbering: Numbering::default(),
+            retry_table_ms: 0,
+            quit: None,
+        })
+    }
+
+    /// Nobody is let in before there is a plan to route by.
+    fn first_plan(&mut self) {
+        self.read_table();
+        while self.builder.is_some() {
+            self.build_plan();
+        }
+    }
+
+    /// One turn of the loop; false when the worker has ended.
+    fn turn(&mut self) -> Result<bool, String> {
+        self.follow_table();
+        let timeout = self.timeout();
+        self.proxy.shared.publish_numbers();
+        let row = self.proxy.shared.region.scoreboard();
+        if timeout != Some(Duration::ZERO) && self.quit.is_none() {
+            row.set_state(WorkerState::Parked);
+        }
+        let waited = self.queue.wait(timeout);
+        waited.map_err(|error| format!("epoll_wait() failed: {error}"))?;
+        self.tell_time();
+        self.proxy.shared.take_failures();
+        let mut asked = Others::default();
+        for (token, readiness) in self.queue.events() {
+            match token {
+                Token::Client(_) | Token::Peer(_) => self.proxy.ready(token, readiness),
+                Token::Listener(number) => self.listeners.ready(number),
+                Token::Wake => {}
+                Token::Channel => asked.channel = true,
+                Token::Signals => asked.signals = true,
+            }
+        }
+        self.proxy.go_on();
+        self.proxy.expire();
+        self.accept();
+        if asked.channel {
+            self.hear();
+        }
+        if asked.signals {
+            while let Some(signal) = self.signals.next() {
+                match signal {
+                    Asked::Stop => return Ok(self.stop()),
+                    Asked::Quit => self.begin_quit(),
+                }
+            }
+        }
+        Ok(!self.has_ended())
+    }
+
+    /// The time is asked for once a turn.
+    fn tell_time(&mut self) {
+        let shared = &mut self.proxy.shared;
+        shared.now_ms = now_ms();
+        shared.clock.set(Clock::system_millis());
+        let row = shared.region.scoreboard();
+        row.set_heartbeat_ms(shared.now_ms);
+        row.set_state(match self.quit {
+            None => WorkerState::Running,
+            Some(_) => WorkerState::Quitting,
+        });
+    }
+
+    /// How long the loop may sleep.
+    fn timeout(&self) -> Option<Duration> {
+        let now_ms = self.proxy.shared.now_ms;
+        if self.proxy.is_busy()
+            || self.builder.is_some()
+            || (self.listeners.wants_turn(now_ms) && self.has_room())
+        {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.proxy.next_deadline_ms(),
+            self.listeners.pause_end_ms(now_ms),
+            self.quit.and_then(|quit| quit.deadline_ms),
+            (self.retry_table_ms > now_ms).then_some(self.retry_table_ms),
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now_ms)))
+    }
+
+    /// Follows the table: one load when it has not changed.
+    fn follow_table(&mut self) {
+        if self.builder.is_some() {
+            self.build_plan();
+            return;
+        }
+        let shared = &self.proxy.shared;
+        if shared.region.table_version() != shared.plan.version
+            && shared.now_ms >= self.retry_table_ms
+        {
+            self.read_table();
+            if self.builder.is_some() {
+                self.build_plan();
+            }
+        }
+    }
+
+    fn read_table(&mut self) {
+        let shared = &mut self.proxy.shared;
+        let since = shared.plan.version;
+        match shared.region.read(since, &mut self.snapshot) {
+            Ok(()) if self.snapshot.version == since => {}
+            Ok(()) => self.builder = Some(Builder::new(&shared.plan, &mut self.snapshot)),
+            Err(error) => {
+                self.retry_table_ms = shared.now_ms + LAPPED_PAUSE_MS;
+                let level = match &error {
+                    SnapshotError::Lapped => Level::Notice,
+                    SnapshotError::Damaged(_) => Level::Alert,
+                };
+                let version = shared.plan.version;
+                shared.log().log(
+                    level,
+                    format_args!("the table could not be read, version {version} stays: {error}"),
+                );
+            }
+        }
+    }
+
+    /// Takes the new plan a slice further, and into use when it is whole.
+    fn build_plan(&mut self) {
+        let Some(builder) = &mut self.builder else {
+            return;
+        };
+        if let Some(plan) = builder.step(SERVERS_A_SLICE, &mut self.numbering) {
+            self.builder = None;
+            let version = plan.version;
+            self.proxy.set_plan(Rc::new(plan));
+            let row = self.proxy.shared.region.scoreboard();
+            row.set_table_version(version);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let limit = self.proxy.shared.conf.settings.worker_connections;
+        self.proxy.connections() + self.listeners.len() < limit
+            || !self.proxy.shared.resting.is_empty()
+    }
+
+    /// Lets clients in.
+    fn accept(&mut self) {
+        if !self.listeners.wants_turn(self.proxy.shared.now_ms) {
+            return;
+        }
+        let conf = Rc::clone(&self.proxy.shared.conf);
+        let (ready, budget) = self.listeners.turn(conf.settings.multi_accept);
+        for number in ready {
+            for _ in 0..budget {
+                if !self.accept_one(&conf, number) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets one client in; false when no more can be.
+    fn accept_one(&mut self, conf: &Conf, number: u32) -> bool {
+        let limit = conf.settings.worker_connections;
+        if self.proxy.connections() + self.listeners.len() >= limit
+            && !self.proxy.close_an_idle_one()
+        {
+            // Whoever waits is let in when a connection ends.
+            return false;
+        }
+        let local = |socket: &Socket| conf.uses_server_addr.then(|| socket.local())?;
+        match self.listeners.accept(number, local) {
+            Accept::Client(socket, accepted) => {
+                self.proxy.accept(socket, accepted);
+                true
+            }
+            Accept::Empty => false,
+            Accept::Short(error) => {
+                let shared = &self.proxy.shared;
+                shared.log().log(
+                    Level::Crit,
+                    format_args!("accept4() failed ({})", crate::proxy::errno(&error.into())),
+                );
+                self.listeners.pause(shared.now_ms);
+                // What idles holds descriptors that are needed now.
+                self.proxy.close_an_idle_one();
+                false
+            }
+        }
+    }
+
+    /// Tells the master. If it does not listen any more, its end of the channel will say so.
+    pub(crate) fn answer(&mut self, answer: &Answer) {
+        if let Err(error) = self.channel.send(answer, &[]) {
+            self.proxy.shared.log().log(
+                Level::Alert,
+                format_args!("sendmsg() failed ({})", crate::proxy::errno(&error)),
+            );
+        }
+    }
+
+    /// Ends at once.
+    fn stop(&mut self) -> bool {
+        self.proxy.close_all();
+        self.proxy.shared.publish_numbers();
+        false
+    }
+
+    /// Lets in who already waits, then nobody; what is in flight is finished.
+    pub(crate) fn begin_quit(&mut self) {
+        if self.quit.is_some() {
+            return;
+        }
+        let shared = &self.proxy.shared;
+        shared
+            .log()
+            .log(Level::Notice, format_args!("gracefully shutting down"));
+        let timeout = shared.conf.settings.shutdown_timeout;
+        self.quit = Some(Quit {
+            deadline_ms: timeout.map(|timeout| {
+                shared
+                    .now_ms
+                    .saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+            }),
+        });
+        let conf = Rc::clone(&self.proxy.shared.conf);
+        for number in 0..self.listeners.addresses().len() as u32 {
+            self.listeners.ready(number);
+            while self.accept_one(&conf, number) {}
+            self.listeners.remove(number, &self.watcher);
+        }
+        self.proxy.quit();
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let Some(quit) = self.quit else {
+            return false;
+        };
+        let late = quit
+            .deadline_ms
+            .is_some_and(|deadline| self.proxy.shared.now_ms >= deadline);
+        if !late && !self.proxy.clients.is_empty() {
+            return false;
+        }
+        self.stop();
+        true
+    }
+}
+
+/// What the events of a turn ask for besides connections.
+#[derive(Default)]
+struct Others {
+    channel: bool,
+    signals: bool,
+}
+
+/// A clock that never goes back and that all processes of the machine share, in milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    match clock_gettime(ClockId::CLOCK_MONOTONIC) {
+        Ok(time) => {
+            let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();
+            let nanoseconds = u64::try_from(time.tv_nsec()).unwrap_or_default();
+            seconds * 1000 + nanoseconds / 1_000_000
+        }
+        // The clock exists on every Linux.
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,391 @@
+//! Heads for servers and clients, and the answers that weir gives itself.
+
+use super::Network;
+use super::client::{Next, State};
+use super::describe::upstream_uri;
+use super::exchange::Exchange;
+use super::receive::Stop;
+use super::relay::{self, Framing, Read};
+use super::request::answering;
+use super::session::Session;
+use crate::handler::{stub_status, upstream_show};
+use crate::http::answer::{self, field};
+use crate::http::{Answer, Body, Known, Method, Persist};
+use crate::settings::Return;
+
+/// No answer at all: `return 444`.
+const CLOSE_SILENTLY: u16 = 444;
+
+/// An answer with a body of our own.
+struct Content<'a> {
+    status: u16,
+    content_type: &'a [u8],
+    body: &'a [u8],
+}
+
+impl<N: Network> Session<'_, N> {
+    /// Writes the head for the server into the upload's lead.
+    pub(super) fn write_upstream_head(&mut self, exchange: &mut Exchange) {
+        let mut out = std::mem::take(exchange.upload.lead());
+        if let Some(proxy) = exchange.proxy() {
+            let head = exchange.input.head();
+            out.extend_from_slice(exchange.head.method_name.of(head));
+            out.push(b' ');
+            upstream_uri(exchange, &mut out);
+            out.extend_from_slice(if proxy.http_minor == 0 {
+                b" HTTP/1.0\r\n"
+            } else {
+                b" HTTP/1.1\r\n"
+            });
+            let values = self.values(exchange);
+            for (name, value) in &proxy.set_headers {
+                set_header(&mut out, name, |out| value.write(&values, out));
+            }
+            match exchange.head.body {
+                Body::Length(length) => {
+                    out.extend_from_slice(b"Content-Length: ");
+                    answer::decimal(&mut out, length);
+                    out.extend_from_slice(b"\r\n");
+                }
+                Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+                // A length of zero says that there is none, where one could be expected.
+                Body::None => {
+                    if exchange
+                        .head
+                        .fields
+                        .known(Known::ContentLength, head)
+                        .is_some()
+                    {
+                        out.extend_from_slice(b"Content-Length: 0\r\n");
+                    }
+                }
+                Body::UntilClose => {}
+            }
+            for sent in &exchange.head.fields {
+                let kept = !sent.is_hop_by_hop()
+                    && !matches!(
+                        sent.known,
+                        Known::Host | Known::ContentLength | Known::Expect
+                    );
+                let name = sent.name.of(head);
+                let mut set = proxy.set_headers.iter();
+                if kept && !set.any(|(set, _)| set.eq_ignore_ascii_case(name)) {
+                    field(&mut out, name, sent.value.of(head));
+                }
+            }
+            answer::end(&mut out);
+        }
+        *exchange.upload.lead() = out;
+        exchange.upload.frame_again();
+    }
+
+    /// Writes the head of the upstream's answer for the client into the download's lead.
+    pub(super) fn write_answer_head(&mut self, exchange: &mut Exchange, chunked: bool) {
+        let mut out = std::mem::take(exchange.download.lead());
+        let begin = out.len();
+        let from = exchange.output.head();
+        let response = &exchange.response;
+        let has_length = matches!(response.body, Body::Length(_))
+            || (response.body == Body::None && !matches!(response.status, 100..=199 | 204));
+        Answer {
+            status: response.status,
+            reason: Some(response.reason.of(from)),
+            date: self.shared.clock.http(),
+            content_type: response.fields.known(Known::ContentType, from),
+            length: response.content_length.filter(|_| has_length),
+            location: None,
+            chunked,
+            persist: self.persist(exchange),
+        }
+        .write(&mut out);
+        for sent in response.forwarded() {
+            field(&mut out, sent.name.of(from), sent.value.of(from));
+        }
+        self.write_added_fields(exchange, &mut out);
+        answer::end(&mut out);
+        self.keep_sent_head(exchange, &out[begin..]);
+        *exchange.download.lead() = out;
+    }
+
+    /// `add_header`.
+    fn write_added_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let Some(location) = &exchange.location else {
+            return;
+        };
+        if location.add_headers.is_empty() {
+            return;
+        }
+        let values = self.values(exchange);
+        for added in &location.add_headers {
+            if added.always || answer::takes_added_fields(exchange.status) {
+                set_header(out, &added.name, |out| added.value.write(&values, out));
+            }
+        }
+    }
+
+    /// What the client is told of its connection.
+    fn persist(&self, exchange: &Exchange) -> Persist {
+        if !exchange.persist {
+            return Persist::Close;
+        }
+        let location = exchange.location.as_deref();
+        let header = location.and_then(|location| location.keepalive_header);
+        Persist::KeepAlive(header.map(|header| header.as_secs()))
+    }
+
+    fn keep_sent_head(&self, exchange: &mut Exchange, head: &[u8]) {
+        exchange.answer_head = head.len() as u64;
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        if conf.uses_sent_http {
+            exchange.sent_head.clear();
+            exchange.sent_head.extend_from_slice(head);
+        }
+    }
+
+    /// nginx's page for a status.
+    pub(super) fn answer_error(&mut self, mut exchange: Box<Exchange>, status: u16) -> Next {
+        exchange.persist &= !matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501 | 505);
+        let write = |session: &Self, exchange: &Exchange, out: &mut Vec<u8>| {
+            let head = session.own_head(exchange);
+            answer::write_page(out, &head, exchange.head.method, |out| {
+                session.write_added_fields(exchange, out);
+            });
+        };
+        self.answer_with(&mut exchange, status, write);
+        answering(exchange)
+    }
+
+    fn own_head<'a>(&'a self, exchange: &Exchange) -> Answer<'a> {
+        Answer {
+            status: exchange.status,
+            reason: None,
+            date: self.shared.clock.http(),
+            content_type: None,
+            length: None,
+            location: None,
+            chunked: false,
+            persist: self.persist(exchange),
+        }
+    }
+
+    /// Makes an answer of our own: nothing of it may be read from a server any more.
+    fn answer_with(
+        &mut self,
+        exchange: &mut Exchange,
+        status: u16,
+        write: impl FnOnce(&Self, &Exchange, &mut Vec<u8>),
+    ) {
+        self.drop_attempt(exchange);
+        exchange.status = status;
+        exchange.answered = true;
+        // A client that waits for our word before it sends its body need not send it at all.
+        exchange.persist &= !exchange.expects_continue && !exchange.head.expect_continue;
+        exchange.persist &= !self.client.closing && !self.shared.quitting;
+        exchange.upload.drop_pending(&mut exchange.input);
+        let mut out = std::mem::take(exchange.download.lead());
+        let begin = out.len();
+        write(self, exchange, &mut out);
+        let mut end = out[begin..].windows(4);
+        let head = end
+            .position(|four| four == b"\r\n\r\n")
+            .map_or(out.len() - begin, |at| at + 4);
+        self.keep_sent_head(exchange, &out[begin..begin + head]);
+        *exchange.download.lead() = out;
+        exchange.download.begin(Body::None, Framing::Plain);
+    }
+
+    fn answer_content(&mut self, mut exchange: Box<Exchange>, content: &Content<'_>) -> Next {
+        self.answer_with(&mut exchange, content.status, |session, exchange, out| {
+            let with_body = !matches!(content.status, 100..=199 | 204 | 304);
+            Answer {
+                content_type: with_body.then_some(content.content_type),
+                length: with_body.then_some(content.body.len() as u64),
+                ..session.own_head(exchange)
+            }
+            .write(out);
+            session.write_added_fields(exchange, out);
+            answer::end(out);
+            if with_body && exchange.head.method != Method::Head {
+                out.extend_from_slice(content.body);
+            }
+        });
+        answering(exchange)
+    }
+
+    /// `return`.
+    pub(super) fn answer_return(&mut self, mut exchange: Box<Exchange>, ret: &Return) -> Next {
+        let status = ret.status;
+        if status == CLOSE_SILENTLY {
+            exchange.status = status;
+            return self.abandon(exchange);
+        }
+        let Some(template) = &ret.text else {
+            return self.answer_error(exchange, status);
+        };
+        let mut text = Vec::new();
+        self.render(&exchange, template, &mut text);
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return self.answer_redirect(exchange, status, &text);
+        }
+        let location = exchange.location.clone();
+        let content_type = location.as_ref().map_or(&b"text/plain"[..], |location| {
+            location.default_type.as_slice()
+        });
+        self.answer_content(
+            exchange,
+            &Content {
+                status,
+                content_type,
+                body: &text,
+            },
+        )
+    }
+
+    /// Sends the client elsewhere; a path is one on this server.
+    pub(super) fn answer_redirect(
+        &mut self,
+        mut exchange: Box<Exchange>,
+        status: u16,
+        to: &[u8],
+    ) -> Next {
+        let mut url = Vec::new();
+        if to.first() == Some(&b'/') {
+            let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+            let host = match exchange.head.host() {
+                b"" => conf.server_name(exchange.server).as_bytes(),
+                host => host,
+            };
+            let port = self.client.local.map(|local| local.port());
+            answer::absolute_url(&mut url, false, host, port, to);
+        } else {
+            url.extend_from_slice(to);
+        }
+        self.answer_with(&mut exchange, status, |session, exchange, out| {
+            let head = Answer {
+                location: Some(&url),
+                ..session.own_head(exchange)
+            };
+            answer::write_page(out, &head, exchange.head.method, |out| {
+                session.write_added_fields(exchange, out);
+            });
+        });
+        answering(exchange)
+    }
+
+    /// `upstream_show`.
+    pub(super) fn answer_upstream_show(&mut self, exchange: Box<Exchange>) -> Next {
+        if !matches!(exchange.head.method, Method::Get | Method::Head) {
+            return self.answer_error(exchange, 405);
+        }
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let plan = &self.shared.plan;
+        let shown = conf
+            .settings
+            .upstreams
+            .iter()
+            .filter(|upstream| !upstream.implicit);
+        let shown = shown.map(|upstream| {
+            let plan = plan.upstream(&upstream.name);
+            let servers = plan.map_or(&[][..], |plan| plan.servers.as_slice());
+            (upstream.name.as_str(), servers)
+        });
+        let query = exchange.head.target.args(exchange.input.head());
+        let mut body = Vec::new();
+        upstream_show::write(query, shown, &mut body);
+        self.answer_content(
+            exchange,
+            &Content {
+                status: 200,
+                content_type: upstream_show::CONTENT_TYPE,
+                body: &body,
+            },
+        )
+    }
+
+    /// `stub_status`.
+    pub(super) fn answer_stub_status(&mut self, exchange: Box<Exchange>) -> Next {
+        if !matches!(exchange.head.method, Method::Get | Method::Head) {
+            return self.answer_error(exchange, 405);
+        }
+        self.shared.publish_numbers();
+        let status = self.shared.region.status();
+        let mut body = Vec::new();
+        let shown = stub_status::Status {
+            active: status.active,
+            accepted: status.accepted,
+            handled: status.handled,
+            requests: status.requests,
+            reading: status.reading,
+            writing: status.writing,
+            waiting: status.waiting,
+        };
+        stub_status::write(&shown, &mut body);
+        self.answer_content(
+            exchange,
+            &Content {
+                status: 200,
+                content_type: stub_status::CONTENT_TYPE,
+                body: &body,
+            },
+        )
+    }
+
+    /// Writes an answer of our own, then reads and drops the rest of the request.
+    pub(super) fn answer_on(&mut self, mut exchange: Box<Exchange>) -> Next {
+        if let Err(Stop::Abandon | Stop::Client(_) | Stop::Upstream(_)) =
+            self.flush_to_client(&mut exchange)
+        {
+            return self.abandon(exchange);
+        }
+        if exchange.download.is_pending() {
+            let timeout = exchange
+                .location
+                .as_ref()
+                .map(|location| location.send_timeout);
+            self.shared
+                .arm_client(self.key, timeout.unwrap_or_default());
+            return Next::Wait(State::Answering(exchange));
+        }
+        if !exchange.persist {
+            return self.finish(exchange);
+        }
+        loop {
+            let Exchange { upload, input, .. } = &mut *exchange;
+            if upload.take(input, false).is_err() {
+                exchange.persist = false;
+                return self.finish(exchange);
+            }
+            upload.discard(input);
+            if upload.is_ended() {
+                return self.finish(exchange);
+            }
+            let client = &mut *self.client;
+            if !client.ready.readable {
+                self.shared
+                    .arm_client_ms(self.key, super::session::LINGERING_TIMEOUT_MS);
+                return Next::Wait(State::Answering(exchange));
+            }
+            match relay::read(input, &mut client.stream, &mut client.ready) {
+                Ok(Read::Some(_) | Read::Blocked) => {}
+                Ok(Read::End) | Err(_) => {
+                    exchange.persist = false;
+                    return self.finish(exchange);
+                }
+            }
+        }
+    }
+}
+
+/// Appends a field unless its value is empty.
+fn set_header(out: &mut Vec<u8>, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    let start = out.len();
+    value(out);
+    if out.len() == start {
+        out.truncate(begin);
+    } else {
+        out.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,207 @@
+//! What is said of a request: the values of its variables, and lines in the logs.
+
+use std::fmt::{self, Write};
+use std::io;
+
+use super::Network;
+use super::client::Client;
+use super::exchange::Exchange;
+use super::session::Session;
+use super::shared::Shared;
+use crate::http::target;
+use crate::log::ErrorLog;
+use crate::settings::{Level, Template};
+use crate::variable::{Answered, Values};
+
+impl<N: Network> Session<'_, N> {
+    /// Everything that a template may ask for.
+    pub(super) fn values<'a>(&'a self, exchange: &'a Exchange) -> Values<'a> {
+        values(self.shared, self.client, exchange)
+    }
+
+    /// Appends a template's text.
+    pub(super) fn render(&self, exchange: &Exchange, template: &Template, out: &mut Vec<u8>) {
+        template.write(&self.values(exchange), out);
+    }
+
+    /// The line of the access log.
+    pub(super) fn log_access(&mut self, exchange: &Exchange) {
+        let (Some(location), Some(conf)) = (&exchange.location, &exchange.conf) else {
+            return;
+        };
+        if location.access_logs.is_empty() {
+            return;
+        }
+        let mut line = std::mem::take(&mut self.shared.line);
+        for log in &location.access_logs {
+            line.clear();
+            log.format.write_log_line(&self.values(exchange), &mut line);
+            // A full disk must not stop what the log is about.
+            let _ = conf.files.write(log.resource, &line);
+        }
+        self.shared.line = line;
+    }
+
+    /// A line about a request in the error log of its location, with all that nginx says of it.
+    pub(super) fn log_request(&self, exchange: &Exchange, level: Level, what: fmt::Arguments<'_>) {
+        let Some(location) = &exchange.location else {
+            return self.log_client(level, what);
+        };
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let log = ErrorLog::new(conf.files.clone(), location.error_logs.clone());
+        if !log.enabled(level) {
+            return;
+        }
+        log.connection(
+            level,
+            self.client.number,
+            format_args!(
+                "{what}, client: {}, server: {}{}",
+                self.client_name(),
+                conf.server_name(exchange.server),
+                self.request_name(exchange),
+            ),
+        );
+    }
+
+    fn client_name(&self) -> String {
+        match self.client.address {
+            Some(address) => address.ip().to_string(),
+            None => "unix:".to_owned(),
+        }
+    }
+
+    fn request_name(&self, exchange: &Exchange) -> String {
+        let mut name = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write_request(exchange, &mut name);
+        name
+    }
+
+    fn write_request(&self, exchange: &Exchange, f: &mut String) -> fmt::Result {
+        let head = exchange.input.head();
+        let line = exchange.head.line.of(head);
+        if !line.is_empty() {
+            write!(f, ", request: \"{}\"", String::from_utf8_lossy(line))?;
+        }
+        let known = |known| exchange.head.fields.known(known, head);
+        if let Some(server) = exchange
+            .tries
+            .last()
+            .filter(|_| exchange.upstream.is_some())
+        {
+            let mut uri = Vec::new();
+            upstream_uri(exchange, &mut uri);
+            let uri = String::from_utf8_lossy(&uri);
+            write!(f, ", upstream: \"http://{}{uri}\"", server.address)?;
+        }
+        if let Some(host) = known(crate::http::Known::Host) {
+            write!(f, ", host: \"{}\"", String::from_utf8_lossy(host))?;
+        }
+        if let Some(referer) = known(crate::http::Known::Referer) {
+            write!(f, ", referrer: \"{}\"", String::from_utf8_lossy(referer))?;
+        }
+        Ok(())
+    }
+
+    /// A line about a client without a request.
+    pub(super) fn log_client(&self, level: Level, what: fmt::Arguments<'_>) {
+        let log = self.shared.log();
+        if !log.enabled(level) {
+            return;
+        }
+        let listener = self.shared.conf.listener_address(self.client.listener);
+        let listener = listener.map(ToString::to_string).unwrap_or_default();
+        log.connection(
+            level,
+            self.client.number,
+            format_args!("{what}, client: {}, server: {listener}", self.client_name()),
+        );
+    }
+
+    /// What an attempt was about, in nginx's words.
+    pub(super) fn doing(&self, exchange: &Exchange) -> &'static str {
+        let Some(attempt) = &exchange.attempt else {
+            return "connecting to upstream";
+        };
+        match self.peers.get(attempt.peer) {
+            Some(peer) if !peer.connected => "connecting to upstream",
+            _ if exchange.answered => "reading upstream",
+            _ if exchange.upload.is_pending() => "sending request to upstream",
+            _ => "reading response header from upstream",
+        }
+    }
+
+    /// A server closed the connection instead of answering.
+    pub(super) fn log_upstream_end(&self, exchange: &Exchange) {
+        // That a kept connection was closed while it was idle is everyday: it is asked again.
+        let stale = exchange
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.reused && attempt.received == 0);
+        let level = if stale { Level::Info } else { Level::Error };
+        self.log_request(
+            exchange,
+            level,
+            format_args!(
+                "upstream prematurely closed connection while reading response header from upstream"
+            ),
+        );
+    }
+}
+
+fn values<'a, N: Network>(
+    shared: &'a Shared<N>,
+    client: &'a Client<N::Stream>,
+    exchange: &'a Exchange,
+) -> Values<'a> {
+    let conf = exchange.conf.as_deref().unwrap_or(&shared.conf);
+    let mut values = Values::new(&exchange.head, exchange.input.head(), &shared.clock);
+    values.connection = client.number;
+    values.connection_requests = client.requests;
+    values.client = client.address;
+    values.local = client.local;
+    values.server_name = conf.server_name(exchange.server).as_bytes();
+    values.hostname = &conf.hostname;
+    if let Some(proxy) = exchange.proxy() {
+        values.proxy_host = if exchange.named_host.is_empty() {
+            &proxy.host
+        } else {
+            exchange.named_host.as_bytes()
+        };
+    }
+    values.started = exchange.started;
+    values.request_length = exchange.request_length();
+    values.status = exchange.status;
+    values.bytes_sent = exchange.download.sent();
+    values.body_bytes_sent = exchange.body_bytes_sent();
+    values.attempts = &exchange.tries;
+    if exchange.response.status != 0 {
+        values.upstream = Some(Answered {
+            fields: &exchange.response.fields,
+            head: exchange.output.head(),
+        });
+    }
+    values.sent = &exchange.sent_head;
+    values
+}
+
+/// The target for the server: that of the request, or what `proxy_pass` makes of it.
+pub(super) fn upstream_uri(exchange: &Exchange, out: &mut Vec<u8>) {
+    let head = exchange.input.head();
+    if !exchange.named_uri.is_empty() {
+        out.extend_from_slice(&exchange.named_uri);
+        return;
+    }
+    let uri = exchange.proxy().and_then(|proxy| proxy.uri.as_deref());
+    let matched = exchange.matched;
+    target::upstream_uri(&exchange.head.target, head, uri, matched, out);
+}
+
+/// `111: Connection refused`, as nginx writes errors of the system.
+pub(crate) fn errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    let code = error.raw_os_error().unwrap_or_default();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    format!("{code}: {}", &text[..end])
+}

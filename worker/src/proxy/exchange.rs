@@ -1,0 +1,187 @@
+//! A request and its answer while they are in flight. Exchanges are used again, with all their
+//! room, so that a warm worker allocates nothing for a request.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::relay::Relay;
+use crate::balance::Tried;
+use crate::buffer::Buffer;
+use crate::conf::Conf;
+use crate::connection::Key;
+use crate::http::{RequestHead, ResponseHead};
+use crate::settings::{Handler, LocationSettings, Proxy, ServerId, UpstreamId};
+use crate::upstream::plan::UpstreamPlan;
+use crate::variable;
+
+/// One request and its answer.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// The request's head; its bytes are at the front of `input`.
+    pub head: RequestHead,
+    /// What the client sent.
+    pub input: Buffer,
+    /// The configuration that this request is served by, to its end.
+    pub conf: Option<Rc<Conf>>,
+    /// Which server of the configuration.
+    pub server: ServerId,
+    /// The location that serves it.
+    pub location: Option<Arc<LocationSettings>>,
+    /// The request's body on its way to the upstream server.
+    pub upload: Relay,
+    /// The answer on its way to the client.
+    pub download: Relay,
+    /// The upstream chosen for it, and what has been tried there.
+    pub upstream: Option<Rc<UpstreamPlan>>,
+    /// The servers that were tried.
+    pub tried: Tried,
+    /// The attempt at a server that is under way.
+    pub attempt: Option<Attempt>,
+    /// All attempts so far, for `$upstream_addr` and its like.
+    pub tries: Vec<variable::Attempt>,
+    /// The head of the upstream's answer; its bytes are at the front of `output`.
+    pub response: ResponseHead,
+    /// What the upstream server sent.
+    pub output: Buffer,
+    /// The status of the answer; 0 as long as there is none.
+    pub status: u16,
+    /// Bytes of the answer's head, once it is written.
+    pub answer_head: u64,
+    /// The client's connection is kept for a further request.
+    pub persist: bool,
+    /// The head of the answer was made.
+    pub answered: bool,
+    /// `100 Continue` is still to be sent.
+    pub expects_continue: bool,
+    /// When its first byte was read, Unix time in milliseconds.
+    pub started: u64,
+    /// How much of the path the location has matched, which `proxy_pass` with a URI replaces.
+    pub matched: usize,
+    /// The head of the answer, where some variable asks for it.
+    pub sent_head: Vec<u8>,
+    /// Bytes of the request's head.
+    pub head_length: u64,
+    /// Until when a head has to be complete was set.
+    pub head_timed: bool,
+    /// What the client's connection waits for.
+    pub client_wait: Wait,
+    /// What the upstream connection waits for.
+    pub peer_wait: Wait,
+    /// The upstream in the configuration, where keepalive is set.
+    pub upstream_id: Option<UpstreamId>,
+    /// Host and URI of a `proxy_pass` with variables.
+    pub named_host: String,
+    /// See [`Exchange::named_host`]; empty without a URI.
+    pub named_uri: Vec<u8>,
+}
+
+/// An attempt to have one server answer.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The connection.
+    pub peer: Key,
+    /// The server's place in the upstream's plan.
+    pub server: usize,
+    /// When it began, in milliseconds.
+    pub started_ms: u64,
+    /// It was kept alive from an earlier request.
+    pub reused: bool,
+    /// Something of the request was written to it.
+    pub sent: bool,
+    /// It takes nothing more of the request; an answer may still be there.
+    pub deaf: bool,
+    /// Bytes read of the answer.
+    pub received: u64,
+}
+
+/// What a connection waits for, and how far it had come when that began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    timeout: Option<Duration>,
+    kind: u8,
+    moved: u64,
+}
+
+impl Wait {
+    /// For something of this `kind`, at most so long.
+    pub(super) fn new(timeout: Option<Duration>, kind: u8, moved: u64) -> Self {
+        Self {
+            timeout,
+            kind,
+            moved,
+        }
+    }
+
+    /// At most how long; `None` waits for nothing.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+}
+
+/// Attempts of a request that are remembered: it is how many servers nginx would list.
+const TRIES_KEPT: usize = 64;
+
+impl Exchange {
+    /// Ready for the next request. What the client sent ahead of it stays.
+    pub fn next_request(&mut self) {
+        self.input.next_message();
+        self.reset();
+    }
+
+    /// Forgets the request.
+    pub fn reset(&mut self) {
+        self.head.clear();
+        self.response.clear();
+        self.upload.clear();
+        self.download.clear();
+        self.output.clear();
+        self.tries.clear();
+        self.tries.shrink_to(TRIES_KEPT);
+        self.tried.clear();
+        self.conf = None;
+        self.location = None;
+        self.upstream = None;
+        self.attempt = None;
+        self.server = 0;
+        self.status = 0;
+        self.answer_head = 0;
+        self.persist = false;
+        self.answered = false;
+        self.expects_continue = false;
+        self.head_length = 0;
+        self.head_timed = false;
+        self.matched = 0;
+        self.sent_head.clear();
+        self.client_wait = Wait::default();
+        self.peer_wait = Wait::default();
+        self.upstream_id = None;
+        self.named_host.clear();
+        self.named_uri.clear();
+    }
+
+    /// The `proxy_pass` that serves it.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match self.location.as_deref() {
+            Some(LocationSettings {
+                handler: Handler::Proxy(proxy),
+                ..
+            }) => Some(proxy),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the request, its body included (`$request_length`).
+    #[must_use]
+    pub fn request_length(&self) -> u64 {
+        self.head_length + self.upload.received()
+    }
+
+    /// Bytes of the answer's body that were sent (`$body_bytes_sent`).
+    #[must_use]
+    pub fn body_bytes_sent(&self) -> u64 {
+        self.download.sent().saturating_sub(self.answer_head)
+    }
+}

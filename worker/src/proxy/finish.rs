@@ -1,0 +1,95 @@
+//! The end of a request: its log line, and what becomes of the two connections.
+
+use std::rc::Rc;
+
+use super::client::{Next, State};
+use super::exchange::{Attempt, Exchange};
+use super::session::Session;
+use super::{Network, close_peer};
+
+impl<N: Network> Session<'_, N> {
+    /// The client has all of a server's answer.
+    pub(super) fn finish_proxied(&mut self, mut exchange: Box<Exchange>) -> Next {
+        if let Some(attempt) = exchange.attempt.take() {
+            if let Some(last) = exchange.tries.last_mut() {
+                last.millis = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
+            }
+            self.count_end(&exchange, &attempt);
+            self.release(&exchange, &attempt);
+        }
+        self.finish(exchange)
+    }
+
+    /// The request is answered: logs it and turns to the next one, or to the end.
+    pub(super) fn finish(&mut self, mut exchange: Box<Exchange>) -> Next {
+        self.log_access(&exchange);
+        if !exchange.persist || !exchange.upload.is_ended() {
+            // What the client still sends would reset the connection under the answer.
+            let more = !exchange.upload.is_ended()
+                || !exchange.input.is_empty()
+                || self.client.ready.readable;
+            self.shared.give_back(exchange);
+            if more && !self.client.ready.closed {
+                return self.begin_lingering();
+            }
+            return Next::Close;
+        }
+        if !exchange.input.is_empty() {
+            exchange.next_request();
+            exchange.started = self.shared.clock.millis();
+            return Next::Go(State::Reading(exchange));
+        }
+        let location = exchange.location.as_deref();
+        let timeout = location.map(|location| location.keepalive_timeout);
+        self.shared
+            .arm_client(self.key, timeout.unwrap_or_default());
+        self.shared.give_back(exchange);
+        self.rest()
+    }
+
+    /// Keeps the connection to the server for another request, or closes it.
+    fn release(&mut self, exchange: &Exchange, attempt: &Attempt) {
+        let Some(peer) = self.peers.get_mut(attempt.peer) else {
+            return;
+        };
+        let counter = peer.counter;
+        let plan = Rc::clone(&self.shared.plan);
+        let present = plan.find(counter);
+        if let Some((upstream, server)) = present {
+            upstream.succeeded(server);
+        }
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let settings = exchange
+            .upstream_id
+            .and_then(|id| conf.settings.upstreams.get(id));
+        let keep = settings.filter(|settings| {
+            let age = self.shared.now_ms.saturating_sub(peer.since_ms);
+            settings.keepalive > 0
+                && exchange.response.keep_alive
+                && exchange.upload.is_done()
+                && exchange.output.is_empty()
+                && !attempt.deaf
+                && !peer.ready.readable
+                && !peer.ready.closed
+                && peer.requests < settings.keepalive_requests
+                && u128::from(age) < settings.keepalive_time.as_millis()
+                && present.is_some()
+                && !self.shared.quitting
+        });
+        let Some(settings) = keep else {
+            close_peer(self.peers, self.shared, attempt.peer);
+            return;
+        };
+        peer.client = None;
+        let (limit, timeout) = (settings.keepalive, settings.keepalive_timeout);
+        let upstream = peer.upstream;
+        self.shared.arm_peer(attempt.peer, timeout);
+        let evicted = self
+            .shared
+            .idle
+            .put(attempt.peer.index, counter, upstream, limit);
+        if let Some(key) = evicted.and_then(|index| self.peers.key_of(index)) {
+            close_peer(self.peers, self.shared, key);
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The proxy: clients' connections, the requests on them, and the connections to servers.
+//!
+//! It knows no socket and no clock: a [`Network`] gives it byte streams, the loop tells it what
+//! they are ready for and what time it is.
+
+pub mod client;
+pub mod exchange;
+pub mod numbers;
+pub mod relay;
+pub mod shared;
+
+mod answer;
+mod describe;
+mod finish;
+mod receive;
+mod request;
+mod retry;
+mod send;
+mod session;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use weir_shm::{Address, CounterId};
+
+use crate::conf::Conf;
+use crate::connection::{Key, Slab};
+use crate::event::Token;
+use crate::settings::Level;
+use crate::transport::{Readiness, Transport};
+use crate::upstream::plan::Plan;
+pub(crate) use describe::errno;
+
+use client::{Client, Event, State};
+use numbers::Phase;
+use session::Session;
+use shared::Shared;
+
+/// Where connections come from.
+pub trait Network {
+    /// A byte stream.
+    type Stream: Transport;
+
+    /// Begins a connection to a server; true if it is there already.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    fn connect(&mut self, address: &Address) -> io::Result<(Self::Stream, bool)>;
+
+    /// Tells of the stream's readiness from now on, under this token.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    fn watch(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
+
+    /// Sends what is written at once (`tcp_nodelay`).
+    fn set_nodelay(&mut self, stream: &Self::Stream);
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Peer<S> {
+    /// Its socket.
+    pub stream: S,
+    /// What the event loop told of it.
+    pub ready: Readiness,
+    /// Whose request it works for; `None` is idle.
+    pub client: Option<Key>,
+    /// The server's counter.
+    pub counter: CounterId,
+    /// The number of its upstream.
+    pub upstream: usize,
+    /// It has been seen to be connected.
+    pub connected: bool,
+    /// Requests that were sent on it.
+    pub requests: u64,
+    /// When it was made, in milliseconds.
+    pub since_ms: u64,
+}
+
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Its address; `None` on a unix socket.
+    pub address: Option<SocketAddr>,
+    /// The address that it connected to; `None` on a unix socket.
+    pub local: Option<SocketAddr>,
+    /// The number of the listening socket.
+    pub listener: u32,
+}
+
+/// Which connections are due.
+#[derive(Debug, Default)]
+struct Due {
+    clients: Vec<u32>,
+    peers: Vec<u32>,
+}
+
+/// All connections of a worker and what they share.
+pub struct Proxy<N: Network> {
+    /// Clients.
+    pub clients: Slab<Client<N::Stream>>,
+    /// Connections to servers.
+    pub peers: Slab<Peer<N::Stream>>,
+    /// The rest.
+    pub shared: Shared<N>,
+    due: Due,
+    connections: u64,
+}
+
+impl<N: Network> Proxy<N> {
+    /// Without any connection.
+    pub fn new(shared: Shared<N>) -> Self {
+        Self {
+            clients: Slab::default(),
+            peers: Slab::default(),
+            shared,
+            due: Due::default(),
+            connections: 0,
+        }
+    }
+
+    /// How many connections there are, both kinds.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.clients.len() + self.peers.len()
+    }
+
+    /// A client connected through the listening socket `listener`. Tries to read at once: most
+    /// clients have sent their request by now.
+    pub fn accept(&mut self, stream: N::Stream, accepted: Accepted) {
+        let Accepted {
+            address,
+            local,
+            listener,
+        } = accepted;
+        self.connections += 1;
+        self.shared.numbers.accepted += 1;
+        let key = self.clients.insert(Client {
+            stream,
+            ready: Readiness::FRESH,
+            state: State::Idle,
+            number: self.connections,
+            address,
+            local,
+            listener,
+            requests: 0,
+            closing: false,
+        });
+        self.shared.move_client(key, None, Some(Phase::Waiting));
+        let timeout = self.shared.conf.header_timeout(listener);
+        self.shared.arm_client(key, timeout);
+        self.client(key, Event::Ready);
+        let Some(client) = self.clients.get_mut(key) else {
+            self.shared.numbers.handled += 1;
+            return;
+        };
+        match self.shared.net.watch(&client.stream, Token::Client(key)) {
+            Ok(()) => self.shared.numbers.handled += 1,
+            Err(error) => {
+                self.shared.log().log(
+                    Level::Alert,
+                    format_args!("epoll_ctl() failed ({})", errno(&error)),
+                );
+                self.close_client(key);
+            }
+        }
+    }
+
+    /// A connection is ready for something.
+    pub fn ready(&mut self, token: Token, readiness: Readiness) {
+        match token {
+            Token::Client(key) => {
+                let Some(client) = self.clients.get_mut(key) else {
+                    return;
+                };
+                client.ready.add(readiness);
+                self.client(key, Event::Ready);
+            }
+            Token::Peer(key) => {
+                let Some(peer) = self.peers.get_mut(key) else {
+                    return;
+                };
+                peer.ready.add(readiness);
+                match peer.client {
+                    Some(client) => self.client(client, Event::Ready),
+                    // Nothing is to come on an idle connection but its end.
+                    None if peer.ready.readable => self.close_peer(key),
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets everyone go on who had more to do than one turn of the loop allowed.
+    pub fn go_on(&mut self) {
+        for _ in 0..self.shared.again.len() {
+            let key = self.shared.again.swap_remove(0);
+            self.client(key, Event::Ready);
+        }
+    }
+
+    /// Whether someone has more to do without any event.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.shared.again.is_empty()
+    }
+
+    /// Lets everyone know whose deadline has passed.
+    pub fn expire(&mut self) {
+        let now_ms = self.shared.now_ms;
+        let mut due = std::mem::take(&mut self.due);
+        self.shared.client_timers.expire(now_ms, &mut due.clients);
+        for index in due.clients.drain(..) {
+            if let Some(key) = self.clients.key_of(index) {
+                self.client(key, Event::ClientTimeout);
+            }
+        }
+        self.shared.peer_timers.expire(now_ms, &mut due.peers);
+        for index in due.peers.drain(..) {
+            let Some(key) = self.peers.key_of(index) else {
+                continue;
+            };
+            match self.peers.get(key).and_then(|peer| peer.client) {
+                Some(client) => self.client(client, Event::PeerTimeout),
+                None => self.close_peer(key),
+            }
+        }
+        self.due = due;
+    }
+
+    /// When [`Proxy::expire`] has something to do next, in milliseconds.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let client = self.shared.client_timers.next_ms();
+        let peer = self.shared.peer_timers.next_ms();
+        client.into_iter().chain(peer).min()
+    }
+
+    /// New requests are routed by this plan; idle connections to servers that it does not have
+    /// are closed.
+    pub fn set_plan(&mut self, plan: Rc<Plan>) {
+        let old = std::mem::replace(&mut self.shared.plan, Rc::clone(&plan));
+        for counter in old.dropped_by(&plan) {
+            while let Some(index) = self.shared.idle.take(counter) {
+                self.close_peer_at(index);
+            }
+        }
+    }
+
+    /// New requests are served by this configuration.
+    pub fn set_conf(&mut self, conf: Rc<Conf>) {
+        self.shared.conf = conf;
+    }
+
+    /// The clients of a listening socket that is gone end with the request that they have.
+    pub fn close_listener(&mut self, listener: u32) {
+        self.quit_where(|client| client.listener == listener);
+    }
+
+    /// No further request is taken on any connection.
+    pub fn quit(&mut self) {
+        self.shared.quitting = true;
+        self.quit_where(|_| true);
+    }
+
+    fn quit_where(&mut self, which: impl Fn(&Client<N::Stream>) -> bool) {
+        let keys: Vec<Key> = self.clients.keys().collect();
+        for key in keys {
+            if self.clients.get(key).is_some_and(&which) {
+                self.client(key, Event::Quit);
+            }
+        }
+    }
+
+    /// Closes every connection, whatever it is doing.
+    pub fn close_all(&mut self) {
+        let keys: Vec<Key> = self.clients.keys().collect();
+        for key in keys {
+            self.close_client(key);
+        }
+        let keys: Vec<Key> = self.peers.keys().collect();
+        for key in keys {
+            self.close_peer(key);
+        }
+    }
+
+    /// Closes a connection that nobody needs just now, the one idle the longest; false if there
+    /// is none.
+    pub fn close_an_idle_one(&mut self) -> bool {
+        let Some(index) = self.shared.resting.oldest() else {
+            return false;
+        };
+        match self.clients.key_of(index) {
+            Some(key) => {
+                self.close_client(key);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn client(&mut self, key: Key, event: Event) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let open = Session {
+            key,
+            client,
+            peers: &mut self.peers,
+            shared: &mut self.shared,
+        }
+        .handle(event);
+        if !open {
+            self.close_client(key);
+        }
+    }
+
+    /// Closes a client's connection and ends what it was doing.
+    fn close_client(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let state = std::mem::take(&mut client.state);
+        let mut session = Session {
+            key,
+            client,
+            peers: &mut self.peers,
+            shared: &mut self.shared,
+        };
+        session.end(state);
+        self.shared.client_timers.remove(key.index);
+        self.clients.remove(key);
+    }
+
+    fn close_peer_at(&mut self, index: u32) {
+        if let Some(key) = self.peers.key_of(index) {
+            self.close_peer(key);
+        }
+    }
+
+    fn close_peer(&mut self, key: Key) {
+        close_peer(&mut self.peers, &mut self.shared, key);
+    }
+}
+
+fn close_peer<N: Network>(peers: &mut Slab<Peer<N::Stream>>, shared: &mut Shared<N>, key: Key) {
+    if peers.remove(key).is_some() {
+        shared.idle.remove(key.index);
+        shared.peer_timers.remove(key.index);
+    }
+}

@@ -1,0 +1,368 @@
+//! A proxied request: what can be moved is moved, both ways, and the answer goes to the client.
+
+use super::Network;
+use super::client::{Next, State};
+use super::describe::errno;
+use super::exchange::{Exchange, Wait};
+use super::relay::{self, Framing, Read};
+use super::retry::Failure;
+use super::session::Session;
+use crate::buffer::BUFFER_SIZE;
+use crate::http::{Body, ResponseParsed};
+use crate::settings::Level;
+
+/// Reads of an answer in one turn of the loop; then others have theirs.
+const READS_A_TURN: usize = 16;
+
+/// How far a turn came.
+pub(super) enum Turn {
+    /// Something has to happen first.
+    Waiting,
+    /// The client has all of the answer.
+    Whole,
+}
+
+/// Why a turn cannot go on.
+pub(super) enum Stop {
+    /// The server did not answer, and the client knows nothing yet.
+    Upstream(Failure),
+    /// The client broke its message: this status is for it.
+    Client(u16),
+    /// The client is gone, or must not take what it got for the whole.
+    Abandon,
+}
+
+impl<N: Network> Session<'_, N> {
+    /// Goes on with a request that a server has.
+    pub(super) fn proxy(&mut self, mut exchange: Box<Exchange>) -> Next {
+        match self.turn(&mut exchange) {
+            Ok(Turn::Waiting) if self.is_client_gone(&exchange) => {
+                self.log_request(
+                    &exchange,
+                    Level::Info,
+                    format_args!(
+                        "epoll_wait() reported that client prematurely closed connection, \
+                         so upstream connection is closed too"
+                    ),
+                );
+                exchange.status = 499;
+                self.abandon(exchange)
+            }
+            Ok(Turn::Waiting) => {
+                self.arm(&mut exchange);
+                Next::Wait(State::Proxying(exchange))
+            }
+            Ok(Turn::Whole) => self.finish_proxied(exchange),
+            Err(Stop::Upstream(failure)) => self.attempt_failed(exchange, failure),
+            Err(Stop::Client(status)) => {
+                self.drop_attempt(&mut exchange);
+                if exchange.answered {
+                    return self.abandon(exchange);
+                }
+                self.answer_error(exchange, status)
+            }
+            Err(Stop::Abandon) => self.abandon(exchange),
+        }
+    }
+
+    fn turn(&mut self, exchange: &mut Exchange) -> Result<Turn, Stop> {
+        self.write_continue(exchange)?;
+        self.send(exchange)?;
+        if !exchange.answered {
+            if !self.await_answer(exchange)? {
+                return Ok(Turn::Waiting);
+            }
+            self.begin_answer(exchange)?;
+        }
+        self.pass(exchange)
+    }
+
+    /// `100 Continue`, when the client waits for it.
+    fn write_continue(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+        if exchange.expects_continue {
+            exchange.expects_continue = false;
+            let lead = exchange.download.lead();
+            lead.extend_from_slice(crate::http::answer::CONTINUE);
+        }
+        if !exchange.answered && exchange.download.is_pending() {
+            self.flush_to_client(exchange)?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the head of an answer is complete; false if it is not yet.
+    fn await_answer(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
+        loop {
+            let read = {
+                let Exchange {
+                    attempt, output, ..
+                } = &mut *exchange;
+                let Some(attempt) = attempt else {
+                    return Err(Stop::Upstream(Failure::Error));
+                };
+                let Some(peer) = self.peers.get_mut(attempt.peer) else {
+                    return Err(Stop::Upstream(Failure::Error));
+                };
+                if !peer.ready.readable {
+                    return Ok(false);
+                }
+                if output.capacity() == 0 {
+                    *output = self.shared.pool.take();
+                }
+                let read = relay::read(output, &mut peer.stream, &mut peer.ready);
+                if let Ok(Read::Some(read)) = read {
+                    attempt.received += read as u64;
+                }
+                read
+            };
+            match read {
+                Ok(Read::Some(_)) => {}
+                Ok(Read::Blocked) => return Ok(false),
+                Ok(Read::End) => {
+                    self.log_upstream_end(exchange);
+                    return Err(Stop::Upstream(Failure::Error));
+                }
+                Err(error) => {
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!(
+                            "recv() failed ({}) while reading response header from upstream",
+                            errno(&error)
+                        ),
+                    );
+                    return Err(Stop::Upstream(Failure::Error));
+                }
+            }
+            match parse_answer(exchange) {
+                ResponseParsed::Partial => {}
+                ResponseParsed::Head(end) => {
+                    exchange.output.keep_head(end);
+                    return Ok(true);
+                }
+                ResponseParsed::Malformed(malformed) => {
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!(
+                            "{} while reading response header from upstream",
+                            malformed.0
+                        ),
+                    );
+                    return Err(Stop::Upstream(Failure::InvalidHeader));
+                }
+            }
+        }
+    }
+
+    /// The answer's head is there: makes the client's of it.
+    fn begin_answer(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+        let status = exchange.response.status;
+        if status == 101 {
+            self.log_request(
+                exchange,
+                Level::Error,
+                format_args!("upstream sent unexpected status 101 while reading response header from upstream"),
+            );
+            return Err(Stop::Upstream(Failure::InvalidHeader));
+        }
+        if let Some(last) = exchange.tries.last_mut() {
+            last.status = status;
+        }
+        let mut framing = Framing::Plain;
+        match exchange.response.body {
+            Body::Chunked | Body::UntilClose if exchange.head.minor > 0 => {
+                framing = Framing::Chunked;
+            }
+            // Only the end of the connection ends this answer for the client.
+            Body::Chunked | Body::UntilClose => exchange.persist = false,
+            Body::None | Body::Length(_) => {}
+        }
+        // A client that is still sending may go on, but not with another request.
+        exchange.persist &=
+            exchange.upload.is_ended() && !self.client.closing && !self.shared.quitting;
+        exchange.status = status;
+        exchange.answered = true;
+        self.write_answer_head(exchange, framing == Framing::Chunked);
+        exchange.download.begin(exchange.response.body, framing);
+        Ok(())
+    }
+
+    /// Passes the answer on.
+    fn pass(&mut self, exchange: &mut Exchange) -> Result<Turn, Stop> {
+        for _ in 0..READS_A_TURN {
+            if exchange.download.take(&mut exchange.output, false).is_err() {
+                self.log_request(
+                    exchange,
+                    Level::Error,
+                    format_args!("upstream sent invalid chunked response while reading upstream"),
+                );
+                return Err(Stop::Abandon);
+            }
+            self.flush_to_client(exchange)?;
+            if exchange.download.is_pending() {
+                return Ok(Turn::Waiting);
+            }
+            if exchange.download.is_ended() {
+                return Ok(Turn::Whole);
+            }
+            let peer = exchange
+                .attempt
+                .as_mut()
+                .and_then(|attempt| Some((self.peers.get_mut(attempt.peer)?, attempt)));
+            let Some((peer, attempt)) = peer else {
+                return Err(Stop::Abandon);
+            };
+            if !peer.ready.readable {
+                return Ok(Turn::Waiting);
+            }
+            match relay::read(&mut exchange.output, &mut peer.stream, &mut peer.ready) {
+                Ok(Read::Some(read)) => attempt.received += read as u64,
+                Ok(Read::Blocked) => return Ok(Turn::Waiting),
+                Ok(Read::End) => {
+                    if exchange.download.end_of_input().is_err() {
+                        self.log_request(
+                            exchange,
+                            Level::Error,
+                            format_args!(
+                                "upstream prematurely closed connection while reading upstream"
+                            ),
+                        );
+                        return Err(Stop::Abandon);
+                    }
+                }
+                Err(error) => {
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!("recv() failed ({}) while reading upstream", errno(&error)),
+                    );
+                    return Err(Stop::Abandon);
+                }
+            }
+        }
+        self.shared.again.push(self.key);
+        Ok(Turn::Waiting)
+    }
+
+    /// Writes what waits for the client, as far as it goes.
+    pub(super) fn flush_to_client(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+        let Exchange {
+            download, output, ..
+        } = exchange;
+        let client = &mut *self.client;
+        match download.flush(output, &mut client.stream, &mut client.ready) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.log_request(
+                    exchange,
+                    Level::Info,
+                    format_args!("send() failed ({}) while sending to client", errno(&error)),
+                );
+                if !exchange.answered {
+                    exchange.status = 499;
+                }
+                Err(Stop::Abandon)
+            }
+        }
+    }
+
+    /// As nginx, takes a client that has ended its direction for one that is gone, once it owes
+    /// nothing more of its request.
+    fn is_client_gone(&self, exchange: &Exchange) -> bool {
+        self.client.ready.closed && exchange.upload.is_ended()
+    }
+
+    /// Sets the deadlines by what both connections wait for. One that waits for the same as
+    /// before without anything having moved keeps the deadline that it has.
+    fn arm(&mut self, exchange: &mut Exchange) {
+        let (Some(location), Some(attempt)) = (exchange.location.as_deref(), &exchange.attempt)
+        else {
+            return;
+        };
+        let Some(proxy) = exchange.proxy() else {
+            return;
+        };
+        let Some(peer) = self.peers.get(attempt.peer) else {
+            return;
+        };
+        let (upload, download) = (&exchange.upload, &exchange.download);
+        let client_moved = upload.received() + download.sent();
+        let client = if download.is_pending() {
+            Wait::new(Some(location.send_timeout), 1, client_moved)
+        } else if peer.connected && !upload.is_ended() && !upload.is_pending() && !attempt.deaf {
+            Wait::new(Some(location.client_body_timeout), 2, client_moved)
+        } else {
+            Wait::default()
+        };
+        let peer_moved = upload.sent() + attempt.received;
+        let server = if !peer.connected {
+            Wait::new(Some(proxy.connect_timeout), 3, exchange.tries.len() as u64)
+        } else if upload.is_pending() && !attempt.deaf {
+            Wait::new(Some(proxy.send_timeout), 4, peer_moved)
+        } else if download.is_pending() || (!upload.is_ended() && !exchange.answered) {
+            Wait::default()
+        } else {
+            Wait::new(Some(proxy.read_timeout), 5, peer_moved)
+        };
+        let key = attempt.peer;
+        if exchange.client_wait != client {
+            match client.timeout() {
+                Some(timeout) => self.shared.arm_client(self.key, timeout),
+                None => self.shared.client_timers.clear(self.key.index),
+            }
+            exchange.client_wait = client;
+        }
+        if exchange.peer_wait != server {
+            match server.timeout() {
+                Some(timeout) => self.shared.arm_peer(key, timeout),
+                None => self.shared.peer_timers.clear(key.index),
+            }
+            exchange.peer_wait = server;
+        }
+    }
+
+    /// The upstream connection's deadline has passed.
+    pub(super) fn peer_timeout(&mut self, state: State) -> Next {
+        let State::Proxying(mut exchange) = state else {
+            return Next::Go(state);
+        };
+        self.log_request(
+            &exchange,
+            Level::Error,
+            format_args!(
+                "upstream timed out (110: Connection timed out) while {}",
+                self.doing(&exchange)
+            ),
+        );
+        exchange.peer_wait = Wait::default();
+        if exchange.answered {
+            return self.abandon(exchange);
+        }
+        self.attempt_failed(exchange, Failure::Timeout)
+    }
+}
+
+/// Parses what there is of the answer, past interim answers, which end here.
+fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
+    loop {
+        let Exchange {
+            response,
+            output,
+            head,
+            ..
+        } = &mut *exchange;
+        let parsed = response.parse(output.data(), head.method, BUFFER_SIZE);
+        match parsed {
+            ResponseParsed::Head(end) if response.is_interim() => {
+                output.consume(end);
+                output.next_message();
+                response.clear();
+                if output.is_empty() {
+                    return ResponseParsed::Partial;
+                }
+            }
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! One direction of a message: a head, then a body that is taken apart, framed anew and written,
+//! never holding more than one buffer of it.
+
+use std::io::{self, IoSlice};
+
+use crate::buffer::Buffer;
+use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK};
+use crate::transport::{Readiness, Transport};
+
+/// What follows a chunk's data, and what follows the data of the last one.
+const CHUNK_END: &[u8] = b"\r\n";
+const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+
+/// How the body that comes in ends.
+#[derive(Debug, Default)]
+enum Source {
+    #[default]
+    Ended,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+/// How the body that goes out is delimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// As it is: by its length, by the end of the connection, or there is none.
+    #[default]
+    Plain,
+    /// In chunks.
+    Chunked,
+}
+
+/// The body ended before it was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncated;
+
+/// One direction of a message. `lead`, the first `owed` bytes of the input and `tail` are what
+/// waits to be written, in this order.
+#[derive(Debug, Default)]
+pub struct Relay {
+    source: Source,
+    framing: Framing,
+    lead: Vec<u8>,
+    lead_sent: usize,
+    owed: usize,
+    tail: &'static [u8],
+    received: u64,
+    sent: u64,
+}
+
+/// A lead that grew beyond this is not kept for the next request.
+const LEAD_KEPT: usize = 64 * 1024;
+
+impl Relay {
+    /// Forgets everything but its room.
+    pub fn clear(&mut self) {
+        self.lead.clear();
+        self.lead.shrink_to(LEAD_KEPT);
+        let lead = std::mem::take(&mut self.lead);
+        *self = Self {
+            lead,
+            ..Self::default()
+        };
+    }
+
+    /// A body begins.
+    pub fn begin(&mut self, body: Body, framing: Framing) {
+        self.source = match body {
+            Body::None => Source::Ended,
+            Body::Length(length) => Source::Length(length),
+            Body::Chunked => Source::Chunked(Decoder::new()),
+            Body::UntilClose => Source::UntilClose,
+        };
+        self.framing = framing;
+    }
+
+    /// Bytes to be written before the body, to be appended to.
+    pub fn lead(&mut self) -> &mut Vec<u8> {
+        &mut self.lead
+    }
+
+    /// Body bytes that came in so far, without their framing.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that were written so far, heads and framing included.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether the source has given its last byte.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+
+    /// Whether something waits to be written.
+    pub fn is_pending(&self) -> bool {
+        self.lead_sent < self.lead.len() || self.owed > 0 || !self.tail.is_empty()
+    }
+
+    /// Whether everything came and was written.
+    pub fn is_done(&self) -> bool {
+        self.is_ended() && !self.is_pending()
+    }
+
+    /// The body lasts until its connection ends.
+    pub fn is_until_close(&self) -> bool {
+        matches!(self.source, Source::UntilClose)
+    }
+
+    /// Takes what has come of the body, to be written next. `keep` leaves the data of chunks in
+    /// one piece behind the head, so that [`Relay::restart`] can send it again.
+    ///
+    /// # Errors
+    /// The chunks are not well formed.
+    pub fn take(&mut self, input: &mut Buffer, keep: bool) -> Result<(), ChunkError> {
+        if self.owed > 0 || !self.tail.is_empty() || self.is_ended() {
+            return Ok(());
+        }
+        let data = match &mut self.source {
+            Source::Ended => 0,
+            Source::UntilClose => input.len(),
+            Source::Length(left) => {
+                let data = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= data as u64;
+                if *left == 0 {
+                    self.source = Source::Ended;
+                }
+                data
+            }
+            Source::Chunked(decoder) => {
+                let data = unchunk(decoder, input, keep)?;
+                if decoder.is_end() {
+                    self.source = Source::Ended;
+                }
+                data
+            }
+        };
+        self.received += data as u64;
+        self.frame(data);
+        Ok(())
+    }
+
+    /// The input ends here: right for a body that lasts until then.
+    ///
+    /// # Errors
+    /// The body is not complete.
+    pub fn end_of_input(&mut self) -> Result<(), Truncated> {
+        match self.source {
+            Source::Ended => Ok(()),
+            Source::UntilClose => {
+                self.source = Source::Ended;
+                self.frame(0);
+                Ok(())
+            }
+            Source::Length(_) | Source::Chunked(_) => Err(Truncated),
+        }
+    }
+
+    /// Everything that came is to be sent again, behind a new head. Possible as long as the input
+    /// still holds it.
+    pub fn restart(&mut self, input: &mut Buffer) -> bool {
+        let Ok(received) = usize::try_from(self.received) else {
+            return false;
+        };
+        if !input.rewind() {
+            return false;
+        }
+        self.lead.clear();
+        self.lead_sent = 0;
+        self.tail = b"";
+        self.sent = 0;
+        debug_assert!(received <= input.len(), "kept whole");
+        self.owed = received;
+        true
+    }
+
+    /// After [`Relay::restart`] the head is in the lead: frames what is sent again.
+    pub fn frame_again(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        if owed > 0 || self.is_ended() {
+            self.frame(owed);
+        }
+    }
+
+    fn frame(&mut self, data: usize) {
+        self.owed = data;
+        if self.framing == Framing::Plain {
+            return;
+        }
+        let ended = self.is_ended();
+        if data > 0 {
+            self.lead
+                .extend_from_slice(ChunkHead::new(data as u64).as_bytes());
+            self.tail = if ended { LAST_CHUNK_END } else { CHUNK_END };
+        } else if ended {
+            self.lead.extend_from_slice(LAST_CHUNK);
+        }
+    }
+
+    /// Nobody takes what waits to be written: drops it.
+    pub fn drop_pending(&mut self, input: &mut Buffer) {
+        self.lead.clear();
+        self.lead_sent = 0;
+        self.discard(input);
+    }
+
+    /// Drops what came instead of writing it.
+    pub fn discard(&mut self, input: &mut Buffer) {
+        input.consume(self.owed);
+        self.owed = 0;
+        self.tail = b"";
+    }
+
+    /// Writes what waits, as far as there is room; `ready` learns when there is none. Returns how
+    /// many bytes went out.
+    ///
+    /// # Errors
+    /// As [`Transport::write`], save `WouldBlock`.
+    pub fn flush<T: Transport>(
+        &mut self,
+        input: &mut Buffer,
+        to: &mut T,
+        ready: &mut Readiness,
+    ) -> io::Result<usize> {
+        let mut total = 0;
+        while self.is_pending() && ready.writable {
+            let (lead, data) = (&self.lead[self.lead_sent..], &input.data()[..self.owed]);
+            let waiting = lead.len() + data.len() + self.tail.len();
+            let parts = [
+                IoSlice::new(lead),
+                IoSlice::new(data),
+                IoSlice::new(self.tail),
+            ];
+            let written = match (lead.is_empty(), data.is_empty(), self.tail.is_empty()) {
+                (false, true, true) => to.write(&parts[..1]),
+                (true, false, true) => to.write(&parts[1..2]),
+                _ => to.write(&parts),
+            };
+            match written {
+                Ok(written) => {
+                    total += written;
+                    // What did not fit will fit when the event loop says so.
+                    ready.writable = written == waiting;
+                    self.advance(written, input);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn advance(&mut self, written: usize, input: &mut Buffer) {
+        self.sent += written as u64;
+        let lead = written.min(self.lead.len() - self.lead_sent);
+        self.lead_sent += lead;
+        if self.lead_sent == self.lead.len() {
+            self.lead.clear();
+            self.lead_sent = 0;
+        }
+        let data = (written - lead).min(self.owed);
+        input.consume(data);
+        self.owed -= data;
+        self.tail = &self.tail[written - lead - data..];
+    }
+}
+
+/// Puts the data of all chunks that came together at the beginning of the input and says how much
+/// it is. What follows the body stays behind it.
+fn unchunk(decoder: &mut Decoder, input: &mut Buffer, keep: bool) -> Result<usize, ChunkError> {
+    let mut data = 0;
+    let mut read = 0;
+    while read < input.len() && !decoder.is_end() {
+        let piece = decoder.decode(&input.data()[read..])?;
+        if data == 0 && !keep {
+            // Nothing in front yet: stepping over the framing is cheaper than moving the data.
+            input.consume(read + piece.framing);
+            data = piece.data;
+            read = piece.data;
+            continue;
+        }
+        let from = read + piece.framing;
+        input.data_mut().copy_within(from..from + piece.data, data);
+        data += piece.data;
+        read += piece.consumed();
+    }
+    let rest = input.len() - read;
+    if data < read {
+        input.data_mut().copy_within(read.., data);
+        input.truncate(data + rest);
+    }
+    Ok(data)
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Some(usize),
+    /// The stream ended.
+    End,
+    /// Nothing now.
+    Blocked,
+}
+
+/// Reads once into the free room of a buffer, which must have some. A short read leaves nothing
+/// behind it, which saves the second read that would only say so.
+///
+/// # Errors
+/// As [`Transport::read`], save `WouldBlock`.
+pub fn read<T: Transport>(
+    input: &mut Buffer,
+    from: &mut T,
+    ready: &mut Readiness,
+) -> io::Result<Read> {
+    loop {
+        let space = input.space();
+        let room = space.len();
+        debug_assert!(room > 0, "a read needs room");
+        match from.read(space) {
+            Ok(0) => {
+                ready.closed = true;
+                ready.readable = false;
+                return Ok(Read::End);
+            }
+            Ok(read) => {
+                // The end of the stream comes with no further event once it was told.
+                ready.readable = read == room || ready.closed;
+                input.filled(read);
+                return Ok(Read::Some(read));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.readable = false;
+                return Ok(Read::Blocked);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                ready.closed = true;
+                ready.readable = false;
+                return Err(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A complete request head: which location serves it, and who answers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Network;
+use super::client::{Next, State};
+use super::exchange::Exchange;
+use super::relay::Framing;
+use super::session::Session;
+use crate::access;
+use crate::http::Body;
+use crate::settings::{Handler, Level, ProxyTarget};
+use crate::upstream::plan::UpstreamPlan;
+
+impl<N: Network> Session<'_, N> {
+    /// The head ends at `end` of the input.
+    pub(super) fn begin(&mut self, mut exchange: Box<Exchange>, end: usize) -> Next {
+        exchange.head_length = end as u64;
+        exchange.input.keep_head(end);
+        self.shared.client_timers.clear(self.key.index);
+        self.count_request();
+        let redirect = self.route(&mut exchange);
+        let Some(location) = exchange.location.clone() else {
+            return self.answer_error(exchange, 500);
+        };
+        exchange.persist = exchange.head.keep_alive
+            && !location.keepalive_timeout.is_zero()
+            && self.client.requests < location.keepalive_requests
+            && !self.client.closing
+            && !self.shared.quitting;
+        exchange.upload.begin(exchange.head.body, Framing::Plain);
+        if let Some(field) = exchange.head.ignored {
+            let field = String::from_utf8_lossy(field.of(exchange.input.head())).into_owned();
+            self.log_request(
+                &exchange,
+                Level::Info,
+                format_args!("client sent invalid header line: \"{field}\""),
+            );
+        }
+        if let Body::Length(length) = exchange.head.body
+            && too_large(length, location.client_max_body_size)
+        {
+            self.log_request(
+                &exchange,
+                Level::Error,
+                format_args!("client intended to send too large body: {length} bytes"),
+            );
+            return self.answer_error(exchange, 413);
+        }
+        if redirect {
+            let mut path = exchange.head.target.path.of(exchange.input.head()).to_vec();
+            path.push(b'/');
+            let args = exchange.head.target.args(exchange.input.head());
+            if !args.is_empty() {
+                path.push(b'?');
+                path.extend_from_slice(args);
+            }
+            return self.answer_redirect(exchange, 301, &path);
+        }
+        if let Some(ret) = &location.ret {
+            return self.answer_return(exchange, ret);
+        }
+        if !access::is_allowed(
+            &location.access,
+            self.client.address.map(|address| address.ip()),
+        ) {
+            self.log_request(
+                &exchange,
+                Level::Error,
+                format_args!("access forbidden by rule"),
+            );
+            return self.answer_error(exchange, 403);
+        }
+        match &location.handler {
+            Handler::None => self.answer_error(exchange, 404),
+            Handler::Proxy(_) => self.begin_proxying(exchange),
+            Handler::UpstreamShow => self.answer_upstream_show(exchange),
+            Handler::StubStatus => self.answer_stub_status(exchange),
+        }
+    }
+
+    /// One more request.
+    pub(super) fn count_request(&mut self) {
+        self.client.requests += 1;
+        self.shared.numbers.requests += 1;
+    }
+
+    /// Finds the location; whether the client is to ask for the path with a slash at its end.
+    fn route(&mut self, exchange: &mut Exchange) -> bool {
+        let conf = Rc::clone(&self.shared.conf);
+        let path = exchange.head.target.normalized(exchange.input.head());
+        let route = conf.route(self.client.listener, exchange.head.host(), path);
+        let redirect = route.is_some_and(|route| route.redirect);
+        if let Some(route) = route {
+            exchange.matched = route.location.name.len();
+            exchange.location = Some(Arc::clone(route.location));
+            exchange.server = route.server;
+        }
+        exchange.conf = Some(conf);
+        redirect
+    }
+
+    /// For a request whose head could not be taken: the listener's default server.
+    pub(super) fn adopt_default(&mut self, exchange: &mut Exchange) {
+        let conf = Rc::clone(&self.shared.conf);
+        if let Some(route) = conf.default_route(self.client.listener) {
+            exchange.location = Some(Arc::clone(route.location));
+            exchange.server = route.server;
+        }
+        exchange.conf = Some(conf);
+    }
+
+    fn begin_proxying(&mut self, mut exchange: Box<Exchange>) -> Next {
+        let Some(upstream) = self.find_upstream(&mut exchange) else {
+            return self.answer_error(exchange, 502);
+        };
+        exchange.upstream = Some(upstream);
+        exchange.expects_continue = exchange.head.expect_continue
+            && exchange.head.body != Body::None
+            && exchange.input.is_empty();
+        if exchange.head.body == Body::Chunked {
+            let minor = exchange.proxy().map_or(1, |proxy| proxy.http_minor);
+            if minor == 0 {
+                // HTTP/1.0 has no chunks, and streaming knows no length.
+                return self.answer_error(exchange, 411);
+            }
+            exchange.upload.begin(Body::Chunked, Framing::Chunked);
+        }
+        self.next_attempt(exchange)
+    }
+
+    /// The upstream that `proxy_pass` means for this request.
+    fn find_upstream(&mut self, exchange: &mut Exchange) -> Option<Rc<UpstreamPlan>> {
+        let conf = exchange.conf.clone()?;
+        let location = exchange.location.clone()?;
+        let Handler::Proxy(proxy) = &location.handler else {
+            return None;
+        };
+        match &proxy.target {
+            ProxyTarget::Upstream(id) => {
+                exchange.upstream_id = Some(*id);
+                let name = conf.settings.upstreams.get(*id)?.name.as_str();
+                self.shared.plan.upstream(name).cloned()
+            }
+            ProxyTarget::Named(template) => {
+                let mut text = std::mem::take(&mut self.shared.line);
+                text.clear();
+                self.render(exchange, template, &mut text);
+                let end = text.iter().position(|byte| *byte == b'/');
+                let name = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]).into_owned();
+                exchange.named_uri.clear();
+                if let Some(end) = end {
+                    exchange.named_uri.extend_from_slice(&text[end..]);
+                }
+                exchange.named_host.clear();
+                exchange.named_host.push_str(&name);
+                self.shared.line = text;
+                exchange.upstream_id = conf.upstream(&name);
+                let found = self.shared.plan.upstream(&name).cloned();
+                if found.is_none() {
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!("no resolver defined to resolve {name}"),
+                    );
+                }
+                found
+            }
+        }
+    }
+}
+
+/// Whether a body is beyond `client_max_body_size`, of which 0 is none.
+pub(super) fn too_large(length: u64, limit: u64) -> bool {
+    limit != 0 && length > limit
+}
+
+/// A new answer of our own.
+pub(super) fn answering(exchange: Box<Exchange>) -> Next {
+    Next::Go(State::Answering(exchange))
+}

@@ -1,0 +1,287 @@
+//! The life of a client's connection: its states and what they do, request after request.
+
+use std::io;
+
+use super::client::{Client, Event, Next, State};
+use super::describe::errno;
+use super::exchange::Exchange;
+use super::relay::{self, Read};
+use super::shared::Shared;
+use super::{Network, Peer};
+use crate::connection::{Key, Slab};
+use crate::http::{Limits, Parsed, Refusal};
+use crate::settings::Level;
+use crate::transport::Transport;
+
+/// Requests that were pipelined and can be answered at once are, so many in one turn; then others
+/// have theirs.
+const REQUESTS_A_TURN: usize = 32;
+
+/// nginx's `lingering_time` and `lingering_timeout`, in milliseconds.
+pub(super) const LINGERING_TIME_MS: u64 = 30_000;
+pub(super) const LINGERING_TIMEOUT_MS: u64 = 5_000;
+
+/// A client's connection with everything that it works on, for the length of one event.
+pub(super) struct Session<'a, N: Network> {
+    pub key: Key,
+    pub client: &'a mut Client<N::Stream>,
+    pub peers: &'a mut Slab<Peer<N::Stream>>,
+    pub shared: &'a mut Shared<N>,
+}
+
+impl<N: Network> Session<'_, N> {
+    /// Lets an event work; false when the connection is to be closed.
+    pub fn handle(&mut self, event: Event) -> bool {
+        let state = std::mem::take(&mut self.client.state);
+        let before = state.phase();
+        let mut next = match event {
+            Event::Ready => Next::Go(state),
+            Event::ClientTimeout => self.client_timeout(state),
+            Event::PeerTimeout => self.peer_timeout(state),
+            Event::Quit => self.quit(state),
+        };
+        let mut requests = 0;
+        loop {
+            match next {
+                Next::Go(State::Reading(exchange)) if requests == REQUESTS_A_TURN => {
+                    self.shared.again.push(self.key);
+                    next = Next::Wait(State::Reading(exchange));
+                }
+                Next::Go(state) => {
+                    requests += usize::from(matches!(state, State::Reading(_)));
+                    next = self.step(state);
+                }
+                Next::Wait(state) => {
+                    self.shared.move_client(self.key, before, state.phase());
+                    self.client.state = state;
+                    return true;
+                }
+                Next::Close => {
+                    self.shared.move_client(self.key, before, None);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The connection is closed: ends what it was doing.
+    pub fn end(&mut self, state: State) {
+        self.shared.move_client(self.key, state.phase(), None);
+        match state {
+            State::Reading(exchange) | State::Proxying(exchange) | State::Answering(exchange) => {
+                let _ = self.abandon(exchange);
+            }
+            State::Idle | State::Lingering { .. } | State::Closed => {}
+        }
+    }
+
+    fn step(&mut self, state: State) -> Next {
+        match state {
+            State::Idle => self.idle(),
+            State::Reading(exchange) => self.read_head(exchange),
+            State::Proxying(exchange) => self.proxy(exchange),
+            State::Answering(exchange) => self.answer_on(exchange),
+            State::Lingering { until_ms } => self.linger(until_ms),
+            State::Closed => Next::Close,
+        }
+    }
+
+    /// A client that was silent may have a request.
+    fn idle(&mut self) -> Next {
+        if !self.client.ready.readable {
+            return Next::Wait(State::Idle);
+        }
+        let mut exchange = self.shared.lend();
+        let (client, input) = (&mut *self.client, &mut exchange.input);
+        match relay::read(input, &mut client.stream, &mut client.ready) {
+            Ok(Read::Some(_)) => {
+                exchange.started = self.shared.clock.millis();
+                Next::Go(State::Reading(exchange))
+            }
+            Ok(Read::Blocked) => {
+                self.shared.give_back(exchange);
+                Next::Wait(State::Idle)
+            }
+            Ok(Read::End) => {
+                self.shared.give_back(exchange);
+                Next::Close
+            }
+            Err(error) => {
+                self.log_client(
+                    Level::Info,
+                    format_args!(
+                        "recv() failed ({}) while waiting for request",
+                        errno(&error)
+                    ),
+                );
+                self.shared.give_back(exchange);
+                Next::Close
+            }
+        }
+    }
+
+    /// Reads on until the head is complete.
+    fn read_head(&mut self, mut exchange: Box<Exchange>) -> Next {
+        let limits = self.shared.conf.head_limits(self.client.listener);
+        loop {
+            if !exchange.input.is_empty() {
+                match exchange.head.parse(exchange.input.data(), &limits) {
+                    Parsed::Head(end) => return self.begin(exchange, end),
+                    Parsed::Refused(refusal) => return self.refuse(exchange, &refusal),
+                    Parsed::Partial => {}
+                }
+            }
+            if !self.client.ready.readable {
+                return self.await_head(exchange);
+            }
+            if exchange.input.is_full() {
+                exchange
+                    .input
+                    .grow(room_for(&limits, exchange.input.capacity()));
+            }
+            let client = &mut *self.client;
+            match relay::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
+                Ok(Read::Some(_)) => {}
+                Ok(Read::Blocked) => return self.await_head(exchange),
+                Ok(Read::End) => return self.lost_in_head(exchange, None),
+                Err(error) => return self.lost_in_head(exchange, Some(&error)),
+            }
+        }
+    }
+
+    /// Part of a head is there: the rest has to come within `client_header_timeout`. With
+    /// nothing there the connection is as good as idle.
+    fn await_head(&mut self, mut exchange: Box<Exchange>) -> Next {
+        if !exchange.head.is_begun(exchange.input.data()) && exchange.input.is_empty() {
+            self.shared.give_back(exchange);
+            return self.rest();
+        }
+        if !exchange.head_timed {
+            exchange.head_timed = true;
+            let timeout = self.shared.conf.header_timeout(self.client.listener);
+            self.shared.arm_client(self.key, timeout);
+        }
+        Next::Wait(State::Reading(exchange))
+    }
+
+    fn lost_in_head(&mut self, mut exchange: Box<Exchange>, error: Option<&io::Error>) -> Next {
+        match error {
+            Some(error) => {
+                self.log_client(
+                    Level::Info,
+                    format_args!(
+                        "recv() failed ({}) while reading client request headers",
+                        errno(error)
+                    ),
+                );
+            }
+            None => self.log_client(
+                Level::Info,
+                format_args!(
+                    "client prematurely closed connection while reading client request headers"
+                ),
+            ),
+        }
+        exchange.status = 400;
+        self.abandon(exchange)
+    }
+
+    /// The head cannot be taken: says why in the log and answers.
+    fn refuse(&mut self, mut exchange: Box<Exchange>, refusal: &Refusal) -> Next {
+        let length = exchange.input.len();
+        let reason = refusal.describe(exchange.input.data()).to_string();
+        exchange.input.keep_head(length);
+        exchange.head_length = length as u64;
+        self.adopt_default(&mut exchange);
+        self.log_request(&exchange, Level::Info, format_args!("{reason}"));
+        self.count_request();
+        self.answer_error(exchange, refusal.status)
+    }
+
+    /// A kept connection waits for its next request without holding anything.
+    pub(super) fn rest(&mut self) -> Next {
+        if self.client.closing || self.shared.quitting {
+            return Next::Close;
+        }
+        Next::Go(State::Idle)
+    }
+
+    fn client_timeout(&mut self, state: State) -> Next {
+        match state {
+            State::Reading(mut exchange) => {
+                self.log_client(
+                    Level::Info,
+                    format_args!("client timed out while reading client request headers"),
+                );
+                exchange.status = 408;
+                self.abandon(exchange)
+            }
+            State::Proxying(mut exchange) | State::Answering(mut exchange) => {
+                self.log_request(&exchange, Level::Info, format_args!("client timed out"));
+                if !exchange.answered {
+                    exchange.status = 408;
+                }
+                self.abandon(exchange)
+            }
+            State::Idle | State::Lingering { .. } | State::Closed => Next::Close,
+        }
+    }
+
+    /// No further request is taken; what is in flight goes on.
+    fn quit(&mut self, state: State) -> Next {
+        self.client.closing = true;
+        match state {
+            // A connection without a request so far may have one on its way.
+            State::Idle if self.client.requests > 0 => Next::Close,
+            state => Next::Go(state),
+        }
+    }
+
+    /// Reads and drops what still comes, so that the answer is not lost to a reset.
+    fn linger(&mut self, until_ms: u64) -> Next {
+        let mut scratch = self.shared.pool.take();
+        let client = &mut *self.client;
+        let mut open = true;
+        while client.ready.readable && open {
+            scratch.clear();
+            open = matches!(
+                relay::read(&mut scratch, &mut client.stream, &mut client.ready),
+                Ok(Read::Some(_) | Read::Blocked)
+            );
+        }
+        self.shared.pool.give(scratch);
+        if !open || self.shared.now_ms >= until_ms {
+            return Next::Close;
+        }
+        let left = (until_ms - self.shared.now_ms).min(LINGERING_TIMEOUT_MS);
+        self.shared.arm_client_ms(self.key, left);
+        Next::Wait(State::Lingering { until_ms })
+    }
+
+    /// Ends our direction and lets the client finish its own.
+    pub(super) fn begin_lingering(&mut self) -> Next {
+        if self.client.stream.shutdown().is_err() {
+            return Next::Close;
+        }
+        let until_ms = self.shared.now_ms + LINGERING_TIME_MS;
+        Next::Go(State::Lingering { until_ms })
+    }
+
+    /// Ends a request to which no further byte can be sent.
+    pub(super) fn abandon(&mut self, mut exchange: Box<Exchange>) -> Next {
+        self.drop_attempt(&mut exchange);
+        if exchange.location.is_none() {
+            self.adopt_default(&mut exchange);
+        }
+        self.log_access(&exchange);
+        self.shared.give_back(exchange);
+        Next::Close
+    }
+}
+
+/// As much room as a head within the limits can need, and a body's first bytes.
+fn room_for(limits: &Limits, now: usize) -> usize {
+    (now * 2)
+        .min(limits.head + crate::buffer::BUFFER_SIZE)
+        .max(now + 1)
+}

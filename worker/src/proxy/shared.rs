@@ -1,0 +1,178 @@
+//! What all connections of a worker share.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use weir_shm::{CounterId, Cursors, Metric, WorkerRegion};
+
+use super::exchange::Exchange;
+use super::numbers::{Numbers, Phase};
+use crate::buffer::Pool;
+use crate::conf::Conf;
+use crate::connection::Key;
+use crate::links::{Links, List};
+use crate::log::{Clock, ErrorLog};
+use crate::timer::Timers;
+use crate::upstream::keepalive::Keepalive;
+use crate::upstream::plan::Plan;
+
+/// Exchanges that are kept for later, with the room that they have grown.
+const FREE_EXCHANGES: usize = 4096;
+
+/// Everything that is not a connection.
+pub struct Shared<N> {
+    /// How connections are made and watched.
+    pub net: N,
+    /// The configuration that new requests are served by.
+    pub conf: Rc<Conf>,
+    /// The upstreams that new requests are routed by.
+    pub plan: Rc<Plan>,
+    /// Counters, failures and scoreboard.
+    pub region: WorkerRegion,
+    /// The other workers' failures that were seen.
+    pub failures: Cursors,
+    /// The time of this turn of the loop, for logs and fields.
+    pub clock: Clock,
+    /// The same in milliseconds of a clock that never goes back.
+    pub now_ms: u64,
+    /// Buffers.
+    pub pool: Pool,
+    /// Deadlines of clients, by their place.
+    pub client_timers: Timers,
+    /// Deadlines of upstream connections, by their place.
+    pub peer_timers: Timers,
+    /// Idle upstream connections.
+    pub idle: Keepalive,
+    /// Idle clients, the latest first, by their place.
+    pub resting: List,
+    pub(super) resting_links: Links,
+    /// What `stub_status` shows of this worker.
+    pub numbers: Numbers,
+    /// The worker ends: no connection is kept.
+    pub quitting: bool,
+    /// Clients that have more to do without any event.
+    pub again: Vec<Key>,
+    /// A line in the making.
+    pub(super) line: Vec<u8>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a box goes back and forth, never what is in it"
+    )]
+    exchanges: Vec<Box<Exchange>>,
+}
+
+impl<N> Shared<N> {
+    /// At the time `now_ms`, without any connection.
+    pub fn new(net: N, conf: Rc<Conf>, region: WorkerRegion, now_ms: u64) -> Self {
+        Self {
+            net,
+            conf,
+            plan: Rc::new(Plan::default()),
+            failures: region.failures().cursors(),
+            region,
+            clock: Clock::system(),
+            now_ms,
+            pool: Pool::default(),
+            client_timers: Timers::new(now_ms),
+            peer_timers: Timers::new(now_ms),
+            idle: Keepalive::default(),
+            resting: List::default(),
+            resting_links: Links::default(),
+            numbers: Numbers::default(),
+            quitting: false,
+            again: Vec::new(),
+            line: Vec::new(),
+            exchanges: Vec::new(),
+        }
+    }
+
+    /// An exchange with a buffer to read into.
+    pub fn lend(&mut self) -> Box<Exchange> {
+        let mut exchange = self.exchanges.pop().unwrap_or_default();
+        exchange.input = self.pool.take();
+        exchange
+    }
+
+    /// Takes an exchange and its buffers back.
+    pub fn give_back(&mut self, mut exchange: Box<Exchange>) {
+        exchange.reset();
+        self.pool.give(std::mem::take(&mut exchange.input));
+        self.pool.give(std::mem::take(&mut exchange.output));
+        if self.exchanges.len() < FREE_EXCHANGES {
+            self.exchanges.push(exchange);
+        }
+    }
+
+    /// The client is due after `timeout` from now.
+    pub fn arm_client(&mut self, client: Key, timeout: Duration) {
+        self.arm_client_ms(client, millis(timeout));
+    }
+
+    /// The client is due after so many milliseconds.
+    pub fn arm_client_ms(&mut self, client: Key, timeout_ms: u64) {
+        let deadline = self.now_ms.saturating_add(timeout_ms);
+        self.client_timers.set(client.index, deadline);
+    }
+
+    /// The upstream connection is due after `timeout` from now.
+    pub fn arm_peer(&mut self, peer: Key, timeout: Duration) {
+        let deadline = self.now_ms.saturating_add(millis(timeout));
+        self.peer_timers.set(peer.index, deadline);
+    }
+
+    /// A client goes from one phase to another: keeps the numbers, and the list of those that
+    /// wait for their next request and may be closed when connections are short.
+    #[inline]
+    pub fn move_client(&mut self, client: Key, from: Option<Phase>, to: Option<Phase>) {
+        if from == to {
+            return;
+        }
+        self.numbers.shift(from, to);
+        if from == Some(Phase::Waiting) {
+            self.resting_links.remove(&mut self.resting, client.index);
+        }
+        if to == Some(Phase::Waiting) {
+            self.resting_links.push(&mut self.resting, client.index);
+        }
+    }
+
+    /// A server failed for a request of this worker.
+    pub fn note_failure(&mut self, counter: CounterId) {
+        self.region.counters().fail(counter, self.now_ms);
+        self.region.failures().note(counter);
+    }
+
+    /// Applies what the other workers saw fail; one load when nothing did.
+    pub fn take_failures(&mut self) {
+        let (plan, now_ms) = (&self.plan, self.now_ms);
+        self.region.failures().poll(&mut self.failures, |counter| {
+            if let Some((upstream, server)) = plan.find(counter) {
+                upstream.failed(server, now_ms);
+            }
+        });
+    }
+
+    /// Writes this worker's numbers where `stub_status` and weirctl see them.
+    pub fn publish_numbers(&mut self) {
+        let row = self.region.scoreboard();
+        let numbers = &self.numbers;
+        row.set(Metric::Active, numbers.active());
+        row.set(Metric::Reading, numbers.of(Phase::Reading));
+        row.set(Metric::Writing, numbers.of(Phase::Writing));
+        row.set(Metric::Waiting, numbers.of(Phase::Waiting));
+        row.set(Metric::Accepted, numbers.accepted);
+        row.set(Metric::Handled, numbers.handled);
+        row.set(Metric::Requests, numbers.requests);
+    }
+
+    /// The error log of the main context.
+    #[must_use]
+    pub fn log(&self) -> &ErrorLog {
+        &self.conf.log
+    }
+}
+
+/// In whole milliseconds, no fewer than asked for.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
