@@ -32,8 +32,18 @@ pub struct Worker {
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
-pub fn template(text: &str) -> Template {
-    Template::parse(text).unwrap()
+/// A text without variables.
+pub fn text(text: &str) -> Template {
+    Template {
+        parts: vec![Part::Text(text.as_bytes().to_vec())],
+    }
+}
+
+/// Texts and variables.
+pub fn template(parts: &[Part]) -> Template {
+    Template {
+        parts: parts.to_vec(),
+    }
 }
 
 /// What `location / { proxy_pass http://NAME; }` inherits by default.
