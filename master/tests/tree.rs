@@ -1,0 +1,288 @@
+//! The process tree under what a real configuration cannot bring about: a worker that cannot build
+//! what the master could, processes that do not answer, deaths between two phases.
+//!
+//! This program is its own weir: called with `--weir FILE` it runs a master of the configuration
+//! in FILE (words of this test's own), which needs a process with one thread.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(clippy::print_stdout, reason = "it is its own test runner")]
+
+mod tree {
+    pub mod program;
+    pub mod weir;
+}
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tree::program;
+use tree::weir::{Weir, free_port};
+
+/// A test and its name.
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 9] = [
+    (
+        "a_refusing_worker_leaves_everything_as_it_was",
+        a_refusing_worker_leaves_everything_as_it_was,
+    ),
+    (
+        "an_unknown_host_is_refused_by_the_syncer",
+        an_unknown_host_is_refused_by_the_syncer,
+    ),
+    (
+        "a_worker_that_does_not_answer_refuses_a_reload",
+        a_worker_that_does_not_answer_refuses_a_reload,
+    ),
+    (
+        "a_worker_that_dies_while_it_prepares_is_replaced",
+        a_worker_that_dies_while_it_prepares_is_replaced,
+    ),
+    (
+        "a_syncer_that_dies_while_it_prepares_refuses_a_reload",
+        a_syncer_that_dies_while_it_prepares_refuses_a_reload,
+    ),
+    (
+        "a_stop_does_not_wait_for_a_reload",
+        a_stop_does_not_wait_for_a_reload,
+    ),
+    (
+        "adding_and_retiring_leaks_no_socket",
+        adding_and_retiring_leaks_no_socket,
+    ),
+    (
+        "worker_processes_change_in_place",
+        worker_processes_change_in_place,
+    ),
+    (
+        "a_start_that_fails_leaves_nothing",
+        a_start_that_fails_leaves_nothing,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, mode, file] = &arguments[..]
+        && mode == "--weir"
+    {
+        return program::run(file);
+    }
+    // As libtest: words select tests by a part of their names.
+    let words: Vec<&String> = arguments[1..]
+        .iter()
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    for (name, test) in TESTS {
+        if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
+            let begun = Instant::now();
+            test();
+            println!("test {name} ... ok ({} ms)", begun.elapsed().as_millis());
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn a_refusing_worker_leaves_everything_as_it_was() {
+    let (port, other) = (free_port(), free_port());
+    let weir = Weir::start(&format!("listen {port}\nworkers 2\nanswer one\n"));
+    let pids = weir.children();
+    assert_eq!(weir.get(port), "one");
+
+    weir.write(&format!(
+        "listen {port}\nlisten {other}\nworkers 2\nanswer two\nrefuse_in_worker\n"
+    ));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[emerg]", "this worker does not like it");
+    weir.log_says(
+        "[notice]",
+        "reconfiguring refused: config generation 1 stays in force",
+    );
+    assert_eq!(weir.get(port), "one");
+    assert!(!weir.listens(other));
+
+    weir.write(&format!(
+        "listen {port}\nlisten {other}\nworkers 2\nanswer three\n"
+    ));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[notice]",
+        "reconfigured: config generation 3 live in 2 workers in ",
+    );
+    assert_eq!(
+        (weir.get(port), weir.get(other)),
+        ("three".into(), "three".into())
+    );
+    assert_eq!(weir.children(), pids);
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn an_unknown_host_is_refused_by_the_syncer() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 1\nanswer one\n"));
+    weir.write(&format!(
+        "listen {port}\nworkers 1\nanswer two\nhost no-such-host.invalid\n"
+    ));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[emerg]",
+        "host not found in upstream \"no-such-host.invalid:80\" in test:1",
+    );
+    weir.log_says("[notice]", "config generation 1 stays in force");
+    assert_eq!(weir.get(port), "one");
+    weir.end(Signal::SIGTERM, 0);
+}
+
+fn a_worker_that_does_not_answer_refuses_a_reload() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 2\nanswer one\n"));
+    let stuck = weir.workers()[0];
+    weir.write(&format!("listen {port}\nworkers 2\nanswer two\n"));
+    weir.send(stuck, Signal::SIGSTOP);
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[emerg]", &format!("no answer from {stuck} in time"));
+    weir.send(stuck, Signal::SIGCONT);
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[notice]",
+        "reconfigured: config generation 3 live in 2 workers in ",
+    );
+    assert_eq!(weir.get(port), "two");
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn a_worker_that_dies_while_it_prepares_is_replaced() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 2\nanswer one\n"));
+    let stuck = weir.workers()[1];
+    weir.write(&format!("listen {port}\nworkers 2\nanswer two\n"));
+    weir.send(stuck, Signal::SIGSTOP);
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[notice]", "reconfiguring");
+    // Time for the syncer to be done, so that the workers are being asked; not needed to pass.
+    let asked = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < asked {
+        assert!(weir.is_alive(stuck));
+    }
+    weir.send(stuck, Signal::SIGKILL);
+    weir.log_says(
+        "[notice]",
+        "reconfigured: config generation 2 live in 2 workers in ",
+    );
+    weir.log_says(
+        "[alert]",
+        &format!("worker process {stuck} exited on signal 9"),
+    );
+    for _ in 0..20 {
+        assert_eq!(weir.get(port), "two");
+    }
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn a_syncer_that_dies_while_it_prepares_refuses_a_reload() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 1\nanswer one\n"));
+    let syncer = weir.syncer();
+    weir.write(&format!("listen {port}\nworkers 1\nanswer two\n"));
+    weir.send(syncer, Signal::SIGSTOP);
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[notice]", "reconfiguring");
+    weir.send(syncer, Signal::SIGKILL);
+    weir.log_says("[emerg]", &format!("syncer process {syncer} died"));
+    assert_eq!(weir.get(port), "one");
+    weir.wait_for("another syncer", || {
+        let syncers = weir.titled("weir: syncer process");
+        matches!(syncers[..], [pid] if pid != syncer)
+    });
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[notice]",
+        "reconfigured: config generation 3 live in 1 workers in ",
+    );
+    assert_eq!(weir.get(port), "two");
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn a_stop_does_not_wait_for_a_reload() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 2\nanswer one\n"));
+    let stuck = weir.workers()[0];
+    weir.send(stuck, Signal::SIGSTOP);
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[notice]", "reconfiguring");
+    weir.end(Signal::SIGTERM, 0);
+    assert!(!weir.is_alive(stuck));
+}
+
+fn adding_and_retiring_leaks_no_socket() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 1\nanswer one\n"));
+    let turn = || {
+        weir.signal(Signal::SIGTTIN);
+        weir.wait_for("two workers", || weir.workers().len() == 2);
+        // The newcomer has said that it is ready when it serves.
+        weir.signal(Signal::SIGTTOU);
+        weir.wait_for("one worker", || weir.workers().len() == 1);
+        assert_eq!(weir.get(port), "one");
+    };
+    turn();
+    let before = (
+        weir.descriptors(weir.master()),
+        weir.descriptors(weir.workers()[0]),
+    );
+    for _ in 0..5 {
+        turn();
+    }
+    weir.wait_for("the descriptors of before", || {
+        (
+            weir.descriptors(weir.master()),
+            weir.descriptors(weir.workers()[0]),
+        ) == before
+    });
+    weir.signal(Signal::SIGTTOU);
+    weir.log_says("[error]", "no worker is retired: there is only one left");
+    for count in 2..=6 {
+        weir.signal(Signal::SIGTTIN);
+        weir.wait_for("one worker more", || weir.workers().len() == count);
+    }
+    weir.signal(Signal::SIGTTIN);
+    weir.log_says(
+        "[error]",
+        "no worker is added: the region has room for 6 workers",
+    );
+    assert_eq!(weir.workers().len(), 6);
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn worker_processes_change_in_place() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 3\nanswer one\n"));
+    let first = weir.workers();
+    weir.write(&format!("listen {port}\nworkers 1\nanswer two\n"));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_for("one worker", || weir.workers().len() == 1);
+    assert!(first.contains(&weir.workers()[0]));
+    for _ in 0..30 {
+        assert_eq!(weir.get(port), "two");
+    }
+    weir.signal(Signal::SIGWINCH);
+    weir.wait_for("no worker", || weir.workers().is_empty());
+    weir.write(&format!("listen {port}\nworkers 2\nanswer three\n"));
+    let waiting = weir.connect(port);
+    weir.signal(Signal::SIGHUP);
+    weir.wait_for("two workers", || weir.workers().len() == 2);
+    assert_eq!(weir.ask(waiting), "three");
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn a_start_that_fails_leaves_nothing() {
+    let port = free_port();
+    let failing = format!("listen {port}\nworkers 1\nanswer one\nhost no-such-host.invalid\n");
+    let expected =
+        "weir: [emerg] host not found in upstream \"no-such-host.invalid:80\" in test:1\n";
+    for daemon in ["", "daemon\n"] {
+        let (code, said, left) = Weir::fail(&format!("{failing}{daemon}"));
+        assert_eq!((code, said.as_str()), (Some(1), expected));
+        assert_eq!(left, ["error.log", "weir.conf"]);
+    }
+}

@@ -1,0 +1,179 @@
+//! A weir of a configuration in a few words of its own.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_master::settings::{
+    Host, ListenSocket, Place, Region, Resource, Server, Settings, Upstream,
+};
+use weir_master::{Built, Loaded, Program};
+use weir_shm::{Address, Capacity};
+use weir_worker::settings::{
+    Handler, Level, Listener, LocationSettings, LogTarget, Part, Return, Settings as Worker,
+    Template, VirtualServer,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs it; the process's code.
+pub fn run(file: &str) -> ExitCode {
+    let path = file.to_owned();
+    let load = move || {
+        let folder = Path::new(&path).parent().unwrap().display().to_string();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = format!("folder {folder}\n{text}");
+        let Built { settings, worker } = build(&text)?;
+        Ok(Loaded {
+            text,
+            settings,
+            worker,
+            warnings: Vec::new(),
+        })
+    };
+    let loaded = load().unwrap();
+    let program = Program {
+        load: Box::new(load),
+        build,
+        build_worker,
+        title: format!("weir: master process {file}"),
+        prefix: "/".into(),
+    };
+    weir_master::run(program, loaded)
+}
+
+fn build_worker(text: &str) -> Result<Worker, String> {
+    if text.contains("refuse_in_worker") {
+        return Err("this worker does not like it".into());
+    }
+    build(text).map(|built| built.worker)
+}
+
+fn build(text: &str) -> Result<Built, String> {
+    let words = |key: &'static str| {
+        text.lines()
+            .filter_map(move |line| line.strip_prefix(key))
+            .map(str::trim)
+    };
+    let one = |key| words(key).next().unwrap_or_default().to_owned();
+    let addresses: Vec<Address> = words("listen ")
+        .map(|port| Address::Ip(([127, 0, 0, 1], port.parse().unwrap()).into()))
+        .collect();
+    let folder = one("folder ");
+    let error_logs: Arc<[LogTarget]> = Arc::new([LogTarget {
+        resource: 0,
+        level: Level::Notice,
+    }]);
+    let settings = Settings {
+        daemon: text.contains("daemon"),
+        master_process: true,
+        user: None,
+        pid: format!("{folder}/weir.pid").into(),
+        worker_processes: one("workers ").parse().unwrap(),
+        rlimit_nofile: None,
+        worker_connections: 64,
+        shutdown_timeout: Some(SECOND),
+        region: Region {
+            path: format!("{folder}/weir.region").into(),
+            capacity: Capacity {
+                servers: 8,
+                upstreams: 8,
+                workers: 6,
+                slots: 4,
+            },
+        },
+        listeners: addresses.iter().cloned().map(socket).collect(),
+        resources: vec![Resource::Log(format!("{folder}/error.log").into())],
+        error_logs: error_logs.clone(),
+        upstreams: words("host ").map(upstream).collect(),
+        start_timeout: SECOND,
+    };
+    let worker = worker(&one("answer "), addresses, error_logs);
+    Ok(Built { settings, worker })
+}
+
+fn socket(address: Address) -> ListenSocket {
+    ListenSocket {
+        address,
+        backlog: 64,
+        ipv6only: true,
+        place: Place::default(),
+    }
+}
+
+fn upstream(host: &str) -> Upstream {
+    let place = Place {
+        file: "test".into(),
+        line: 1,
+    };
+    Upstream {
+        name: host.into(),
+        servers: vec![Server {
+            host: Host::Name(host.into(), 80),
+            weight: 1,
+            max_fails: 1,
+            fail_timeout_ms: 10_000,
+            down: false,
+            backup: false,
+            place: place.clone(),
+        }],
+        upsync: None,
+        dump: None,
+        place,
+    }
+}
+
+fn worker(answer: &str, addresses: Vec<Address>, error_logs: Arc<[LogTarget]>) -> Worker {
+    let text = Template {
+        parts: vec![Part::Text(answer.into())],
+    };
+    let location = LocationSettings {
+        name: Vec::new(),
+        handler: Handler::None,
+        ret: Some(Return {
+            status: 200,
+            text: Some(text),
+        }),
+        access: Vec::new(),
+        add_headers: Vec::new(),
+        client_max_body_size: 0,
+        client_body_timeout: SECOND,
+        send_timeout: SECOND,
+        keepalive_timeout: SECOND,
+        keepalive_header: None,
+        keepalive_requests: 100,
+        keepalive_time: 60 * SECOND,
+        tcp_nodelay: true,
+        tcp_nopush: false,
+        sendfile: false,
+        default_type: b"text/plain".to_vec(),
+        types: Arc::default(),
+        access_logs: Vec::new(),
+        error_logs: error_logs.clone(),
+    };
+    let server = VirtualServer {
+        names: Vec::new(),
+        locations: Vec::new(),
+        fallback: Arc::new(location),
+        client_header_timeout: 60 * SECOND,
+        client_header_buffer_size: 1024,
+        large_client_header_buffers: (4, 8192),
+    };
+    Worker {
+        worker_connections: 64,
+        shutdown_timeout: Some(SECOND),
+        multi_accept: false,
+        error_logs,
+        listeners: addresses
+            .into_iter()
+            .map(|address| Listener {
+                address,
+                servers: vec![0],
+                default: 0,
+            })
+            .collect(),
+        servers: vec![server],
+        upstreams: Vec::new(),
+    }
+}
