@@ -69,6 +69,10 @@ impl Master {
     fn next_timer(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Syncer { until } | Phase::Workers { until } => Some(until),
+            // Nothing would wake a master that has nobody left to wait for.
+            Phase::Stopping { .. } if self.seats().all(|(_, seat)| seat.child.is_none()) => {
+                Some(Instant::now())
+            }
             Phase::Running | Phase::Stopping { .. } => None,
         };
         let reload = self.reload.as_ref().map(|reload| reload.until);

@@ -159,21 +159,35 @@ impl Master {
         }
     }
 
-    /// A worker that starts while others prepare began with the old settings.
+    /// A worker that starts while others prepare began with the old settings, one that starts
+    /// while they commit with the new ones.
     pub(super) fn born_in_reload(&mut self, role: Role) {
-        if self
-            .reload
-            .as_ref()
-            .is_some_and(|reload| reload.stage == Stage::Workers)
-        {
-            self.ask(role);
+        match &mut self.reload {
+            Some(reload) if reload.stage == Stage::Workers => self.ask(role),
+            Some(Reload {
+                stage: Stage::Commit { .. },
+                live,
+                ..
+            }) => {
+                *live += usize::from(role != Role::Syncer);
+            }
+            _ => {}
         }
     }
 
-    /// Takes the next step when everybody has answered or the time is over.
+    /// Goes on for as long as nobody has to be waited for.
     pub(super) fn tick_reload(&mut self, now: Instant) {
+        while self.step_reload(now) {}
+    }
+
+    /// Takes the next step when everybody has answered or the time is over; false if not.
+    fn step_reload(&mut self, now: Instant) -> bool {
+        // A successor that starts at once is asked in its predecessor's place.
+        if self.due(now).is_some() {
+            return false;
+        }
         let Some(reload) = &mut self.reload else {
-            return;
+            return false;
         };
         if reload.waiting.is_empty() {
             match reload.stage {
@@ -181,10 +195,10 @@ impl Master {
                 Stage::Workers => self.commit(now),
                 Stage::Commit { .. } => self.finish_reload(now),
             }
-            return;
+            return true;
         }
         if now < reload.until {
-            return;
+            return false;
         }
         let late: Vec<String> = reload.waiting.iter().map(ToString::to_string).collect();
         let late = late.join(", ");
@@ -196,9 +210,10 @@ impl Master {
             self.log.alert(format_args!(
                 "no answer to the commit from {late}, to be replaced"
             ));
-            return;
+            return true;
         }
         self.refuse(&format!("no answer from {late} in time"));
+        true
     }
 
     fn ask_workers(&mut self, now: Instant) {

@@ -99,6 +99,11 @@ impl Seat {
     /// A child could not be started: tries again later, and says when.
     pub(crate) fn missed(&mut self, now: Instant) -> Duration {
         // Deaths at the age of zero, of which the first would be tried again at once.
+        if child.leaving {
+            // As it was told; that says nothing about the next one.
+            self.due = None;
+            return Duration::ZERO;
+        }
         let pause = self.backoff.died(Duration::ZERO);
         let pause = if pause.is_zero() {
             self.backoff.died(Duration::ZERO)
@@ -114,6 +119,11 @@ impl Seat {
         let Some(child) = self.child.take() else {
             return Duration::ZERO;
         };
+        if child.leaving {
+            // As it was told; that says nothing about the next one.
+            self.due = None;
+            return Duration::ZERO;
+        }
         let pause = self.backoff.died(now.saturating_duration_since(child.born));
         self.due = Some(now + pause);
         pause
