@@ -99,11 +99,6 @@ impl Seat {
     /// A child could not be started: tries again later, and says when.
     pub(crate) fn missed(&mut self, now: Instant) -> Duration {
         // Deaths at the age of zero, of which the first would be tried again at once.
-        if child.leaving {
-            // As it was told; that says nothing about the next one.
-            self.due = None;
-            return Duration::ZERO;
-        }
         let pause = self.backoff.died(Duration::ZERO);
         let pause = if pause.is_zero() {
             self.backoff.died(Duration::ZERO)
