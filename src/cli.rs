@@ -1,9 +1,13 @@
 //! nginx's command line.
 
+use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use weir_master::{Loaded, Program, Signal};
+use weir_worker::log::{ErrorLog, Files};
+use weir_worker::settings::{Level, LogTarget};
 
 use crate::config::{self, Paths};
 
@@ -165,12 +169,37 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(loaded) => loaded,
         Err(message) => {
             emerg(&message);
+            early_log(&options.paths(), &message);
             return ExitCode::FAILURE;
         }
     };
     match options.signal {
         Some(signal) => send(signal, &loaded),
         None => weir_master::run(program(&options), loaded),
+    }
+}
+
+/// A start that fails before the configuration names a log leaves its reason in the first log.
+fn early_log(paths: &Paths, message: &str) {
+    if paths.error_log == "stderr" {
+        return;
+    }
+    let path = paths.full(&paths.error_log);
+    match File::options().append(true).create(true).open(&path) {
+        Err(error) => say(&format!(
+            "[alert] could not open error log file: open() \"{path}\" failed {}",
+            config::errno(&error)
+        )),
+        Ok(file) => {
+            let targets = [LogTarget {
+                resource: 0,
+                level: Level::Error,
+            }];
+            let log = ErrorLog::new(Arc::new(Files::new(vec![file])), targets.into());
+            for line in message.lines() {
+                log.log(Level::Emerg, format_args!("{line}"));
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use weir_shm::{Address, Capacity};
 use weir_worker::settings::LogTarget;
 
 /// One whole configuration, as the master and the syncer see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `daemon`.
     pub daemon: bool,

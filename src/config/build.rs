@@ -16,6 +16,8 @@ use super::error::Fault;
 use super::level::{self, Outer};
 use super::source::Source;
 
+/// nginx's `user`.
+const NOBODY: &str = "nobody";
 /// nginx's `worker_connections`.
 const WORKER_CONNECTIONS: u64 = 512;
 /// The most connections that a worker may be given.
@@ -40,11 +42,14 @@ pub struct Outcome {
 }
 
 /// Makes the settings.
-pub fn build(mut draft: Draft, source: &Source) -> Result<Outcome, Fault> {
+pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
     let Some(events) = draft.events.take() else {
         return Err(Fault::whole("no \"events\" section in configuration"));
     };
     let mut main = std::mem::take(&mut draft.main);
+    if main.user.is_none() && source.root() {
+        main.user = Some(nobody(source)?);
+    }
     let error_logs = main_error_logs(&mut draft, &mut main, source);
     let http = draft.http.take().unwrap_or_default();
     let mut warnings = Vec::new();
@@ -77,6 +82,19 @@ pub fn build(mut draft: Draft, source: &Source) -> Result<Outcome, Fault> {
         built: Built { settings, worker },
         warnings,
         late_warnings,
+    })
+}
+
+/// Whom root's workers run as unless `user` says otherwise; the group's name depends on the system.
+fn nobody(source: &mut Source) -> Result<master::User, Fault> {
+    let ids = source
+        .user(NOBODY, NOBODY)
+        .or_else(|_| source.user(NOBODY, "nogroup"));
+    let (uid, gid) = ids.map_err(Fault::whole)?;
+    Ok(master::User {
+        name: NOBODY.to_owned(),
+        uid,
+        gid,
     })
 }
 
@@ -299,7 +317,7 @@ fn master_settings(
         daemon: main.daemon.unwrap_or(true),
         master_process: main.master_process.unwrap_or(true),
         region: region(&main, &pid, processes, source),
-        user: main.user.flatten(),
+        user: main.user,
         pid: pid.into(),
         worker_processes: processes,
         rlimit_nofile: main.rlimit_nofile,

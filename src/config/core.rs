@@ -76,11 +76,11 @@ fn user(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         .source
         .user(name, group)
         .map_err(|message| call.fault(message))?;
-    parser.draft.main.user = Some(Some(User {
+    parser.draft.main.user = Some(User {
         name: name.to_owned(),
         uid,
         gid,
-    }));
+    });
     Ok(())
 }
 

@@ -75,7 +75,7 @@ impl Draft {
 pub struct Main {
     pub daemon: Option<bool>,
     pub master_process: Option<bool>,
-    pub user: Option<Option<weir_master::settings::User>>,
+    pub user: Option<weir_master::settings::User>,
     pub pid: Option<String>,
     pub worker_processes: Option<usize>,
     pub rlimit_nofile: Option<u64>,

@@ -25,8 +25,8 @@ mod variable;
 
 use weir_master::{Built, Loaded};
 
-use self::build::Outcome;
 use self::error::Fault;
+pub use self::error::errno;
 use self::parser::Parser;
 pub use self::source::Paths;
 use self::source::Source;
@@ -50,7 +50,7 @@ pub fn read(paths: Paths) -> Read {
     let mut parser = Parser::run(Source::live(paths));
     let verdict = parser.verdict();
     let Parser {
-        source,
+        mut source,
         draft,
         warnings,
         ..
@@ -66,20 +66,21 @@ pub fn read(paths: Paths) -> Read {
             .map(|(path, bytes)| (path.clone(), bytes.to_vec()))
             .collect(),
     };
-    let outcome = verdict.and_then(|()| build::build(draft, &source).map_err(|fault| vec![fault]));
+    let outcome =
+        verdict.and_then(|()| build::build(draft, &mut source).map_err(|fault| vec![fault]));
     match outcome {
         Err(faults) => read.loaded = Err(lines(&faults).join("\n")),
         Ok(outcome) => {
             read.warnings.extend(lines(&outcome.warnings));
             read.late_warnings = lines(&outcome.late_warnings);
-            read.loaded = settle(&source, outcome, &read);
+            read.loaded = settle(&source, &read);
         }
     }
     read
 }
 
 /// The settings in force come from the text, as every child's do: all run on the same.
-fn settle(source: &Source, _: Outcome, read: &Read) -> Result<Loaded, String> {
+fn settle(source: &Source, read: &Read) -> Result<Loaded, String> {
     let text = source.text();
     let Built { settings, worker } = build(&text)?;
     let warnings = read
@@ -105,9 +106,11 @@ pub fn load(paths: Paths) -> Result<Loaded, String> {
 pub fn build(text: &str) -> Result<Built, String> {
     let mut parser = Parser::run(Source::from_text(text)?);
     let verdict = parser.verdict();
-    let Parser { source, draft, .. } = parser;
+    let Parser {
+        mut source, draft, ..
+    } = parser;
     verdict
-        .and_then(|()| build::build(draft, &source).map_err(|fault| vec![fault]))
+        .and_then(|()| build::build(draft, &mut source).map_err(|fault| vec![fault]))
         .map(|outcome| outcome.built)
         .map_err(|faults| lines(&faults).join("\n"))
 }
@@ -119,8 +122,11 @@ pub fn build_worker(text: &str) -> Result<weir_worker::settings::Settings, Strin
 
 /// nginx's http modules of which weir takes no directive, as its `configure` names them.
 pub fn missing_modules() -> impl Iterator<Item = &'static str> {
-    std::iter::empty()
+    known::missing(|name| directive::all().any(|row| row.name == name))
 }
+
+#[cfg(test)]
+mod tests;
 
 fn lines(faults: &[Fault]) -> Vec<String> {
     faults.iter().map(Fault::to_string).collect()

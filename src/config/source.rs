@@ -81,8 +81,10 @@ pub struct Source {
     facts: Facts,
     /// By path, in the order in which they were first read.
     files: Vec<(String, Rc<[u8]>)>,
-    /// Files are read and questions asked; otherwise all is in `files` and `facts`.
+    /// Files are read; otherwise all are in `files`.
     live: bool,
+    /// Questions are asked; otherwise all answers are in `facts`.
+    asks: bool,
 }
 
 impl Source {
@@ -106,6 +108,7 @@ impl Source {
             facts,
             files: Vec::new(),
             live: true,
+            asks: true,
         }
     }
 
@@ -123,6 +126,7 @@ impl Source {
                     facts,
                     files: Vec::new(),
                     live: false,
+                    asks: false,
                 }
             }
             None => Source {
@@ -280,6 +284,9 @@ impl Source {
         if let Some(&ids) = self.facts.users.get(&key) {
             return Ok(ids);
         }
+        if !self.asks {
+            return Err(format!("getpwnam(\"{name}\") failed (not in the text)"));
+        }
         let reason = |error: nix::errno::Errno| format!(" {}", errno(&error.into()));
         let user = nix::unistd::User::from_name(name)
             .map_err(|error| format!("getpwnam(\"{name}\") failed{}", reason(error)))?
@@ -296,6 +303,9 @@ impl Source {
     pub fn host(&mut self, name: &str) -> Option<Vec<IpAddr>> {
         if let Some(addresses) = self.facts.hosts.get(name) {
             return Some(addresses.clone());
+        }
+        if !self.asks {
+            return None;
         }
         let mut addresses: Vec<_> = (name, 0)
             .to_socket_addrs()

@@ -16,7 +16,7 @@ pub type ServerId = usize;
 pub type UpstreamId = usize;
 
 /// One whole configuration, as a worker sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `worker_connections`: client and upstream connections together.
     pub worker_connections: usize,
@@ -60,7 +60,7 @@ pub enum Level {
 }
 
 /// A `listen` address and the servers behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// The address, also the key by which sockets are matched to listeners.
     pub address: Address,
@@ -71,7 +71,7 @@ pub struct Listener {
 }
 
 /// One `server {}` block of `http {}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VirtualServer {
     /// `server_name`, lower case; the first is `$server_name`.
     pub names: Vec<ServerName>,
@@ -101,7 +101,7 @@ pub enum ServerName {
 }
 
 /// One `location {}` block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Location {
     /// Its modifier.
     pub kind: LocationKind,
@@ -123,7 +123,7 @@ pub enum LocationKind {
 }
 
 /// Directives of a location, inherited ones included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LocationSettings {
     /// The location's path as written in the configuration; empty for the server's fallback.
     pub name: Vec<u8>,
@@ -166,7 +166,7 @@ pub struct LocationSettings {
 }
 
 /// An `access_log`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
     /// The opened log.
     pub resource: ResourceId,
@@ -175,7 +175,7 @@ pub struct AccessLog {
 }
 
 /// What produces the answer of a location.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Handler {
     /// None was configured: 404.
     None,
@@ -188,7 +188,7 @@ pub enum Handler {
 }
 
 /// `return CODE [TEXT|URL]` or `return URL`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Return {
     /// 0 to 999; 444 closes the connection without an answer.
     pub status: u16,
@@ -217,7 +217,7 @@ pub enum AccessFrom {
 }
 
 /// One `add_header`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AddHeader {
     /// The field's name.
     pub name: Vec<u8>,
@@ -228,7 +228,7 @@ pub struct AddHeader {
 }
 
 /// A `proxy_pass` and the directives that shape it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     /// Which upstream.
     pub target: ProxyTarget,
@@ -250,7 +250,7 @@ pub struct Proxy {
 }
 
 /// Which upstream a `proxy_pass` names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ProxyTarget {
     /// Known when the configuration was read.
     Upstream(UpstreamId),
@@ -260,7 +260,7 @@ pub enum ProxyTarget {
 }
 
 /// What a worker has to know of an upstream; its servers come from the table, by name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// The key into the table.
     pub name: String,
@@ -354,7 +354,7 @@ pub enum Variable {
 }
 
 /// The temp paths that nginx's configurations name; weir streams bodies and writes no such file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TempPaths {
     /// `client_body_temp_path`.
     pub client_body: Option<PathBuf>,

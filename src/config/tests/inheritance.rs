@@ -1,0 +1,259 @@
+//! What inner levels take over, and what they say instead.
+
+use std::time::Duration;
+
+use weir_worker::settings::{AccessFrom, Handler, Part, ProxyTarget, ServerName, Variable};
+
+use super::{at, built, http, proxy, server};
+use crate::config::variable::template;
+
+#[test]
+fn values_are_taken_over_level_by_level() {
+    let built = http(
+        "client_max_body_size 2m; proxy_read_timeout 5s;
+         server { send_timeout 7s; client_max_body_size 3m;
+           location /a { proxy_pass http://127.0.0.1:1; location /a/b { client_max_body_size 0; } } }",
+    );
+    assert_eq!(at(&built, "/a").client_max_body_size, 3 << 20);
+    assert_eq!(at(&built, "/a/b").client_max_body_size, 0);
+    assert_eq!(at(&built, "/a/b").send_timeout, Duration::from_secs(7));
+    assert_eq!(proxy(&built, "/a").read_timeout, Duration::from_secs(5));
+    assert_eq!(proxy(&built, "/a").send_timeout, Duration::from_secs(60));
+    // The handler of a location is its own.
+    assert!(matches!(at(&built, "/a/b").handler, Handler::None));
+}
+
+#[test]
+fn lists_are_taken_over_whole_or_not_at_all() {
+    let built = http(
+        "add_header A 1; add_header B 2; deny all; proxy_set_header X http;
+         server {
+           location /own { add_header C 3 always; allow 10.0.0.0/8; proxy_set_header Y own; proxy_pass http://127.0.0.1:1; }
+           location /taken { proxy_pass http://127.0.0.1:1; } }",
+    );
+    let names = |path| -> Vec<_> {
+        at(&built, path)
+            .add_headers
+            .iter()
+            .map(|header| header.name.clone())
+            .collect()
+    };
+    assert_eq!(names("/own"), [b"C"]);
+    assert_eq!(names("/taken"), [b"A", b"B"]);
+    assert!(at(&built, "/own").add_headers[0].always);
+    assert_eq!(at(&built, "/own").access.len(), 1);
+    assert_eq!(at(&built, "/taken").access[0].from, AccessFrom::All);
+    let header = |path, name: &str| {
+        let headers = &proxy(&built, path).set_headers;
+        headers
+            .iter()
+            .filter(|(known, _)| known == name.as_bytes())
+            .count()
+    };
+    assert_eq!((header("/own", "X"), header("/own", "Y")), (0, 1));
+    assert_eq!((header("/taken", "X"), header("/taken", "Y")), (1, 0));
+}
+
+#[test]
+fn nginxs_proxy_headers_are_merged_in() {
+    let built = server(
+        "location /a { proxy_pass http://127.0.0.1:81; }
+         location /b { proxy_pass http://127.0.0.1:81; proxy_set_header host $http_host; proxy_set_header Connection keep-alive; }",
+    );
+    let value = |path, name: &str| {
+        let headers = &proxy(&built, path).set_headers;
+        let found: Vec<_> = headers
+            .iter()
+            .filter(|(known, _)| known == name.as_bytes())
+            .collect();
+        assert!(found.len() <= 1);
+        found.first().map(|(_, value)| value.clone())
+    };
+    assert_eq!(value("/a", "Host"), Some(template("$proxy_host").unwrap()));
+    assert_eq!(value("/a", "Connection"), Some(template("").unwrap()));
+    assert_eq!(value("/a", "Upgrade"), Some(template("").unwrap()));
+    assert_eq!(value("/b", "Host"), None);
+    assert_eq!(value("/b", "host"), Some(template("$http_host").unwrap()));
+    assert_eq!(
+        value("/b", "Connection"),
+        Some(template("keep-alive").unwrap())
+    );
+    assert_eq!(proxy(&built, "/a").host, b"127.0.0.1:81");
+}
+
+#[test]
+fn upstreams_are_found_by_name_in_any_case_and_order() {
+    let built = http(
+        "server { location /a { proxy_pass http://Later; } location /b { proxy_pass http://10.0.0.1:81/x; }
+                  location /c { proxy_pass http://later/y?z; } location /d { proxy_pass http://10.0.0.1:81; }
+                  location /e { proxy_pass http://unix:/run/a.sock:/u; } location /f { proxy_pass http://name.example; }
+                  location /g { proxy_pass http://$host/$uri; } }
+         upstream later { server 10.0.0.1; } upstream second { server 10.0.0.2; keepalive 0; }",
+    );
+    let target = |path| match proxy(&built, path).target {
+        ProxyTarget::Upstream(index) => index,
+        ProxyTarget::Named(_) => panic!("{path}"),
+    };
+    let names: Vec<_> = built
+        .worker
+        .upstreams
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "later",
+            "second",
+            "10.0.0.1:81",
+            "unix:/run/a.sock",
+            "name.example:80"
+        ]
+    );
+    let masters: Vec<_> = built
+        .settings
+        .upstreams
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, masters);
+    let targets: Vec<_> = ["/a", "/b", "/c", "/d", "/e", "/f"]
+        .into_iter()
+        .map(target)
+        .collect();
+    assert_eq!(targets, [0, 2, 0, 2, 3, 4]);
+    let keepalive: Vec<_> = built
+        .worker
+        .upstreams
+        .iter()
+        .map(|one| one.keepalive)
+        .collect();
+    assert_eq!(keepalive, [32, 0, 0, 0, 0]);
+    assert_eq!(proxy(&built, "/a").uri, None);
+    assert_eq!(proxy(&built, "/b").uri.as_deref(), Some(&b"/x"[..]));
+    assert_eq!(proxy(&built, "/c").uri.as_deref(), Some(&b"/y?z"[..]));
+    assert_eq!(proxy(&built, "/e").host, b"localhost");
+    assert_eq!(proxy(&built, "/f").host, b"name.example");
+    match &proxy(&built, "/g").target {
+        ProxyTarget::Named(name) => assert_eq!(name.parts[0], Part::Variable(Variable::Host)),
+        ProxyTarget::Upstream(_) => panic!(),
+    }
+}
+
+#[test]
+fn a_return_of_the_server_comes_before_its_locations() {
+    let built = server("return 301 https://$host$request_uri; location / { return 200; }");
+    assert!(built.worker.servers[0].locations.is_empty());
+    assert_eq!(
+        built.worker.servers[0]
+            .fallback
+            .ret
+            .as_ref()
+            .unwrap()
+            .status,
+        301
+    );
+    let built = server("location / { return http://a.example; return 404; }");
+    assert_eq!(at(&built, "/").ret.as_ref().unwrap().status, 302);
+}
+
+#[test]
+fn logs_are_on_unless_they_are_off() {
+    let built = http(
+        "log_format short '$status ' $uri;
+         server { location /default {} location /off { access_log off; access_log logs/x; }
+                  location /own { access_log /var/log/own.log short buffer=8k flush=1s; access_log logs/b.log; error_log logs/e.log warn; } }",
+    );
+    let path = |resource: usize| format!("{:?}", built.settings.resources[resource]);
+    let default = &at(&built, "/default").access_logs;
+    assert_eq!(default.len(), 1);
+    assert!(path(default[0].resource).contains("logs/access.log"));
+    assert!(at(&built, "/off").access_logs.is_empty());
+    let own = &at(&built, "/own").access_logs;
+    assert!(path(own[0].resource).contains("/var/log/own.log"));
+    assert_eq!(own[0].format, template("$status $uri").unwrap());
+    assert_eq!(own[1].format, default[0].format);
+    assert!(path(at(&built, "/own").error_logs[0].resource).contains("logs/e.log"));
+    assert_eq!(at(&built, "/default").error_logs, built.settings.error_logs);
+}
+
+#[test]
+fn a_log_that_nobody_uses_is_not_opened() {
+    let built = built("error_log stderr; events {} http { access_log off; server {} }");
+    assert_eq!(built.settings.resources.len(), 1);
+}
+
+#[test]
+fn listeners_gather_the_servers_of_an_address() {
+    let built = http(
+        "server { listen 80; listen [::]:80 ipv6only=off backlog=64; server_name a.example *.A.example; }
+         server { listen 80 default_server reuseport; listen unix:/run/weir.sock; server_name .b.example www.c.*; }",
+    );
+    let listeners = &built.worker.listeners;
+    let shown: Vec<_> = listeners
+        .iter()
+        .map(|one| (one.address.to_string(), one.servers.clone(), one.default))
+        .collect();
+    let expected = [
+        ("0.0.0.0:80".to_owned(), vec![0, 1], 1),
+        ("[::]:80".to_owned(), vec![0], 0),
+        ("unix:/run/weir.sock".to_owned(), vec![1], 1),
+    ];
+    assert_eq!(shown, expected);
+    let sockets: Vec<_> = built
+        .settings
+        .listeners
+        .iter()
+        .map(|one| (one.backlog, one.ipv6only))
+        .collect();
+    assert_eq!(sockets, [(511, true), (64, false), (511, true)]);
+    let exact = ServerName::Exact("a.example".into());
+    assert_eq!(
+        built.worker.servers[0].names,
+        [exact, ServerName::Leading("a.example".into())]
+    );
+    let (dotted, trailing) = (
+        ServerName::Dotted("b.example".into()),
+        ServerName::Trailing("www.c".into()),
+    );
+    assert_eq!(built.worker.servers[1].names, [dotted, trailing]);
+}
+
+#[test]
+fn main_settings() {
+    let built = built(
+        "daemon off; master_process OFF; pid run/weir.pid; worker_processes 3; worker_rlimit_nofile 9000;
+         worker_shutdown_timeout 1m30s; region /dev/shm/x.region servers=10 slots=8; user root;
+         events { use epoll; accept_mutex off; multi_accept on; worker_connections 99; } http { upsync_start_timeout 0; }",
+    );
+    let settings = &built.settings;
+    assert!(!settings.daemon && !settings.master_process && built.worker.multi_accept);
+    assert_eq!(
+        (settings.worker_processes, settings.worker_connections),
+        (3, 99)
+    );
+    assert_eq!(settings.rlimit_nofile, Some(9000));
+    assert_eq!(settings.shutdown_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(settings.start_timeout, Duration::ZERO);
+    assert_eq!(settings.region.path.to_str(), Some("/dev/shm/x.region"));
+    let capacity = settings.region.capacity;
+    assert_eq!(
+        (
+            capacity.servers,
+            capacity.upstreams,
+            capacity.workers,
+            capacity.slots
+        ),
+        (10, 4096, 7, 8)
+    );
+}
+
+#[test]
+fn the_regions_name_follows_the_pid_file() {
+    let region = |pid: &str| {
+        let built = built(&format!("pid {pid}; events {{}}"));
+        built.settings.region.path.to_string_lossy().into_owned()
+    };
+    assert_eq!(region("/run/weir.pid"), "/dev/shm/weir-run-weir.pid.region");
+    assert!(region("weir.pid").starts_with("/dev/shm/weir-"));
+}

@@ -1,0 +1,53 @@
+//! The configuration language as a whole.
+
+mod article;
+mod docs;
+mod fuzz;
+mod inheritance;
+mod rebuild;
+mod unknown;
+mod wording;
+
+use weir_master::Built;
+use weir_worker::settings::{Handler, LocationSettings, Proxy};
+
+use super::build;
+
+/// Builds one file.
+fn built(text: &str) -> Built {
+    build(text).unwrap_or_else(|message| panic!("{message}\n{text}"))
+}
+
+/// Builds what stands in a `server {}` of an otherwise plain configuration.
+fn server(text: &str) -> Built {
+    built(&format!("events {{}} http {{ server {{ {text} }} }}"))
+}
+
+/// Builds what stands in `http {}`.
+fn http(text: &str) -> Built {
+    built(&format!("events {{}} http {{ {text} }}"))
+}
+
+/// Why a configuration is refused.
+fn refused(text: &str) -> String {
+    build(text).map(|_| ()).expect_err(text)
+}
+
+/// The settings of the location of a path, in the first server.
+fn at<'a>(built: &'a Built, path: &str) -> &'a LocationSettings {
+    let locations = &built.worker.servers[0].locations;
+    let found = locations
+        .iter()
+        .find(|location| location.path == path.as_bytes());
+    &found
+        .unwrap_or_else(|| panic!("no location {path}"))
+        .settings
+}
+
+/// The `proxy_pass` of a location.
+fn proxy<'a>(built: &'a Built, path: &str) -> &'a Proxy {
+    match &at(built, path).handler {
+        Handler::Proxy(proxy) => proxy,
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,570 @@
+//! Every refusal in nginx's words, with its file and line.
+
+use super::{build, refused};
+
+/// A configuration whose third line is the one at fault.
+fn main(line: &str) -> String {
+    format!("# one\n# two\n{line}\nevents {{}}\n")
+}
+
+fn in_http(line: &str) -> String {
+    format!("events {{}}\nhttp {{\n{line}\n}}\n")
+}
+
+fn in_server(line: &str) -> String {
+    format!("events {{}}\nhttp {{ server {{\n{line}\n}} }}\n")
+}
+
+fn in_location(line: &str) -> String {
+    format!("events {{}}\nhttp {{ server {{ location / {{\n{line}\n}} }} }}\n")
+}
+
+fn in_upstream(line: &str) -> String {
+    format!("events {{}}\nhttp {{ upstream u {{\n{line}\n}} }}\n")
+}
+
+fn check(frame: fn(&str) -> String, cases: &[(&str, &str)]) {
+    for (line, message) in cases {
+        assert_eq!(
+            refused(&frame(line)),
+            format!("{message} in weir.conf:3"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn syntax() {
+    for (text, message) in [
+        ("events {}\n}", "unexpected \"}\" in weir.conf:2"),
+        ("events {}\n;", "unexpected \";\" in weir.conf:2"),
+        ("events {}\n{", "unexpected \"{\" in weir.conf:2"),
+        (
+            "events {\n",
+            "unexpected end of file, expecting \"}\" in weir.conf:2",
+        ),
+        (
+            "events {}\nuser root",
+            "unexpected end of file, expecting \";\" or \"}\" in weir.conf:2",
+        ),
+        (
+            "events {}\nuser 'root",
+            "unexpected end of file, expecting \";\" or \"}\" in weir.conf:2",
+        ),
+        (
+            "events {}\nuser \"root\\\"",
+            "unexpected end of file, expecting \";\" or \"}\" in weir.conf:2",
+        ),
+        ("events {}\nuser root }", "unexpected \"}\" in weir.conf:2"),
+        (
+            "events {}\nuser \"root\"x;",
+            "unexpected \"x\" in weir.conf:2",
+        ),
+        (
+            "events {}\nuser \"root\"\u{1};",
+            "unexpected \"\\x01\" in weir.conf:2",
+        ),
+        (
+            "events {}\nuser root {}",
+            "directive \"user\" is not terminated by \";\" in weir.conf:2",
+        ),
+        (
+            "events;\n",
+            "directive \"events\" has no opening \"{\" in weir.conf:1",
+        ),
+        (
+            "events {}\nuser a b c;",
+            "invalid number of arguments in \"user\" directive in weir.conf:2",
+        ),
+        (
+            "events {}\ndaemon on off;",
+            "invalid number of arguments in \"daemon\" directive in weir.conf:2",
+        ),
+        (
+            "\u{feff}events {}",
+            "unexpected UTF-8 byte order mark in weir.conf:1",
+        ),
+        (
+            "events {}\nuser a\0b;",
+            "unexpected NUL byte in weir.conf:2",
+        ),
+        ("", "no \"events\" section in configuration"),
+        (
+            "events {}\n\nevents {}",
+            "\"events\" directive is duplicate in weir.conf:3",
+        ),
+        (
+            "events {}\nhttp {}\nhttp {}",
+            "\"http\" directive is duplicate in weir.conf:3",
+        ),
+        // As in nginx, the line is the one on which the directive ends.
+        (
+            "events {}\nuser a\nb\nc;",
+            "invalid number of arguments in \"user\" directive in weir.conf:4",
+        ),
+    ] {
+        assert_eq!(refused(text), message, "{text:?}");
+    }
+}
+
+#[test]
+fn long_parameters() {
+    let long = |quote: &str| {
+        refused(&format!(
+            "events {{}}\nuser {quote}{}{quote};\n",
+            "a".repeat(5000)
+        ))
+    };
+    assert_eq!(
+        long(""),
+        "too long parameter \"aaaaaaaaaa...\" started in weir.conf:2"
+    );
+    let missing = |quote| {
+        format!(
+            "too long parameter, probably missing terminating \"{quote}\" character in weir.conf:2"
+        )
+    };
+    assert_eq!(long("\""), missing('"'));
+    assert_eq!(long("'"), missing('\''));
+    let fits = |length| {
+        build(&format!(
+            "events {{}} http {{ server {{ return 200 '{}'; }} }}",
+            "a".repeat(length)
+        ))
+    };
+    assert!(fits(4095).is_ok());
+    assert!(fits(4096).is_err());
+}
+
+#[test]
+fn lexing_is_nginxs() {
+    let text = |value: &str| {
+        let built = super::server(&format!("location / {{ return 200 {value}; }}"));
+        let ret = super::at(&built, "/").ret.clone().unwrap();
+        match &ret.text.unwrap().parts[..] {
+            [weir_worker::settings::Part::Text(text)] => String::from_utf8(text.clone()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(text("a\\tb\\nc\\rd"), "a\tb\nc\rd");
+    assert_eq!(text(r#""a\"b\\c\'d\x""#), "a\"b\\c'd\\x");
+    assert_eq!(text("'a;{}#b'"), "a;{}#b");
+    assert_eq!(text("a\\;b"), "a\\;b");
+    assert_eq!(text("a\\ b"), "a\\ b");
+    assert_eq!(text("a#b\"c'd}"), "a#b\"c'd}");
+    assert_eq!(text("\"a\nb\""), "a\nb");
+    assert_eq!(text("\\\"a\\\""), "\"a\"");
+    assert_eq!(
+        super::server("location / { return 200 a${host}b; }")
+            .worker
+            .servers
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn main_context() {
+    check(
+        main,
+        &[
+            (
+                "daemon yes;",
+                "invalid value \"yes\" in \"daemon\" directive, it must be \"on\" or \"off\"",
+            ),
+            ("daemon on; daemon on;", "\"daemon\" directive is duplicate"),
+            ("pid a; pid b;", "\"pid\" directive is duplicate"),
+            (
+                "worker_processes 0;",
+                "\"worker_processes\" directive invalid value",
+            ),
+            (
+                "worker_processes many;",
+                "\"worker_processes\" directive invalid value",
+            ),
+            (
+                "worker_rlimit_nofile 1k;",
+                "\"worker_rlimit_nofile\" directive invalid number",
+            ),
+            (
+                "worker_shutdown_timeout 1x;",
+                "\"worker_shutdown_timeout\" directive invalid value",
+            ),
+            (
+                "user no-such-user-here;",
+                "getpwnam(\"no-such-user-here\") failed",
+            ),
+            (
+                "user root no-such-group-here;",
+                "getgrnam(\"no-such-group-here\") failed",
+            ),
+            ("error_log logs/e.log loud;", "invalid log level \"loud\""),
+            (
+                "error_log syslog:server=a;",
+                "error_log to \"syslog:server=a\" is not supported by weir",
+            ),
+            ("listen 80;", "\"listen\" directive is not allowed here"),
+            ("server {}", "\"server\" directive is not allowed here"),
+            (
+                "include no-such-file.conf;",
+                "open() \"no-such-file.conf\" failed (not in the text)",
+            ),
+            ("region a b;", "invalid parameter \"b\""),
+            (
+                "region a slots=3;",
+                "invalid parameter \"slots=3\", it must be between 4 and 64",
+            ),
+            ("events { worker_connections x; }", "invalid number \"x\""),
+            ("events { use kqueue; }", "invalid event type \"kqueue\""),
+            (
+                "events { listen 80; }",
+                "\"listen\" directive is not allowed here",
+            ),
+        ],
+    );
+    let text = "events { worker_connections 1; } http { server { listen 80; } }";
+    assert_eq!(
+        refused(text),
+        "1 worker_connections are not enough for 1 listening sockets"
+    );
+    assert!(build(&text.replace('1', "2")).is_ok());
+}
+
+#[test]
+fn http_and_servers() {
+    check(
+        in_http,
+        &[
+            (
+                "sendfile maybe;",
+                "invalid value \"maybe\" in \"sendfile\" directive, it must be \"on\" or \"off\"",
+            ),
+            (
+                "keepalive_timeout 1x;",
+                "\"keepalive_timeout\" directive invalid value",
+            ),
+            (
+                "client_max_body_size 1x;",
+                "\"client_max_body_size\" directive invalid value",
+            ),
+            (
+                "client_header_buffer_size 1g;",
+                "\"client_header_buffer_size\" directive invalid value",
+            ),
+            (
+                "large_client_header_buffers 4 256;",
+                "the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"",
+            ),
+            (
+                "log_format combined x;",
+                "duplicate \"log_format\" name \"combined\"",
+            ),
+            ("log_format a $nothing;", "unknown \"nothing\" variable"),
+            (
+                "access_log logs/a.log nothing;",
+                "unknown log format \"nothing\"",
+            ),
+            ("access_log off x;", "invalid parameter \"x\""),
+            (
+                "access_log logs/a.log combined buffer=0;",
+                "invalid buffer size \"0\"",
+            ),
+            (
+                "access_log logs/a.log combined gzip;",
+                "the \"gzip\" parameter is not supported by weir",
+            ),
+            ("add_header A b c;", "invalid parameter \"c\""),
+            ("add_header 'A b' c;", "invalid header name \"A b\""),
+            ("allow 10.0.0.0/40;", "invalid parameter \"10.0.0.0/40\""),
+            ("types { a { b; } }", "unexpected \"{\""),
+            (
+                "types { include a b; }",
+                "invalid number of arguments in \"include\" directive",
+            ),
+            ("upstream u {}", "no servers are inside upstream"),
+            (
+                "upstream u { server a; } upstream U { server b; }",
+                "duplicate upstream \"U\"",
+            ),
+            (
+                "upstream u { server 10.0.0.1 backup; }",
+                "no servers in upstream \"u\"",
+            ),
+            (
+                "location / {}",
+                "\"location\" directive is not allowed here",
+            ),
+        ],
+    );
+    check(
+        in_server,
+        &[
+            ("listen 80; listen 80;", "a duplicate listen 0.0.0.0:80"),
+            (
+                "listen 70000;",
+                "invalid port in \"70000\" of the \"listen\" directive",
+            ),
+            (
+                "listen a/b;",
+                "invalid host in \"a/b\" of the \"listen\" directive",
+            ),
+            ("listen 80 what;", "invalid parameter \"what\""),
+            ("listen 80 backlog=0;", "invalid backlog \"backlog=0\""),
+            (
+                "listen 80 ipv6only=oops;",
+                "invalid ipv6only flags \"oops\"",
+            ),
+            (
+                "listen 80 proxy_protocol;",
+                "the \"proxy_protocol\" parameter is not supported by weir",
+            ),
+            ("server_name *;", "server name \"*\" is invalid"),
+            ("server_name *a.b;", "server name \"*a.b\" is invalid"),
+            ("server_name .;", "server name \".\" is invalid"),
+            (
+                "server_name ~^a;",
+                "regular expressions in server names are not supported by weir: \"~^a\"",
+            ),
+            ("return x;", "invalid return code \"x\""),
+            ("return 1000;", "invalid return code \"1000\""),
+            ("return 200 $nothing;", "unknown \"nothing\" variable"),
+            ("location a b {}", "invalid location modifier \"a\""),
+            ("location / {} location / {}", "duplicate location \"/\""),
+            ("location ^~ / {} location / {}", "duplicate location \"/\""),
+            (
+                "location = /a { location /a/b {} }",
+                "location \"/a/b\" cannot be inside the exact location \"/a\"",
+            ),
+            (
+                "location /a { location /b {} }",
+                "location \"/b\" is outside location \"/a\"",
+            ),
+            (
+                "location @a {}",
+                "named location \"@a\" is not supported by weir",
+            ),
+            (
+                "location ~ \\.php$ {}",
+                "location by regular expression \"\\.php$\" is not supported by weir",
+            ),
+            (
+                "proxy_pass http://a;",
+                "\"proxy_pass\" directive is not allowed here",
+            ),
+        ],
+    );
+    assert_eq!(
+        refused(&in_server("listen 443 ssl;")),
+        "the \"ssl\" parameter requires ngx_http_ssl_module in weir.conf:3 (weir does not have it)"
+    );
+    assert!(
+        build(&in_server(
+            "location = / {} location / {} location ^~ /a {}"
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn servers_that_share_an_address() {
+    for (first, second, message) in [
+        (
+            "listen 80 default_server;",
+            "listen 80 default_server;",
+            "a duplicate default server for 0.0.0.0:80",
+        ),
+        (
+            "listen 80 backlog=5;",
+            "listen *:80 bind;",
+            "duplicate listen options for 0.0.0.0:80",
+        ),
+        (
+            "listen 80; server_name a.*.b;",
+            "listen 80;",
+            "invalid server name or wildcard \"a.*.b\" on 0.0.0.0:80",
+        ),
+    ] {
+        let text =
+            format!("events {{}}\nhttp {{\nserver {{ {first} }} server {{ {second} }}\n}}\n");
+        assert_eq!(refused(&text), format!("{message} in weir.conf:3"));
+    }
+    // With one server there is nothing to tell apart, and nginx takes it.
+    assert!(build(&in_server("server_name a.*.b;")).is_ok());
+}
+
+#[test]
+fn proxying() {
+    check(
+        in_location,
+        &[
+            ("proxy_pass a;", "invalid URL prefix"),
+            ("proxy_pass http://;", "no host in upstream \"\""),
+            ("proxy_pass http://a:0;", "invalid port in upstream \"a:0\""),
+            (
+                "proxy_pass http://a; proxy_pass http://b;",
+                "\"proxy_pass\" directive is duplicate",
+            ),
+            (
+                "proxy_pass http://$nothing;",
+                "unknown \"nothing\" variable",
+            ),
+            ("proxy_http_version 3;", "invalid value \"3\""),
+            (
+                "proxy_set_header X ${host;",
+                "the closing bracket in \"host\" variable is missing",
+            ),
+            (
+                "proxy_connect_timeout -1;",
+                "\"proxy_connect_timeout\" directive invalid value",
+            ),
+            ("proxy_temp_path a 4;", "invalid value \"4\""),
+            (
+                "upstream_show on;",
+                "invalid number of arguments in \"upstream_show\" directive",
+            ),
+        ],
+    );
+    assert_eq!(
+        refused(&in_location("proxy_pass https://a;")),
+        "https protocol requires SSL support in weir.conf:3 (weir does not have it)"
+    );
+    for text in [
+        "events {}\nhttp { upstream u { server 10.0.0.1; } server { location / {\nproxy_pass http://u:80;\n} } }",
+        "events {}\nhttp { server { location / {\nproxy_pass http://u:80;\n} } upstream u { server 10.0.0.1; } }",
+    ] {
+        assert_eq!(
+            refused(text),
+            "upstream \"u\" may not have port 80 in weir.conf:3"
+        );
+    }
+}
+
+#[test]
+fn upstreams() {
+    check(
+        in_upstream,
+        &[
+            (
+                "server 10.0.0.1 weight=0;",
+                "invalid parameter \"weight=0\"",
+            ),
+            (
+                "server 10.0.0.1 weight=x;",
+                "invalid parameter \"weight=x\"",
+            ),
+            (
+                "server 10.0.0.1 weight=65536;",
+                "invalid parameter \"weight=65536\", the largest weight is 65535",
+            ),
+            (
+                "server 10.0.0.1 fail_timeout=1ms;",
+                "invalid parameter \"fail_timeout=1ms\"",
+            ),
+            (
+                "server 10.0.0.1 max_conns=1;",
+                "the \"max_conns=1\" parameter is not supported by weir",
+            ),
+            (
+                "server 10.0.0.1 resolve;",
+                "the \"resolve\" parameter is not supported by weir",
+            ),
+            ("server 10.0.0.1 what;", "invalid parameter \"what\""),
+            (
+                "server 10.0.0.1:0;",
+                "invalid port in upstream \"10.0.0.1:0\"",
+            ),
+            ("server http://a;", "invalid host in upstream \"http://a\""),
+            (
+                "keepalive x;",
+                "invalid value \"x\" in \"keepalive\" directive",
+            ),
+            ("keepalive 1 global;", "invalid parameter \"global\""),
+            (
+                "keepalive 1; keepalive 1;",
+                "\"keepalive\" directive is duplicate",
+            ),
+            (
+                "upsync_lb least_conn;",
+                "upsync_lb \"least_conn\" is not supported by weir, use round_robin",
+            ),
+            (
+                "upsync_lb what;",
+                "invalid value \"what\" in \"upsync_lb\" directive",
+            ),
+            ("listen 80;", "\"listen\" directive is not allowed here"),
+        ],
+    );
+    let upsync = |text: &str, reason: &str| {
+        let message = format!(
+            "{reason} in upsync \"{text}\", it must be HOST:PORT/v1/kv/PREFIX in weir.conf:3"
+        );
+        assert_eq!(refused(&in_upstream(&format!("upsync {text};"))), message);
+    };
+    upsync("http://a:1/v1/kv/x", "unexpected scheme");
+    upsync("a/v1/kv/x", "no port");
+    upsync("a:1", "invalid path");
+    upsync("a:1/v2/kv/x", "invalid path");
+    upsync("a:1/v1/kv/", "no key prefix");
+    upsync("a:1/v1/kv///", "no key prefix");
+    upsync("a:1/v1/kv/x?dc=y", "invalid character in the key prefix");
+    upsync("unix:/x", "unix domain socket");
+    check(
+        in_upstream,
+        &[
+            (
+                "upsync a:1/v1/kv/x upsync_type=etcd;",
+                "\"upsync_type=etcd\" is not supported by weir, use upsync_type=consul",
+            ),
+            (
+                "upsync a:1/v1/kv/x upsync_type=file;",
+                "invalid parameter \"upsync_type=file\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x upsync_interval=0;",
+                "invalid parameter \"upsync_interval=0\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x upsync_timeout=x;",
+                "invalid parameter \"upsync_timeout=x\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x strong_dependency=yes;",
+                "invalid parameter \"strong_dependency=yes\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x; upsync a:1/v1/kv/x;",
+                "\"upsync\" directive is duplicate",
+            ),
+        ],
+    );
+    let built = super::http("upstream u { upsync [::1]:8500/v1/kv/a/b/; }");
+    let upsync = built.settings.upstreams[0].upsync.clone().unwrap();
+    assert_eq!(
+        (upsync.host.as_str(), upsync.name.as_str(), upsync.port),
+        ("[::1]:8500", "::1", 8500)
+    );
+    assert_eq!(upsync.prefix, "a/b");
+    assert_eq!(
+        (
+            upsync.interval.as_secs(),
+            upsync.timeout.as_secs(),
+            upsync.strong
+        ),
+        (5, 360, false)
+    );
+}
+
+#[test]
+fn depth_and_size_are_bounded() {
+    let nested = |depth| {
+        let open = "location / {".repeat(depth);
+        format!(
+            "events {{}} http {{ server {{ {open} {} }} }}",
+            "}".repeat(depth)
+        )
+    };
+    assert!(build(&nested(50)).is_ok());
+    assert!(refused(&nested(5000)).starts_with("blocks and includes are nested too deeply"));
+    let loops = "# configuration file a.conf:\ninclude b.conf;\n# configuration file b.conf:\ninclude a.conf;\n";
+    assert_eq!(refused(loops), "\"a.conf\" includes itself in b.conf:1");
+}
