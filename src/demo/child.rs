@@ -160,7 +160,7 @@ fn configuration(address: SocketAddr, consul: SocketAddr, region: &Path) -> Stri
     format!(
         "worker_processes 2;
 error_log logs/error.log notice;
-region {region};
+region {region} servers=1024 upstreams=16;
 
 events {{
     worker_connections 1024;

@@ -11,6 +11,8 @@ use serde::Serialize;
 use super::http::{Request, Response};
 use super::store::{Entry, Store};
 
+/// The answer to a write; with a newline, as Consul's in development mode, for those who paste.
+const DONE: &[u8] = b"true\n";
 const ROOT: &str = "/v1/kv/";
 /// Consul's `wait` when a blocking query names none.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5 * 60);
@@ -93,7 +95,7 @@ impl Endpoint {
         let written = self.lock().put(key, body.to_vec());
         self.changed.notify_all();
         match written {
-            Ok(()) => json(200, b"true".to_vec(), None),
+            Ok(()) => json(200, DONE.to_vec(), None),
             Err(_) => Response::text(507, "Too many keys\n"),
         }
     }
@@ -107,7 +109,7 @@ impl Endpoint {
             self.lock().delete(key);
         }
         self.changed.notify_all();
-        json(200, b"true".to_vec(), None)
+        json(200, DONE.to_vec(), None)
     }
 
     fn get(&self, key: &str, query: &Query) -> Response {
@@ -291,7 +293,7 @@ mod tests {
                 "/v1/kv/up/t/1.2.3.4:80",
                 r#"{"weight":1}"#
             )),
-            "true"
+            "true\n"
         );
         ask(&kv, "PUT", "/v1/kv/up/t/%5B::1%5D:80", "");
         let list = ask(&kv, "GET", "/v1/kv/up/t?recurse", "");

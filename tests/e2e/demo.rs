@@ -29,7 +29,9 @@ fn start(folder: &std::path::Path) -> (Process, String) {
     let mut command = guarded("sh");
     command
         .args(["-c", &format!("exec {}", line())])
-        .current_dir(repository());
+        .current_dir(repository())
+        // What a killed demo leaves goes with the test's folder.
+        .env("TMPDIR", folder);
     command.stdout(File::create(&output).unwrap());
     command.stderr(File::create(folder.join("errors")).unwrap());
     let mut process = Process::spawn(&mut command);

@@ -46,7 +46,7 @@ fn content(answer: &Response) -> Value {
 /// Starts the demo; the address of its endpoint, once it has printed it.
 fn start(folder: &std::path::Path) -> (Process, String) {
     let output = folder.join("output");
-    let mut process = Process::start(bare().arg("demo"), &output);
+    let mut process = Process::start(bare().arg("demo").env("TMPDIR", folder), &output);
     let said = wait_for(PATIENCE, "the demo says what to try", || {
         let said = read_lossy(&output);
         if let Some(status) = process.ended() {
