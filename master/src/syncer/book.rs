@@ -322,3 +322,6 @@ fn content(server: &Server) -> impl PartialEq + '_ {
     } = server;
     (address, weight, max_fails, fail_timeout_ms, down, backup)
 }
+
+#[cfg(test)]
+mod tests;

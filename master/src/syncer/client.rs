@@ -90,7 +90,7 @@ pub struct Client {
     name: String,
     port: u16,
     stop: Arc<Stop>,
-    idle: Option<TcpStream>,
+    idle: Option<Arc<TcpStream>>,
     buffer: Vec<u8>,
 }
 
@@ -113,7 +113,7 @@ impl Client {
     /// # Errors
     /// What kept a complete answer from coming.
     pub fn get(&mut self, request: &[u8], deadlines: Deadlines) -> Result<Response, Fault> {
-        if let Some(stream) = self.idle.take().filter(is_idle) {
+        if let Some(stream) = self.idle.take().filter(|stream| is_idle(stream)) {
             match self.exchange(stream, request, deadlines) {
                 Err(Fault::Send(_) | Fault::Receive(_, false) | Fault::Closed(false)) => {}
                 result => return result,
@@ -123,7 +123,7 @@ impl Client {
         self.exchange(stream, request, deadlines)
     }
 
-    fn connect(&self, limit: Duration) -> Result<TcpStream, Fault> {
+    fn connect(&self, limit: Duration) -> Result<Arc<TcpStream>, Fault> {
         self.stop.forget();
         let addresses = (self.name.as_str(), self.port)
             .to_socket_addrs()
@@ -140,7 +140,7 @@ impl Client {
                     stream
                         .set_write_timeout(Some(limit))
                         .map_err(Fault::Connect)?;
-                    return Ok(stream);
+                    return Ok(Arc::new(stream));
                 }
                 Err(error) => last = Fault::Connect(error),
             }
@@ -150,13 +150,15 @@ impl Client {
 
     fn exchange(
         &mut self,
-        mut stream: TcpStream,
+        stream: Arc<TcpStream>,
         request: &[u8],
         deadlines: Deadlines,
     ) -> Result<Response, Fault> {
-        self.stop.watch(&stream).map_err(|_| Fault::Stopped)?;
-        let result = match stream.write_all(request) {
-            Ok(()) => self.receive(&mut stream, deadlines),
+        if !self.stop.watch(&stream) {
+            return Err(Fault::Stopped);
+        }
+        let result = match (&*stream).write_all(request) {
+            Ok(()) => self.receive(&stream, deadlines),
             Err(error) if is_timeout(&error) => Err(Fault::TimedOut("sending the request")),
             Err(error) => Err(Fault::Send(error)),
         };
@@ -170,7 +172,7 @@ impl Client {
         result
     }
 
-    fn receive(&mut self, stream: &mut TcpStream, deadlines: Deadlines) -> Result<Response, Fault> {
+    fn receive(&mut self, mut stream: &TcpStream, deadlines: Deadlines) -> Result<Response, Fault> {
         let began = Instant::now();
         let mut parser = Parser::default();
         loop {

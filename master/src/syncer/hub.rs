@@ -1,6 +1,8 @@
 //! The hub: one thread to which everything that happens is told, in one queue. It keeps the book,
 //! publishes, and follows the master's orders; it never blocks on anything but its queue.
 
+mod reload;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,7 +18,7 @@ use weir_worker::settings::Level;
 use super::Start;
 use super::book::{Book, FeedId};
 use super::log::Log;
-use super::prepare::{self, Handed, Plan};
+use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
 use super::stop::Stop;
 use super::watch::{self, Source};
@@ -31,7 +33,7 @@ const BATCH_MAX: usize = 4096;
 /// Something that happened.
 pub enum Event {
     /// The region's lock was waited for.
-    Opened(Result<Publisher, String>),
+    Opened(Result<Box<Publisher>, String>),
     /// A watch has an answer.
     Learned(Learned),
     /// The master said something.
@@ -193,7 +195,7 @@ impl Hub {
         }
     }
 
-    fn opened(&mut self, publisher: Publisher) -> Result<(), String> {
+    fn opened(&mut self, publisher: Box<Publisher>) -> Result<(), String> {
         let Some(first) = self.first.take() else {
             return Ok(());
         };
@@ -203,7 +205,7 @@ impl Hub {
             &first.learned,
             publisher.table(),
         );
-        let mut tables = Tables::new(publisher, first.wakers, self.log.clone())
+        let mut tables = Tables::new(*publisher, first.wakers, self.log.clone())
             .map_err(|error| format!("thread: {error}"))?;
         tables.publish_or_retry(&self.book);
         self.tables = Some(tables);
@@ -338,121 +340,6 @@ impl Hub {
         }
     }
 
-    /// The generation that is on its way.
-    fn generation(&self) -> Option<u64> {
-        match &self.phase {
-            Phase::Planning { generation }
-            | Phase::Preparing { generation, .. }
-            | Phase::Prepared { generation, .. } => Some(*generation),
-            _ => None,
-        }
-    }
-
-    fn prepare(&mut self, generation: u64, handed: Handed) {
-        if matches!(self.phase, Phase::Locked | Phase::Starting { .. }) {
-            self.early = Some((generation, handed));
-            return;
-        }
-        if !matches!(self.phase, Phase::Running) {
-            let message = "the syncer is not ready for another configuration".to_owned();
-            return self.answer(&Answer::Refused {
-                generation,
-                message,
-            });
-        }
-        self.phase = Phase::Planning { generation };
-        let (events, build) = (self.events.clone(), self.build);
-        let thread = thread::Builder::new()
-            .name("prepare".to_owned())
-            .spawn(move || {
-                let plan = prepare::plan(handed, build).map(Box::new);
-                let _ = events.send(Event::Planned(generation, plan));
-            });
-        if let Err(error) = thread {
-            self.refuse(generation, format!("thread: {error}"));
-        }
-    }
-
-    fn planned(&mut self, generation: u64, plan: Result<Box<Plan>, String>) {
-        if !matches!(self.phase, Phase::Planning { generation: now } if now == generation) {
-            return;
-        }
-        match plan.and_then(|plan| self.take_in(generation, plan)) {
-            Ok(()) => {}
-            Err(message) => self.refuse(generation, message),
-        }
-    }
-
-    /// Publishes the old and the new upstreams together and starts the new watches.
-    fn take_in(&mut self, generation: u64, mut plan: Box<Plan>) -> Result<(), String> {
-        for why in &plan.bad_dumps {
-            self.log
-                .log(Level::Warn, format_args!("dump is not used: {why}"));
-        }
-        let resolved = std::mem::take(&mut plan.resolved);
-        let new = self.book.prepare(&plan.settings, resolved, &plan.dumped);
-        if let Some(tables) = &mut self.tables {
-            tables
-                .publish(&self.book)
-                .map_err(|error| error.to_string())?;
-        }
-        for feed in &new {
-            self.watch(*feed)?;
-        }
-        let deadline = Instant::now() + plan.settings.start_timeout;
-        self.phase = Phase::Preparing {
-            generation,
-            deadline,
-            new,
-            plan,
-        };
-        Ok(())
-    }
-
-    fn commit(&mut self, generation: u64) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Running);
-        let plan = match phase {
-            Phase::Prepared {
-                generation: prepared,
-                plan,
-            } if prepared == generation => plan,
-            other => {
-                self.phase = other;
-                let message = "this configuration was not prepared".to_owned();
-                return self.answer(&Answer::Refused {
-                    generation,
-                    message,
-                });
-            }
-        };
-        let (gone, dumps) = self.book.commit();
-        if let Some(tables) = &mut self.tables {
-            tables.publish_or_retry(&self.book);
-            tables.dump(dumps);
-        }
-        self.unwatch(&gone);
-        self.log.exchange(plan.files, plan.settings.error_logs);
-        self.answer(&Answer::Committed { generation });
-    }
-
-    fn refuse(&mut self, generation: u64, message: String) {
-        self.withdraw();
-        self.answer(&Answer::Refused {
-            generation,
-            message,
-        });
-    }
-
-    /// Everything as it was before the order to prepare.
-    fn withdraw(&mut self) {
-        self.phase = Phase::Running;
-        let gone = self.book.abort();
-        self.unwatch(&gone);
-        if let Some(tables) = &mut self.tables {
-            tables.publish_or_retry(&self.book);
-        }
-    }
-
     fn unwatch(&mut self, gone: &[FeedId]) {
         for stop in gone.iter().filter_map(|id| self.watches.remove(id)) {
             stop.stop();
@@ -474,7 +361,8 @@ fn open(region: Region, writer: File, events: Sender<Event>) -> std::io::Result<
     thread::Builder::new()
         .name("lock".to_owned())
         .spawn(move || {
-            let publisher = Publisher::new(&region, writer).map_err(|error| error.to_string());
+            let publisher = Publisher::new(&region, writer);
+            let publisher = publisher.map(Box::new).map_err(|error| error.to_string());
             let _ = events.send(Event::Opened(publisher));
         })?;
     Ok(())

@@ -1,8 +1,7 @@
 //! Cuts a watch short, whatever it is blocked in.
 
-use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shared between a watch and whoever may end it.
@@ -16,7 +15,7 @@ pub struct Stop {
 struct State {
     stopped: bool,
     /// The watch's connection.
-    socket: Option<TcpStream>,
+    socket: Option<Arc<TcpStream>>,
 }
 
 impl Stop {
@@ -36,21 +35,17 @@ impl Stop {
         self.lock().stopped
     }
 
-    /// Makes `socket` the one that [`stop`](Stop::stop) shuts down.
-    ///
-    /// # Errors
-    /// `Interrupted` when it was called already; else as `dup`.
-    pub fn watch(&self, socket: &TcpStream) -> io::Result<()> {
-        let socket = socket.try_clone()?;
+    /// Makes `socket` the one that [`stop`](Stop::stop) shuts down; `false` when it was called
+    /// already.
+    pub fn watch(&self, socket: &Arc<TcpStream>) -> bool {
         let mut state = self.lock();
-        if state.stopped {
-            return Err(io::ErrorKind::Interrupted.into());
+        if !state.stopped {
+            state.socket = Some(Arc::clone(socket));
         }
-        state.socket = Some(socket);
-        Ok(())
+        !state.stopped
     }
 
-    /// Lets the clone of a closed connection go.
+    /// Lets a connection go that is not used any more, so that it is closed.
     pub fn forget(&self) {
         self.lock().socket = None;
     }
@@ -74,5 +69,52 @@ impl Stop {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Runs `blocked` in a thread until it says that it is about to block, then stops it.
+    fn is_cut_short(blocked: impl FnOnce(&Stop) + Send + 'static) {
+        let stop = Arc::new(Stop::default());
+        let began = Instant::now();
+        let thread = {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || blocked(&stop))
+        };
+        stop.stop();
+        thread.join().unwrap();
+        assert!(began.elapsed() < LONG / 2);
+        assert!(stop.is_stopped());
+    }
+
+    #[test]
+    fn a_sleep_is_cut_short_before_and_after_it_begins() {
+        is_cut_short(|stop| assert!(!stop.sleep(LONG)));
+        let stop = Stop::default();
+        assert!(stop.sleep(Duration::from_millis(1)));
+        stop.stop();
+        assert!(!stop.sleep(LONG));
+    }
+
+    #[test]
+    fn a_read_is_cut_short_before_and_after_it_begins() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        is_cut_short(move |stop| {
+            let socket = Arc::new(TcpStream::connect(address).unwrap());
+            if stop.watch(&socket) {
+                assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
+            }
+        });
+        let stop = Stop::default();
+        stop.stop();
+        assert!(!stop.watch(&Arc::new(TcpStream::connect(address).unwrap())));
     }
 }

@@ -18,8 +18,8 @@ use super::log::Log;
 use super::stop::Stop;
 use crate::settings::Upsync;
 
-/// A watch has a small stack: there may be a thousand.
-const STACK: usize = 256 * 1024;
+/// A watch has a small stack, as there may be a thousand; the resolver needs some of it.
+const STACK: usize = 512 * 1024;
 
 /// What a watch asks for, and how long it waits.
 #[derive(Clone, Debug)]

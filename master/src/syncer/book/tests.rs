@@ -1,0 +1,241 @@
+use super::*;
+use crate::settings::{self, Place};
+use std::time::Duration;
+use weir_shm::{Address, CounterId};
+
+fn servers(ports: &[u16]) -> Vec<Server> {
+    let server = |port: &u16| Server {
+        address: Address::Ip(([10, 0, 0, 1], *port).into()),
+        weight: 1,
+        max_fails: 2,
+        fail_timeout_ms: 10_000,
+        down: false,
+        backup: false,
+        counter: CounterId::default(),
+    };
+    ports.iter().map(server).collect()
+}
+
+/// An upstream: its name, configured ports, `upsync` prefix (`None` is none) and dump.
+type Line<'a> = (&'a str, &'a [u16], Option<&'a str>, Option<&'a str>);
+
+fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
+    let upstream = |(name, _, prefix, dump): &Line| settings::Upstream {
+        name: (*name).to_owned(),
+        servers: Vec::new(),
+        upsync: prefix.map(|prefix| Upsync {
+            host: "consul:8500".into(),
+            name: "consul".into(),
+            port: 8500,
+            prefix: prefix.into(),
+            timeout: Duration::from_secs(360),
+            interval: Duration::from_secs(5),
+            strong: true,
+        }),
+        dump: dump.map(Into::into),
+        place: Place::default(),
+    };
+    let settings = Settings {
+        daemon: false,
+        master_process: true,
+        user: None,
+        pid: PathBuf::new(),
+        worker_processes: 1,
+        rlimit_nofile: None,
+        worker_connections: 1,
+        shutdown_timeout: None,
+        region: settings::Region {
+            path: PathBuf::new(),
+            capacity: weir_shm::Capacity {
+                servers: 1,
+                upstreams: 1,
+                workers: 1,
+                slots: 4,
+            },
+        },
+        listeners: Vec::new(),
+        resources: Vec::new(),
+        error_logs: [].into(),
+        upstreams: lines.iter().map(upstream).collect(),
+        start_timeout: Duration::ZERO,
+    };
+    let resolved = lines.iter().map(|(name, ports, ..)| ResolvedUpstream {
+        name: (*name).to_owned(),
+        servers: servers(ports),
+    });
+    (settings, resolved.collect())
+}
+
+fn book(lines: &[Line], table: &[(&str, &[u16])], learned: &[&str]) -> Book {
+    let (settings, resolved) = configuration(lines);
+    let upstreams = table.iter().map(|(name, ports)| Upstream {
+        name: (*name).to_owned(),
+        changed: 1,
+        servers: servers(ports),
+    });
+    let table = Table {
+        version: 1,
+        upstreams: upstreams.collect(),
+        ..Table::default()
+    };
+    let learned: Vec<String> = learned.iter().map(|name| (*name).to_owned()).collect();
+    Book::new(&settings, resolved, &learned, &table)
+}
+
+/// The table as names and ports.
+fn shown(book: &Book) -> Vec<(String, Vec<u16>)> {
+    let port = |server: &Server| match &server.address {
+        Address::Ip(address) => address.port(),
+        Address::Unix(_) => 0,
+    };
+    let table = book.table().into_iter();
+    table
+        .map(|u| (u.name, u.servers.iter().map(port).collect()))
+        .collect()
+}
+
+fn expect(book: &Book, expected: &[(&str, &[u16])]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(n, p)| ((*n).to_owned(), p.to_vec()))
+        .collect();
+    assert_eq!(shown(book), expected);
+}
+
+fn prepare(book: &mut Book, lines: &[Line], dumped: &[(&str, &[u16])]) -> Vec<FeedId> {
+    let (settings, resolved) = configuration(lines);
+    let dumped = dumped
+        .iter()
+        .map(|(name, ports)| ((*name).to_owned(), servers(ports)));
+    book.prepare(&settings, resolved, &dumped.collect())
+}
+
+#[test]
+fn a_start_goes_on_with_what_the_table_has_of_upsync_upstreams() {
+    let lines: [Line; 4] = [
+        ("a", &[1], Some("a"), None),
+        ("b", &[1], Some("b"), None),
+        ("c", &[1], None, None),
+        ("d", &[1], Some("d"), None),
+    ];
+    let book = book(
+        &lines,
+        &[("a", &[9, 8]), ("b", &[1]), ("c", &[7]), ("d", &[1])],
+        &["d"],
+    );
+    expect(
+        &book,
+        &[("a", &[9, 8]), ("b", &[1]), ("c", &[1]), ("d", &[1])],
+    );
+    let learned: Vec<bool> = book.feeds().map(|(_, feed)| feed.learned).collect();
+    assert_eq!(
+        learned,
+        [true, false, true],
+        "b has what is configured, d is said to be learned"
+    );
+}
+
+#[test]
+fn an_answer_replaces_the_configured_and_an_empty_one_keeps_the_list() {
+    let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[("a", &[1])], &[]);
+    assert!(book.learn(0, servers(&[])).is_none());
+    expect(&book, &[("a", &[1])]);
+    assert!(book.dumps(0).is_empty());
+    let before = book.learn(0, servers(&[2, 3])).unwrap();
+    expect(&book, &[("a", &[3, 2])]);
+    assert_eq!(book.dumps(0), [(PathBuf::from("/a"), servers(&[3, 2]))]);
+    assert!(book.learn(0, servers(&[2, 3])).is_none(), "equal");
+    assert!(book.learn(0, servers(&[])).is_none());
+    expect(&book, &[("a", &[3, 2])]);
+    book.unlearn(0, before);
+    expect(&book, &[("a", &[1])]);
+    assert!(
+        book.learn(77, servers(&[2])).is_none(),
+        "a feed that is gone"
+    );
+    let mut weighty = servers(&[1]);
+    weighty[0].weight = 5;
+    assert!(book.learn(0, weighty).is_some());
+}
+
+#[test]
+fn a_prepared_configuration_shows_only_its_new_names() {
+    let old: [Line; 3] = [
+        ("a", &[1], Some("a"), None),
+        ("s", &[1], None, None),
+        ("gone", &[1], Some("g"), None),
+    ];
+    let mut book = book(&old, &[], &[]);
+    book.learn(0, servers(&[2])).unwrap();
+    let new: [Line; 4] = [
+        ("new", &[1], Some("n"), None),
+        ("a", &[5], Some("a"), None),
+        ("s", &[6], None, None),
+        ("dumped", &[1], Some("d"), None),
+    ];
+    let feeds = prepare(&mut book, &new, &[("dumped", &[4]), ("a", &[4])]);
+    assert_eq!(feeds, [2, 3], "a keeps its feed");
+    let kept: &[(&str, &[u16])] = &[("a", &[2]), ("s", &[1]), ("gone", &[1])];
+    expect(&book, &[kept, &[("new", &[1]), ("dumped", &[4])]].concat());
+    book.learn(2, servers(&[8])).unwrap();
+    book.learn(0, servers(&[2, 3])).unwrap();
+
+    assert_eq!(book.commit(), (vec![1], vec![]));
+    expect(
+        &book,
+        &[("new", &[8]), ("a", &[3, 2]), ("s", &[6]), ("dumped", &[4])],
+    );
+    assert_eq!(book.commit(), (vec![], vec![]));
+}
+
+#[test]
+fn an_abort_brings_everything_back() {
+    let old: [Line; 2] = [("a", &[1], Some("a"), None), ("s", &[1], None, None)];
+    let mut book = book(&old, &[], &[]);
+    book.learn(0, servers(&[2])).unwrap();
+    let new: [Line; 2] = [
+        ("a", &[1], Some("other"), None),
+        ("b", &[1], Some("b"), None),
+    ];
+    assert_eq!(prepare(&mut book, &new, &[]), [1, 2]);
+    book.learn(1, servers(&[9])).unwrap();
+    expect(&book, &[("a", &[2]), ("s", &[1]), ("b", &[1])]);
+    assert_eq!(book.abort(), [1, 2]);
+    expect(&book, &[("a", &[2]), ("s", &[1])]);
+    assert_eq!(prepare(&mut book, &old, &[]), Vec::<FeedId>::new());
+}
+
+#[test]
+fn a_changed_source_goes_on_with_the_old_list() {
+    let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[], &[]);
+    book.learn(0, servers(&[2])).unwrap();
+    let moved: [Line; 1] = [("a", &[1], Some("other"), Some("/a"))];
+    assert_eq!(prepare(&mut book, &moved, &[]), [1]);
+    assert!(book.dumps(1).is_empty(), "not in force yet");
+    let (gone, dumps) = book.commit();
+    assert_eq!(
+        (gone, dumps),
+        (vec![0], vec![(PathBuf::from("/a"), servers(&[2]))])
+    );
+    expect(&book, &[("a", &[2])]);
+    book.learn(1, servers(&[2, 3])).unwrap();
+    expect(&book, &[("a", &[3, 2])]);
+}
+
+#[test]
+fn strong_dependency_is_met_by_servers_from_a_source_or_an_answer_and_configured_ones() {
+    let lines: [Line; 2] = [("a", &[1], Some("a"), None), ("b", &[], Some("b"), None)];
+    let mut book = book(&lines, &[], &[]);
+    assert!(book.is_waiting(&[0, 1]));
+    assert!(book.unmet(&[0, 1]).unwrap().contains("\"a\""));
+    book.feed_mut(0).unwrap().answered = true;
+    assert!(book.unmet(&[0, 1]).unwrap().contains("\"b\""));
+    book.feed_mut(1).unwrap().answered = true;
+    assert!(!book.is_waiting(&[0, 1]));
+    assert!(
+        book.unmet(&[0, 1]).unwrap().contains("\"b\""),
+        "nobody would be behind it"
+    );
+    book.learn(1, servers(&[3])).unwrap();
+    assert_eq!(book.unmet(&[0, 1]), None);
+}
