@@ -6,6 +6,9 @@ use weir_shm::{Address, CounterId, Server};
 
 use crate::settings::{self, Host, Upstream};
 
+/// What a `server` without a port means.
+const DEFAULT_PORT: u16 = 80;
+
 /// An upstream's configured servers as the table takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedUpstream {
@@ -18,7 +21,7 @@ pub struct ResolvedUpstream {
 /// Resolves the configured servers of `upstreams`, which blocks on the system's resolver.
 ///
 /// # Errors
-/// nginx's `host not found in upstream "x:80" in FILE:LINE`.
+/// nginx's `host not found in upstream "x:8080" in FILE:LINE`; without the port if it is the default.
 pub fn resolve(upstreams: &[Upstream]) -> Result<Vec<ResolvedUpstream>, String> {
     upstreams
         .iter()
@@ -48,8 +51,12 @@ fn addresses(server: &settings::Server) -> Result<Vec<Address>, String> {
         .unwrap_or_default();
     if found.is_empty() {
         let place = &server.place;
+        let port = match port {
+            DEFAULT_PORT => String::new(),
+            port => format!(":{port}"),
+        };
         return Err(format!(
-            "host not found in upstream \"{name}:{port}\" in {}:{}",
+            "host not found in upstream \"{name}{port}\" in {}:{}",
             place.file, place.line
         ));
     }
@@ -117,11 +124,13 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_named_with_its_place() {
-        let error = resolve(&[upstream(Host::Name("no-such-host.invalid".into(), 80))]);
-        assert_eq!(
-            error.unwrap_err(),
-            "host not found in upstream \"no-such-host.invalid:80\" in /etc/weir.conf:12"
-        );
+        for (port, shown) in [(80, ""), (8080, ":8080")] {
+            let error = resolve(&[upstream(Host::Name("no-such-host.invalid".into(), port))]);
+            let expected = format!(
+                "host not found in upstream \"no-such-host.invalid{shown}\" in /etc/weir.conf:12"
+            );
+            assert_eq!(error.unwrap_err(), expected);
+        }
     }
 
     #[test]

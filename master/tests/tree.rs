@@ -126,7 +126,7 @@ fn an_unknown_host_is_refused_by_the_syncer() {
     weir.signal(Signal::SIGHUP);
     weir.log_says(
         "[emerg]",
-        "host not found in upstream \"no-such-host.invalid:80\" in test:1",
+        "host not found in upstream \"no-such-host.invalid\" in test:1",
     );
     weir.log_says("[notice]", "config generation 1 stays in force");
     assert_eq!(weir.get(port), "one");
@@ -278,8 +278,7 @@ fn worker_processes_change_in_place() {
 fn a_start_that_fails_leaves_nothing() {
     let port = free_port();
     let failing = format!("listen {port}\nworkers 1\nanswer one\nhost no-such-host.invalid\n");
-    let expected =
-        "weir: [emerg] host not found in upstream \"no-such-host.invalid:80\" in test:1\n";
+    let expected = "weir: [emerg] host not found in upstream \"no-such-host.invalid\" in test:1\n";
     for daemon in ["", "daemon\n"] {
         let (code, said, left) = Weir::fail(&format!("{failing}{daemon}"));
         assert_eq!((code, said.as_str()), (Some(1), expected));

@@ -100,7 +100,7 @@ impl Master {
         tell_warnings(&loaded, &self.log);
         for name in pin(&self.cycle.settings, &mut loaded.settings) {
             self.log.warn(format_args!(
-                "\"{name}\" takes effect at the next start only, the old value stays in force"
+                "\"{name}\" cannot change without a restart, the old value stays in force"
             ));
         }
         check::dumps(&loaded.settings)?;

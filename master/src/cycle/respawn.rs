@@ -95,7 +95,7 @@ impl Master {
         if self.seat(role).wanted && !pause.is_zero() {
             let pause = pause.as_millis();
             self.log
-                .alert(format_args!("{name} keeps dying, next start in {pause} ms"));
+                .error_line(format_args!("{name} keeps dying, next start in {pause} ms"));
         }
         self.start_lost(role, &format!("{name} {pid} {how} before it was ready"));
         self.lost_in_reload(role, pid);
