@@ -296,3 +296,62 @@ fn worker_connections_above_the_limit_is_a_warning() {
         "{done:?}"
     );
 }
+
+/// One of each directive that weir takes, most of them as an nginx user writes them.
+const EVERYTHING: &str = r#"
+user root;
+worker_processes auto;
+worker_rlimit_nofile 8192;
+worker_shutdown_timeout 1m;
+daemon on;
+master_process on;
+pid logs/weir.pid;
+error_log logs/error.log warn;
+error_log stderr crit;
+region @DIR@/weir.region servers=1k upstreams=64 workers=8 slots=4;
+events { worker_connections 1k; use epoll; multi_accept on; accept_mutex off; }
+http {
+    include @DIR@/conf/types*.conf; # a glob that matches
+    include @DIR@/conf/none*.conf;  # and one that does not
+    default_type 'application/octet-stream';
+    sendfile on; tcp_nopush on; tcp_nodelay on;
+    access_log logs/access.log combined;
+    client_body_temp_path body 1 2; proxy_temp_path proxy;
+    client_max_body_size 8m; keepalive_timeout 65s 60; keepalive_requests 1000;
+    upsync_start_timeout 2s;
+    upstream one {
+        server 127.0.0.1:1 weight=2 max_fails=0 fail_timeout=1h30m;
+        server [::1]:2 backup; server unix:/tmp/three.sock down;
+        keepalive 16;
+    }
+    upstream two {
+        upsync 127.0.0.1:8500/v1/kv/upstreams/two/ upsync_timeout=6m upsync_interval=500ms upsync_type=consul strong_dependency=off;
+        upsync_dump_path @DIR@/dump/two.conf; upsync_lb round_robin;
+    }
+    server {
+        listen @PORT@ default_server reuseport backlog=1024; listen [::1]:@PORT2@ ipv6only=on;
+        listen localhost:@PORT3@; listen unix:@DIR@/weir.sock;
+        server_name example.com *.example.com .dot.example www.example.* "" _;
+        allow 10.0.0.0/8; allow ::1; allow unix:; deny 192.0.2.1; deny all;
+        location / { proxy_pass http://one; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_connect_timeout 500ms; proxy_read_timeout 1m; proxy_send_timeout 60; }
+        location = /two { proxy_pass http://two/path?x=$arg_x; add_header "X-A b" 'it\'s ${host}' always; }
+        location ^~ /three { proxy_pass http://$host; access_log off; }
+        location /show { upstream_show; } location /status { stub_status; }
+        location /bye { return 301 https://$host$request_uri; }
+    }
+}
+"#;
+
+#[test]
+fn every_directive_is_taken() {
+    let types = "types { text/html html htm; text/plain txt; }\n";
+    let mut setup = Setup::whole(EVERYTHING).file("conf/types.conf", types);
+    let done = setup.run(&["-t"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("test is successful"),
+        "{}",
+        done.stderr
+    );
+}

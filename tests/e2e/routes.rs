@@ -187,6 +187,63 @@ fn the_access_log_is_combined() {
     assert!(!log.contains("/quiet"));
 }
 
+/// `2026/01/02 15:04:05 [error] PID#0: *CONN message`
+#[test]
+fn error_log_lines_are_in_nginxs_format() {
+    let port = crate::support::free_port();
+    let weir = Setup::server(&format!(
+        "location / {{ proxy_pass http://127.0.0.1:{port}/up; }}"
+    ))
+    .start();
+    let asked = weir
+        .connect()
+        .request("GET", "/a?b", "Host: h.example\r\n", b"")
+        .unwrap();
+    assert_eq!(asked.status, 502);
+    weir.wait_log("Connection refused");
+    let log = weir.error_log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("Connection refused"))
+        .unwrap();
+    let (time, rest) = line.split_at("2026/01/02 15:04:05".len());
+    let shape: String = time
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000/00/00 00:00:00", "{line}");
+    let rest = rest
+        .strip_prefix(" [error] ")
+        .unwrap_or_else(|| panic!("{line}"));
+    let (pid, rest) = rest.split_once("#0: *").unwrap();
+    assert!(weir.workers().contains(&pid.parse().unwrap()), "{line}");
+    let (connection, message) = rest.split_once(' ').unwrap();
+    assert!(
+        connection.parse::<u64>().is_ok_and(|number| number > 0),
+        "{line}"
+    );
+    assert_eq!(
+        message,
+        format!(
+            "connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, \
+             server: , request: \"GET /a?b HTTP/1.1\", upstream: \"http://127.0.0.1:{port}/up\", host: \"h.example\""
+        )
+    );
+}
+
+#[test]
+fn quoting_escapes_and_variables() {
+    let weir = Setup::server(
+        r#"location = /q { return 200 "a;{b} # \"c\" ${request_method}${uri}\td"; } # a comment; }
+         location = /s { return 200 'it is $host'; }
+         location = /b { return 200 a\ b$is_args$args; }"#,
+    )
+    .start();
+    assert_eq!(weir.get("/q").text(), "a;{b} # \"c\" GET/q\td");
+    assert_eq!(weir.get("/s").text(), "it is 127.0.0.1");
+    assert_eq!(weir.get("/b?x=1").text(), "a b?x=1");
+}
+
 #[test]
 fn stub_status_counts() {
     let weir = Setup::server("location = /status { stub_status; }")
