@@ -308,8 +308,8 @@ master_process on;
 pid logs/weir.pid;
 error_log logs/error.log warn;
 error_log stderr crit;
-region @DIR@/weir.region servers=1k upstreams=64 workers=8 slots=4;
-events { worker_connections 1k; use epoll; multi_accept on; accept_mutex off; }
+region @DIR@/weir.region servers=1024 upstreams=64 workers=8 slots=4;
+events { worker_connections 1024; use epoll; multi_accept on; accept_mutex off; }
 http {
     include @DIR@/conf/types*.conf; # a glob that matches
     include @DIR@/conf/none*.conf;  # and one that does not

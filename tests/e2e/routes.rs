@@ -241,7 +241,7 @@ fn quoting_escapes_and_variables() {
     .start();
     assert_eq!(weir.get("/q").text(), "a;{b} # \"c\" GET/q\td");
     assert_eq!(weir.get("/s").text(), "it is 127.0.0.1");
-    assert_eq!(weir.get("/b?x=1").text(), "a b?x=1");
+    assert_eq!(weir.get("/b?x=1").text(), "a\\ b?x=1");
 }
 
 #[test]
