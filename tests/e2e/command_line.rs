@@ -335,7 +335,7 @@ http {
         allow 10.0.0.0/8; allow ::1; allow unix:; deny 192.0.2.1; deny all;
         location / { proxy_pass http://one; proxy_http_version 1.1; proxy_set_header Connection "";
             proxy_connect_timeout 500ms; proxy_read_timeout 1m; proxy_send_timeout 60; }
-        location = /two { proxy_pass http://two/path?x=$arg_x; add_header "X-A b" 'it\'s ${host}' always; }
+        location = /two { proxy_pass http://two/path?x=$arg_x; add_header X-A 'it\'s ${host}' always; }
         location ^~ /three { proxy_pass http://$host; access_log off; }
         location /show { upstream_show; } location /status { stub_status; }
         location /bye { return 301 https://$host$request_uri; }

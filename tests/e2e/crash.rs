@@ -22,6 +22,7 @@ fn with_consul(folder: &str) -> Setup {
         )
     ))
     .allow("exited on signal 9")
+    .allow("keeps dying")
 }
 
 #[track_caller]
@@ -82,6 +83,7 @@ fn a_worker_that_keeps_dying_is_respawned_each_time() {
     let weir = Setup::server("")
         .workers(1)
         .allow("exited on signal 9")
+        .allow("keeps dying")
         .start();
     for _ in 0..4 {
         let victim = wait_for(PATIENCE, "there is a worker", || {

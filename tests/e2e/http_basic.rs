@@ -368,7 +368,6 @@ fn proxy_http_version_1_0_closes() {
     }
     assert_eq!(backend.connections(), 3);
     assert!(backend.requests()[0].head.starts_with("GET / HTTP/1.0\r\n"));
-    assert_eq!(backend.requests()[0].field("connection"), Some("close"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::client::{Client, get};
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::load::Load;
 use crate::support::process::alive;
-use crate::support::weir::{Setup, WHO, Weir};
+use crate::support::weir::{Setup, WHO, Weir, in_http};
 use crate::support::{PATIENCE, wait_until};
 
 /// A configuration with a server on `port`, and what more there is.
@@ -19,7 +19,7 @@ fn server(port: &str, locations: &str) -> String {
 fn routes_change_under_load_and_no_process_is_replaced() {
     let [a, b] = ["a", "b"].map(Backend::named);
     let config = |backend: &Backend, answer: &str| {
-        crate::support::weir::in_http(&format!(
+        in_http(&format!(
             "upstream back {{ server {}; }}\n{}",
             backend.address(),
             server(
@@ -63,8 +63,8 @@ fn routes_change_under_load_and_no_process_is_replaced() {
 
 #[test]
 fn listeners_come_and_go_under_load() {
-    let first = crate::support::weir::in_http(&server("PORT", "location = /x { return 200 x; }"));
-    let both = crate::support::weir::in_http(&format!(
+    let first = in_http(&server("PORT", "location = /x { return 200 x; }"));
+    let both = in_http(&format!(
         "{}{}server {{ listen unix:@DIR@/new.sock; return 200 unix; }}",
         server("PORT", "location = /x { return 200 x; }"),
         server("PORT2", "return 200 second;")
@@ -100,7 +100,7 @@ fn listeners_come_and_go_under_load() {
     // The first port may also be given up for another one.
     let outcome = load.stop();
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
-    weir.rewrite(&crate::support::weir::in_http(&server(
+    weir.rewrite(&in_http(&server(
         "PORT3",
         "location = /x { return 200 x; }",
     )));
@@ -115,7 +115,7 @@ fn listeners_come_and_go_under_load() {
 
 #[test]
 fn a_bad_configuration_is_refused_and_the_old_one_stays() {
-    let good = crate::support::weir::in_http(&server("PORT", "location = /x { return 200 good; }"));
+    let good = in_http(&server("PORT", "location = /x { return 200 good; }"));
     let mut weir = Setup::whole(&good).allow("[emerg]").start();
     let workers = weir.workers();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +143,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_stays() {
                 "return 200 good;",
                 "proxy_pass http://no-such-host.invalid;",
             ),
-            "host not found in upstream \"no-such-host.invalid\"".to_owned(),
+            "host not found in upstream \"no-such-host.invalid".to_owned(),
         ),
         (
             good.replace("logs/access.log", "no-such-folder/access.log"),
@@ -178,7 +178,7 @@ fn an_upstream_that_stays_keeps_its_table_and_counters() {
     let backend = Backend::named("a");
     consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
     let config = |more: &str| {
-        crate::support::weir::in_http(&format!(
+        in_http(&format!(
             "upstream test {{ server 127.0.0.1:1; upsync {}/v1/kv/{folder} upsync_type=consul; }}\n{more}{}",
             consul.address(),
             server(
@@ -243,9 +243,9 @@ fn a_new_upsync_upstream_is_filled_before_it_is_in_force() {
     let folder = consul::folder();
     let backend = Backend::named("from-consul");
     consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
-    let plain = crate::support::weir::in_http(&server("PORT", "location / { return 200 none; }"));
+    let plain = in_http(&server("PORT", "location / { return 200 none; }"));
     let mut weir = Setup::whole(&plain).start();
-    weir.rewrite(&crate::support::weir::in_http(&format!(
+    weir.rewrite(&in_http(&format!(
         "upstream test {{ upsync {}/v1/kv/{folder} upsync_type=consul; }}\n{}",
         consul.address(),
         server("PORT", "location / { proxy_pass http://test; }")
@@ -263,17 +263,38 @@ fn a_new_upsync_upstream_is_filled_before_it_is_in_force() {
 }
 
 #[test]
+fn the_number_of_workers_changes_in_place() {
+    let text = in_http(&server("PORT", "location = /x { return 200 x; }"));
+    let mut weir = Setup::whole(&text).start();
+    let before = weir.workers();
+    let load = Load::start(&weir.address(), "/x", 3);
+    for number in [4, 2] {
+        let more = format!("worker_processes {number};");
+        weir.rewrite(&text.replace("worker_processes @WORKERS@;", &more));
+        weir.signal(Signal::SIGHUP);
+        wait_until(PATIENCE, "there are as many as configured", || {
+            weir.workers().len() == number
+        });
+        load.progress();
+    }
+    assert_eq!(weir.workers(), before, "the first ones stay");
+    let outcome = load.stop();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+}
+
+#[test]
 fn what_needs_a_restart_says_so() {
-    let text = crate::support::weir::in_http(&server("PORT", "location = /x { return 200 old; }"));
+    let text = in_http(&server("PORT", "location = /x { return 200 old; }"));
     let mut weir = Setup::whole(&text).start();
     weir.rewrite(
         &text
             .replace("200 old", "200 new")
-            .replace("worker_processes @WORKERS@", "worker_processes 3"),
+            .replace("weir.pid", "other.pid"),
     );
     weir.signal(Signal::SIGHUP);
     wait_until(PATIENCE, "the rest is in force", || {
         weir.get("/x").text() == "new"
     });
-    weir.wait_log("worker_processes");
+    weir.wait_log("\"pid\" takes effect at the next start only, the old value stays in force");
+    assert!(!weir.path("logs/other.pid").exists());
 }

@@ -226,7 +226,7 @@ fn error_log_lines_are_in_nginxs_format() {
         message,
         format!(
             "connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, \
-             server: , request: \"GET /a?b HTTP/1.1\", upstream: \"http://127.0.0.1:{port}/up\", host: \"h.example\""
+             server: , request: \"GET /a?b HTTP/1.1\", upstream: \"http://127.0.0.1:{port}/upa?b\", host: \"h.example\""
         )
     );
 }

@@ -4,6 +4,7 @@ use super::Network;
 use super::client::{Next, State};
 use super::describe::upstream_uri;
 use super::exchange::Exchange;
+use super::numbers::Phase;
 use super::receive::Stop;
 use super::relay::{self, Framing, Read};
 use super::request::answering;
@@ -307,6 +308,8 @@ impl<N: Network> Session<'_, N> {
         if !matches!(exchange.head.method, Method::Get | Method::Head) {
             return self.answer_error(exchange, 405);
         }
+        // The one who asks is being answered, although it has not come to wait for anything yet.
+        self.count_as(Some(Phase::Writing));
         self.shared.publish_numbers();
         let status = self.shared.region.status();
         let mut body = Vec::new();

@@ -137,6 +137,7 @@ impl<N: Network> Proxy<N> {
         } = accepted;
         self.connections += 1;
         self.shared.numbers.accepted += 1;
+        self.shared.numbers.handled += 1;
         let key = self.clients.insert(Client {
             stream,
             ready: Readiness::FRESH,
@@ -153,18 +154,15 @@ impl<N: Network> Proxy<N> {
         self.shared.arm_client(key, timeout);
         self.client(key, Event::Ready);
         let Some(client) = self.clients.get_mut(key) else {
-            self.shared.numbers.handled += 1;
             return;
         };
-        match self.shared.net.watch(&client.stream, Token::Client(key)) {
-            Ok(()) => self.shared.numbers.handled += 1,
-            Err(error) => {
-                self.shared.log().log(
-                    Level::Alert,
-                    format_args!("epoll_ctl() failed ({})", errno(&error)),
-                );
-                self.close_client(key);
-            }
+        if let Err(error) = self.shared.net.watch(&client.stream, Token::Client(key)) {
+            self.shared.numbers.handled -= 1;
+            self.shared.log().log(
+                Level::Alert,
+                format_args!("epoll_ctl() failed ({})", errno(&error)),
+            );
+            self.close_client(key);
         }
     }
 
@@ -309,6 +307,7 @@ impl<N: Network> Proxy<N> {
         let open = Session {
             key,
             client,
+            counted: None,
             peers: &mut self.peers,
             shared: &mut self.shared,
         }
@@ -327,6 +326,7 @@ impl<N: Network> Proxy<N> {
         let mut session = Session {
             key,
             client,
+            counted: None,
             peers: &mut self.peers,
             shared: &mut self.shared,
         };

@@ -5,6 +5,7 @@ use std::io;
 use super::client::{Client, Event, Next, State};
 use super::describe::errno;
 use super::exchange::Exchange;
+use super::numbers::Phase;
 use super::relay::{self, Read};
 use super::shared::Shared;
 use super::{Network, Peer};
@@ -25,6 +26,8 @@ pub(super) const LINGERING_TIMEOUT_MS: u64 = 5_000;
 pub(super) struct Session<'a, N: Network> {
     pub key: Key,
     pub client: &'a mut Client<N::Stream>,
+    /// What `stub_status` counts the client as so far.
+    pub counted: Option<Phase>,
     pub peers: &'a mut Slab<Peer<N::Stream>>,
     pub shared: &'a mut Shared<N>,
 }
@@ -33,7 +36,7 @@ impl<N: Network> Session<'_, N> {
     /// Lets an event work; false when the connection is to be closed.
     pub fn handle(&mut self, event: Event) -> bool {
         let state = std::mem::take(&mut self.client.state);
-        let before = state.phase();
+        self.counted = state.phase();
         let mut next = match event {
             Event::Ready => Next::Go(state),
             Event::ClientTimeout => self.client_timeout(state),
@@ -52,16 +55,22 @@ impl<N: Network> Session<'_, N> {
                     next = self.step(state);
                 }
                 Next::Wait(state) => {
-                    self.shared.move_client(self.key, before, state.phase());
+                    self.count_as(state.phase());
                     self.client.state = state;
                     return true;
                 }
                 Next::Close => {
-                    self.shared.move_client(self.key, before, None);
+                    self.count_as(None);
                     return false;
                 }
             }
         }
+    }
+
+    /// Counts the client in this phase from now on; between two events it is its state's.
+    pub(super) fn count_as(&mut self, phase: Option<Phase>) {
+        self.shared.move_client(self.key, self.counted, phase);
+        self.counted = phase;
     }
 
     /// The connection is closed: ends what it was doing.
