@@ -417,7 +417,10 @@ fn proxying() {
                 "proxy_connect_timeout -1;",
                 "\"proxy_connect_timeout\" directive invalid value",
             ),
-            ("proxy_temp_path a 4;", "invalid value \"4\""),
+            (
+                "proxy_temp_path a 0;",
+                "\"proxy_temp_path\" directive invalid value",
+            ),
             (
                 "upstream_show on;",
                 "invalid number of arguments in \"upstream_show\" directive",
