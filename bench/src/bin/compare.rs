@@ -217,12 +217,18 @@ fn start(
 }
 
 /// The same text serves weir and nginx: what differs is said in `more`.
-fn nginx_configuration(folder: &Path, port: u16, backend: u16, more: &str) -> String {
+fn nginx_configuration(
+    folder: &Path,
+    port: u16,
+    backend: u16,
+    more: &str,
+    more_http: &str,
+) -> String {
     let folder = folder.display();
     format!(
         "daemon off;\nworker_processes 1;\npid {folder}/pid-{port};\nerror_log {folder}/error-{port}.log;\n{more}\
          events {{ worker_connections 4096; }}\n\
-         http {{\n  access_log off;\n  keepalive_requests 1000000;\n\
+         http {{\n{more_http}  access_log off;\n  keepalive_requests 1000000;\n\
          \x20 upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 1000000; }}\n\
          \x20 server {{ listen 127.0.0.1:{port};\n    location / {{ proxy_pass http://backend; proxy_http_version 1.1; \
          proxy_set_header Connection \"\"; }}\n  }}\n}}\n"
@@ -233,7 +239,10 @@ fn start_weir(folder: &Path, backend: u16) -> Result<Proxy, String> {
     let port = peer::free_port().map_err(|error| error.to_string())?;
     let file = folder.join("weir.conf");
     let more = format!("region {}/weir.region;\n", folder.display());
-    write(&file, &nginx_configuration(folder, port, backend, &more))?;
+    write(
+        &file,
+        &nginx_configuration(folder, port, backend, &more, ""),
+    )?;
     let arguments = [
         "-p",
         &folder.display().to_string(),
@@ -257,7 +266,14 @@ fn start_weir(folder: &Path, backend: u16) -> Result<Proxy, String> {
 fn start_nginx(folder: &Path, backend: u16) -> Result<Proxy, String> {
     let port = peer::free_port().map_err(|error| error.to_string())?;
     let file = folder.join("nginx.conf");
-    write(&file, &nginx_configuration(folder, port, backend, ""))?;
+    // Else it makes folders where it was built to.
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("  {name}_temp_path {}/{name};\n", folder.display()))
+        .concat();
+    write(
+        &file,
+        &nginx_configuration(folder, port, backend, "", &temporary),
+    )?;
     let arguments = [
         "-p",
         &folder.display().to_string(),
