@@ -13,7 +13,7 @@ use crate::channel::{Answer, Channel};
 use crate::conf::Conf;
 use crate::event::{Queue, Token, Watcher};
 use crate::listening::{Accept, Listeners};
-use crate::log::{Clock, Files};
+use crate::log::{Clock, Files, panics_to};
 use crate::proxy::shared::Shared;
 use crate::proxy::{Network, Proxy};
 use crate::reload::Reload;
@@ -77,6 +77,7 @@ struct Quit {
 /// What the system refuses a worker without which there is none, such as an event queue.
 pub fn run(start: Start) -> Result<(), String> {
     let mut cycle = Cycle::new(start)?;
+    panics_to(Some(cycle.proxy.shared.log()));
     cycle.first_plan();
     cycle.answer(&Answer::Ready);
     while cycle.turn()? {}

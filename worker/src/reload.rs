@@ -11,7 +11,7 @@ use weir_shm::Address;
 use crate::channel::{Answer, Order, Role};
 use crate::conf::Conf;
 use crate::cycle::Cycle;
-use crate::log::Files;
+use crate::log::{Files, panics_to};
 use crate::settings::{Level, Settings};
 
 type Build = fn(&str) -> Result<Settings, String>;
@@ -208,6 +208,7 @@ impl Cycle {
             listen(self, conf_of_sockets, address, socket);
         }
         self.proxy.set_conf(Rc::new(conf));
+        panics_to(Some(self.proxy.shared.log()));
         for number in gone {
             self.listeners.remove(number, &self.watcher);
             self.proxy.close_listener(number);
