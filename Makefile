@@ -35,7 +35,7 @@ install:
 	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --release --bins
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/conf" "$(DESTDIR)$(PREFIX)/logs"
 	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
-	for file in conf/weir.conf conf/mime.types; do \
+	set -e; for file in conf/weir.conf conf/mime.types; do \
 		install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file.default"; \
 		[ -e "$(DESTDIR)$(PREFIX)/$$file" ] || cp "$(DESTDIR)$(PREFIX)/$$file.default" "$(DESTDIR)$(PREFIX)/$$file"; \
 	done

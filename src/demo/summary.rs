@@ -76,7 +76,7 @@ fn table(region: &Path) -> String {
             .filter(|row| row.table_version == version)
             .count();
         Ok::<_, ReadError>(format!(
-            "table version {version} on {current} of {} workers",
+            "table {version} on {current}/{} workers",
             workers.len()
         ))
     };
@@ -100,7 +100,7 @@ fn line(before: &Seen, now: &Seen, passed: Duration) -> String {
         .map(|name| {
             let count =
                 now.answers.get(name).unwrap_or(&0) - before.answers.get(name).unwrap_or(&0);
-            format!("{name} {}%", count * 100 / answered.max(1))
+            format!("{} {}%", port(name), count * 100 / answered.max(1))
         })
         .collect();
     let shares = if shares.is_empty() {
@@ -108,10 +108,12 @@ fn line(before: &Seen, now: &Seen, passed: Duration) -> String {
     } else {
         shares.join(", ")
     };
-    format!(
-        "{rate:.0} requests/s, {} failed so far | {shares}",
-        now.failed
-    )
+    format!("{rate:.0} req/s, {} failed | {shares}", now.failed)
+}
+
+/// All backends have one address, so that the port names them in the little room there is.
+fn port(backend: &str) -> &str {
+    backend.rfind(':').map_or(backend, |at| &backend[at..])
 }
 
 #[cfg(test)]
@@ -132,11 +134,11 @@ mod tests {
         let now = seen(&[("a:1", 40), ("b:2", 10), ("c:3", 10)], 2);
         assert_eq!(
             line(&before, &now, Duration::from_secs(2)),
-            "20 requests/s, 2 failed so far | a:1 75%, c:3 25%"
+            "20 req/s, 2 failed | :1 75%, :3 25%"
         );
         assert_eq!(
             line(&now, &now, Duration::ZERO),
-            "0 requests/s, 2 failed so far | no backend answers"
+            "0 req/s, 2 failed | no backend answers"
         );
     }
 }
