@@ -99,6 +99,10 @@ impl<N: Network> Session<'_, N> {
             persist: self.persist(exchange),
         }
         .write(&mut out);
+        if exchange.switched {
+            let protocol = response.fields.known(Known::Upgrade, from);
+            field(&mut out, b"Upgrade", protocol.unwrap_or_default());
+        }
         for sent in response.forwarded() {
             field(&mut out, sent.name.of(from), sent.value.of(from));
         }
@@ -126,6 +130,9 @@ impl<N: Network> Session<'_, N> {
 
     /// What the client is told of its connection.
     fn persist(&self, exchange: &Exchange) -> Persist {
+        if exchange.switched {
+            return Persist::Upgrade;
+        }
         if !exchange.persist {
             return Persist::Close;
         }

@@ -25,6 +25,8 @@ pub struct Client<S> {
     pub listener: u32,
     /// `$connection_requests`.
     pub requests: u64,
+    /// When it was accepted, in milliseconds.
+    pub since_ms: u64,
     /// It closes when what is in flight has been answered: its listener is gone.
     pub closing: bool,
 }

@@ -52,6 +52,9 @@ pub struct Exchange {
     pub persist: bool,
     /// The head of the answer was made.
     pub answered: bool,
+    /// The server has switched to another protocol, as was asked: both directions are passed on
+    /// until one ends.
+    pub switched: bool,
     /// `100 Continue` is still to be sent.
     pub expects_continue: bool,
     /// When its first byte was read, Unix time in milliseconds.
@@ -149,6 +152,7 @@ impl Exchange {
         self.answer_head = 0;
         self.persist = false;
         self.answered = false;
+        self.switched = false;
         self.expects_continue = false;
         self.head_length = 0;
         self.head_timed = false;
@@ -171,6 +175,16 @@ impl Exchange {
             }) => Some(proxy),
             _ => None,
         }
+    }
+
+    /// Whether the client and the configuration have asked for another protocol.
+    #[must_use]
+    pub fn may_switch(&self) -> bool {
+        let upgrade = |name: &[u8]| name.eq_ignore_ascii_case(b"upgrade");
+        let proxy = self.proxy();
+        self.head.upgrade
+            && self.upload.is_done()
+            && proxy.is_some_and(|proxy| proxy.set_headers.iter().any(|(name, _)| upgrade(name)))
     }
 
     /// Bytes of the request, its body included (`$request_length`).

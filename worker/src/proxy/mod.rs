@@ -10,6 +10,7 @@ pub mod relay;
 pub mod shared;
 
 mod answer;
+mod attempt;
 mod describe;
 mod finish;
 mod receive;
@@ -73,6 +74,8 @@ pub struct Peer<S> {
     pub upstream: usize,
     /// It has been seen to be connected.
     pub connected: bool,
+    /// It sends what is written at once (`tcp_nodelay`).
+    pub nodelay: bool,
     /// Requests that were sent on it.
     pub requests: u64,
     /// When it was made, in milliseconds.
@@ -147,6 +150,7 @@ impl<N: Network> Proxy<N> {
             local,
             listener,
             requests: 0,
+            since_ms: self.shared.now_ms,
             closing: false,
         });
         self.shared.move_client(key, None, Some(Phase::Waiting));
@@ -195,8 +199,9 @@ impl<N: Network> Proxy<N> {
     /// Lets everyone go on who had more to do than one turn of the loop allowed.
     pub fn go_on(&mut self) {
         for _ in 0..self.shared.again.len() {
-            let key = self.shared.again.swap_remove(0);
-            self.client(key, Event::Ready);
+            if let Some(key) = self.shared.again.pop_front() {
+                self.client(key, Event::Ready);
+            }
         }
     }
 

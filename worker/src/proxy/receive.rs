@@ -11,8 +11,8 @@ use crate::buffer::BUFFER_SIZE;
 use crate::http::{Body, ResponseParsed};
 use crate::settings::Level;
 
-/// Reads of an answer in one turn of the loop; then others have theirs.
-const READS_A_TURN: usize = 16;
+/// Reads of a body in one turn of the loop; then others have theirs.
+pub(super) const READS_A_TURN: usize = 16;
 
 /// How far a turn came.
 pub(super) enum Turn {
@@ -36,6 +36,9 @@ impl<N: Network> Session<'_, N> {
     /// Goes on with a request that a server has.
     pub(super) fn proxy(&mut self, mut exchange: Box<Exchange>) -> Next {
         match self.turn(&mut exchange) {
+            Ok(Turn::Waiting) if exchange.switched && exchange.upload.is_done() => {
+                self.finish_proxied(exchange)
+            }
             Ok(Turn::Waiting) if self.is_client_gone(&exchange) => {
                 self.log_request(
                     &exchange,
@@ -158,7 +161,11 @@ impl<N: Network> Session<'_, N> {
     /// The answer's head is there: makes the client's of it.
     fn begin_answer(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
         let status = exchange.response.status;
-        if status == 101 {
+        if status == 101 && exchange.may_switch() {
+            exchange.switched = true;
+            exchange.upload.begin(Body::UntilClose, Framing::Plain);
+            exchange.response.body = Body::UntilClose;
+        } else if status == 101 {
             self.log_request(
                 exchange,
                 Level::Error,
@@ -171,6 +178,7 @@ impl<N: Network> Session<'_, N> {
         }
         let mut framing = Framing::Plain;
         match exchange.response.body {
+            _ if exchange.switched => exchange.persist = false,
             Body::Chunked | Body::UntilClose if exchange.head.minor > 0 => {
                 framing = Framing::Chunked;
             }
@@ -197,7 +205,13 @@ impl<N: Network> Session<'_, N> {
                     Level::Error,
                     format_args!("upstream sent invalid chunked response while reading upstream"),
                 );
-                return Err(Stop::Abandon);
+                if exchange.download.sent() > 0 {
+                    return Err(Stop::Abandon);
+                }
+                // The client knows nothing of it yet.
+                exchange.download.clear();
+                exchange.answered = false;
+                return Err(Stop::Upstream(Failure::InvalidHeader));
             }
             self.flush_to_client(exchange)?;
             if exchange.download.is_pending() {
@@ -241,7 +255,7 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
-        self.shared.again.push(self.key);
+        self.shared.again.push_back(self.key);
         Ok(Turn::Waiting)
     }
 
@@ -287,8 +301,11 @@ impl<N: Network> Session<'_, N> {
             return;
         };
         let (upload, download) = (&exchange.upload, &exchange.download);
+        let both = exchange.switched.then_some(proxy.read_timeout);
         let client_moved = upload.received() + download.sent();
-        let client = if download.is_pending() {
+        let client = if both.is_some() {
+            Wait::default()
+        } else if download.is_pending() {
             Wait::new(Some(location.send_timeout), 1, client_moved)
         } else if peer.connected && !upload.is_ended() && !upload.is_pending() && !attempt.deaf {
             Wait::new(Some(location.client_body_timeout), 2, client_moved)
@@ -296,7 +313,9 @@ impl<N: Network> Session<'_, N> {
             Wait::default()
         };
         let peer_moved = upload.sent() + attempt.received;
-        let server = if !peer.connected {
+        let server = if both.is_some() {
+            Wait::new(both, 6, client_moved + peer_moved)
+        } else if !peer.connected {
             Wait::new(Some(proxy.connect_timeout), 3, exchange.tries.len() as u64)
         } else if upload.is_pending() && !attempt.deaf {
             Wait::new(Some(proxy.send_timeout), 4, peer_moved)

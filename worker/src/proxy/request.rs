@@ -8,6 +8,7 @@ use super::client::{Next, State};
 use super::exchange::Exchange;
 use super::relay::Framing;
 use super::session::Session;
+use super::shared::millis;
 use crate::access;
 use crate::http::Body;
 use crate::settings::{Handler, Level, ProxyTarget};
@@ -27,6 +28,7 @@ impl<N: Network> Session<'_, N> {
         exchange.persist = exchange.head.keep_alive
             && !location.keepalive_timeout.is_zero()
             && self.client.requests < location.keepalive_requests
+            && self.age_ms() < millis(location.keepalive_time)
             && !self.client.closing
             && !self.shared.quitting;
         exchange.upload.begin(exchange.head.body, Framing::Plain);
@@ -78,6 +80,11 @@ impl<N: Network> Session<'_, N> {
             Handler::UpstreamShow => self.answer_upstream_show(exchange),
             Handler::StubStatus => self.answer_stub_status(exchange),
         }
+    }
+
+    /// How long the client has been connected.
+    fn age_ms(&self) -> u64 {
+        self.shared.now_ms.saturating_sub(self.client.since_ms)
     }
 
     /// One more request.

@@ -6,6 +6,7 @@ use super::client::{Client, Event, Next, State};
 use super::describe::errno;
 use super::exchange::Exchange;
 use super::numbers::Phase;
+use super::receive::READS_A_TURN;
 use super::relay::{self, Read};
 use super::shared::Shared;
 use super::{Network, Peer};
@@ -47,7 +48,7 @@ impl<N: Network> Session<'_, N> {
         loop {
             match next {
                 Next::Go(State::Reading(exchange)) if requests == REQUESTS_A_TURN => {
-                    self.shared.again.push(self.key);
+                    self.shared.again.push_back(self.key);
                     next = Next::Wait(State::Reading(exchange));
                 }
                 Next::Go(state) => {
@@ -77,8 +78,11 @@ impl<N: Network> Session<'_, N> {
     pub fn end(&mut self, state: State) {
         self.shared.move_client(self.key, state.phase(), None);
         match state {
-            State::Reading(exchange) | State::Proxying(exchange) | State::Answering(exchange) => {
-                let _ = self.abandon(exchange);
+            State::Reading(mut exchange)
+            | State::Proxying(mut exchange)
+            | State::Answering(mut exchange) => {
+                self.drop_attempt(&mut exchange);
+                self.shared.give_back(exchange);
             }
             State::Idle | State::Lingering { .. } | State::Closed => {}
         }
@@ -251,7 +255,9 @@ impl<N: Network> Session<'_, N> {
         let mut scratch = self.shared.pool.take();
         let client = &mut *self.client;
         let mut open = true;
-        while client.ready.readable && open {
+        let mut reads = 0;
+        while client.ready.readable && open && reads < READS_A_TURN {
+            reads += 1;
             scratch.clear();
             open = matches!(
                 relay::read(&mut scratch, &mut client.stream, &mut client.ready),
@@ -261,6 +267,9 @@ impl<N: Network> Session<'_, N> {
         self.shared.pool.give(scratch);
         if !open || self.shared.now_ms >= until_ms {
             return Next::Close;
+        }
+        if reads == READS_A_TURN {
+            self.shared.again.push_back(self.key);
         }
         let left = (until_ms - self.shared.now_ms).min(LINGERING_TIMEOUT_MS);
         self.shared.arm_client_ms(self.key, left);

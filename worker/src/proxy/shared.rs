@@ -1,5 +1,6 @@
 //! What all connections of a worker share.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub struct Shared<N> {
     /// The worker ends: no connection is kept.
     pub quitting: bool,
     /// Clients that have more to do without any event.
-    pub again: Vec<Key>,
+    pub again: VecDeque<Key>,
     /// A line in the making.
     pub(super) line: Vec<u8>,
     #[expect(
@@ -80,7 +81,7 @@ impl<N> Shared<N> {
             resting_links: Links::default(),
             numbers: Numbers::default(),
             quitting: false,
-            again: Vec::new(),
+            again: VecDeque::new(),
             line: Vec::new(),
             exchanges: Vec::new(),
         }
@@ -173,6 +174,6 @@ impl<N> Shared<N> {
 }
 
 /// In whole milliseconds, no fewer than asked for.
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
