@@ -349,7 +349,10 @@ impl Master {
     }
 
     fn tell_refusal(&self, message: &str) {
-        self.log.emerg(message);
+        // Unknown directives are listed one a line.
+        for line in message.lines() {
+            self.log.emerg(line);
+        }
         let generation = self.cycle.generation;
         self.log.notice(format_args!(
             "reconfiguring refused: config generation {generation} stays in force"
