@@ -295,6 +295,6 @@ fn what_needs_a_restart_says_so() {
     wait_until(PATIENCE, "the rest is in force", || {
         weir.get("/x").text() == "new"
     });
-    weir.wait_log("\"pid\" takes effect at the next start only, the old value stays in force");
+    weir.wait_log("\"pid\" cannot change without a restart, the old value stays in force");
     assert!(!weir.path("logs/other.pid").exists());
 }
