@@ -165,6 +165,11 @@ fn servers_come_and_go_on_every_worker() {
         || weir.shown("test").trim_end() == last.trim_end(),
     );
     check(&weir, &mut workers, &all[2..]);
+    let logged = read_lossy(&weir.path("logs/access.log"));
+    assert!(
+        logged.contains("\"GET /proxy_test HTTP/1.1\" 200 "),
+        "the access log is on by default"
+    );
     let pids: Vec<_> = workers.keys().copied().collect();
     assert_eq!(weir.workers(), pids, "no process was replaced");
 }

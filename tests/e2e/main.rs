@@ -7,6 +7,7 @@
 mod support;
 
 mod article;
+mod chaos;
 mod command_line;
 mod crash;
 mod demo;
@@ -24,4 +25,5 @@ mod scale;
 mod signals;
 mod syncer;
 mod syscalls;
+mod timeouts;
 mod upstream;

@@ -1,9 +1,10 @@
 //! Consul's keys, and a connection to Consul that breaks in every way.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::Duration;
 
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, Then, ok};
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::fault::{Fault, FaultProxy};
 use crate::support::weir::{SOON, Setup, Weir, in_server};
@@ -372,5 +373,87 @@ fn one_put_reaches_a_live_request() {
     });
     wait_until(SOON, "only the second serves", || {
         (0..6).all(|_| client.get("/").unwrap().text() == "b\n")
+    });
+}
+
+#[test]
+fn a_request_in_flight_at_a_removed_server_finishes_there() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let (sender, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let leaving = Backend::answering(move |request, out| {
+        if request.target == "/slow" {
+            let _ = gate.lock().unwrap().recv();
+        }
+        let _ = out.write_all(&ok("leaving\n"));
+        Then::Keep
+    });
+    let staying = Backend::named("staying");
+    consul.put(&format!("{folder}/{}", leaving.address()), ENTRY);
+    let weir = watching(&consul.address(), &folder).start();
+    wait_servers(&weir, &[leaving.address()]);
+    let mut slow = weir.connect();
+    slow.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    wait_until(SOON, "it is in flight", || leaving.count() == 1);
+    consul.put(&format!("{folder}/{}", staying.address()), ENTRY);
+    consul.delete(&format!("{folder}/{}", leaving.address()));
+    wait_servers(&weir, &[staying.address()]);
+    let counted = || {
+        let counters = weir.weirctl_json(&["counters"]);
+        let rows = counters["servers"].as_array().unwrap().clone();
+        rows.into_iter()
+            .find(|row| row["address"] == leaving.address())
+    };
+    let row = counted().expect("it is listed until nothing is in flight");
+    assert_eq!(
+        (&row["leaving"], &row["in_flight"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(weir.get("/").text(), "staying\n");
+    sender.send(()).unwrap();
+    assert_eq!(slow.response("GET").unwrap().text(), "leaving\n");
+    assert_eq!(slow.get("/").unwrap().text(), "staying\n");
+}
+
+#[test]
+fn equal_content_is_not_published_again() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let entry = format!("{folder}/192.0.2.1:1");
+    consul.put(&entry, ENTRY);
+    let proxy = FaultProxy::start(&consul.address(), Fault::None);
+    let weir = watching(proxy.address(), &folder).start();
+    wait_servers(&weir, &["192.0.2.1:1"]);
+    let version = || weir.weirctl_json(&["table"])["version"].as_u64();
+    let before = version();
+    for _ in 0..3 {
+        consul.put(&entry, ENTRY);
+        let index = consul.index(&folder).to_string();
+        wait_until(SOON, "the new index is asked for", || {
+            askings(&proxy).contains_key(&index)
+        });
+    }
+    assert_eq!(version(), before);
+    consul.put(&entry, r#"{"weight":2}"#);
+    wait_until(SOON, "a change is published", || version() > before);
+}
+
+/// wait + wait/16 + 2 s, with a wait of 10 s.
+const HALF_OPEN: Duration = Duration::from_millis(12_625);
+
+#[test]
+fn a_half_open_consul_is_noticed_in_time() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    consul.put(&format!("{folder}/192.0.2.1:1"), ENTRY);
+    let proxy = FaultProxy::start(&consul.address(), Fault::None);
+    let weir = watching(proxy.address(), &folder).start();
+    wait_servers(&weir, &["192.0.2.1:1"]);
+    // One answer, with the only news, gets lost, and the connection stays open.
+    proxy.once(Fault::Mute);
+    consul.put(&format!("{folder}/192.0.2.1:2"), ENTRY);
+    wait_until(HALF_OPEN + SOON, "the news is asked for again", || {
+        shown(&weir).len() == 2
     });
 }

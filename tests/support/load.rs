@@ -1,5 +1,6 @@
 //! Steady requests from several threads while something happens to weir.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,7 +12,7 @@ use super::{PATIENCE, wait_until};
 struct Shared {
     stop: AtomicBool,
     answered: AtomicUsize,
-    failures: Mutex<Vec<String>>,
+    failures: Mutex<Vec<Failed>>,
 }
 
 /// Threads that each send one GET after another on a persistent connection.
@@ -20,12 +21,27 @@ pub struct Load {
     threads: Vec<thread::JoinHandle<()>>,
 }
 
+/// A request that failed.
+#[derive(Clone)]
+pub struct Failed {
+    /// The X-Pid of the answer before it on the same connection, if there was one.
+    pub worker: Option<String>,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (worker {:?})", self.why, self.worker)
+    }
+}
+
 /// What the load has seen.
 #[derive(Debug)]
 pub struct Outcome {
     pub answered: usize,
-    /// A line for each request that got no answer, or not status 200.
-    pub failures: Vec<String>,
+    /// One for each request that got no answer, or not status 200.
+    pub failures: Vec<Failed>,
 }
 
 impl Load {
@@ -79,33 +95,39 @@ impl Drop for Load {
     }
 }
 
+/// A kept connection and the worker behind it.
+struct Open {
+    client: Client,
+    worker: Option<String>,
+}
+
 fn run(shared: &Shared, address: &str, target: &str) {
-    let mut client = None;
+    let mut open = None;
     while !shared.stop.load(Ordering::Acquire) {
-        match once(&mut client, address, target) {
-            Ok(()) => {
+        let worker = open.as_ref().and_then(|open: &Open| open.worker.clone());
+        match once(open.take(), address, target) {
+            Ok(next) => {
+                open = next;
                 shared.answered.fetch_add(1, Ordering::AcqRel);
             }
-            Err(failure) => {
-                client = None;
-                shared.failures.lock().unwrap().push(failure);
-            }
+            Err(why) => shared.failures.lock().unwrap().push(Failed { worker, why }),
         }
     }
 }
 
-fn once(client: &mut Option<Client>, address: &str, target: &str) -> Result<(), String> {
+/// One request; the connection if it is kept.
+fn once(open: Option<Open>, address: &str, target: &str) -> Result<Option<Open>, String> {
     let text = |failure: Failure| failure.to_string();
-    let mut own = match client.take() {
-        Some(own) => own,
+    let mut client = match open {
+        Some(open) => open.client,
         None => Client::try_connect(address).map_err(text)?,
     };
-    let response = own.get(target).map_err(text)?;
-    if response.keeps() {
-        *client = Some(own);
-    }
+    let response = client.get(target).map_err(text)?;
     match response.status {
-        200 => Ok(()),
+        200 => {
+            let worker = response.field("x-pid").map(str::to_owned);
+            Ok(response.keeps().then_some(Open { client, worker }))
+        }
         status => Err(format!("status {status}")),
     }
 }
