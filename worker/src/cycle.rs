@@ -27,6 +27,9 @@ use crate::upstream::plan::{Builder, Numbering, SERVERS_A_SLICE};
 /// in milliseconds.
 const LAPPED_PAUSE_MS: u64 = 50;
 
+/// Between two lines that say that `worker_connections` are not enough, in milliseconds.
+const SHORTAGE_PAUSE_MS: u64 = 1000;
+
 /// Sockets, watched by the loop's queue.
 pub(crate) struct Sockets(Watcher);
 
@@ -61,6 +64,8 @@ pub(crate) struct Cycle {
     builder: Option<Builder>,
     numbering: Numbering,
     retry_table_ms: u64,
+    /// When a shortage of connections may be told again.
+    tell_shortage_ms: u64,
     quit: Option<Quit>,
 }
 
@@ -134,6 +139,7 @@ impl Cycle {
             builder: None,
             numbering: Numbering::default(),
             retry_table_ms: 0,
+            tell_shortage_ms: 0,
             quit: None,
         })
     }
@@ -295,11 +301,13 @@ impl Cycle {
     /// Lets one client in; false when no more can be.
     fn accept_one(&mut self, conf: &Conf, number: u32) -> bool {
         let limit = conf.settings.worker_connections;
-        if self.proxy.connections() + self.listeners.len() >= limit
-            && !self.proxy.close_an_idle_one()
-        {
-            // Whoever waits is let in when a connection ends.
-            return false;
+        if self.proxy.connections() + self.listeners.len() >= limit {
+            let closed = self.proxy.close_an_idle_one();
+            self.tell_shortage(limit, closed);
+            if !closed {
+                // Whoever waits is let in when a connection ends.
+                return false;
+            }
         }
         let local = |socket: &Socket| conf.uses_server_addr.then(|| socket.local())?;
         match self.listeners.accept(number, local) {
@@ -320,6 +328,23 @@ impl Cycle {
                 false
             }
         }
+    }
+
+    /// nginx's warning, at most once a second as there.
+    fn tell_shortage(&mut self, limit: usize, closed: bool) {
+        let shared = &self.proxy.shared;
+        if shared.now_ms < self.tell_shortage_ms {
+            return;
+        }
+        let what = match closed {
+            true => "reusing connections",
+            false => "new ones wait",
+        };
+        shared.log().log(
+            Level::Warn,
+            format_args!("{limit} worker_connections are not enough, {what}"),
+        );
+        self.tell_shortage_ms = shared.now_ms + SHORTAGE_PAUSE_MS;
     }
 
     /// Tells the master. If it does not listen any more, its end of the channel will say so.
