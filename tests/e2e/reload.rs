@@ -264,7 +264,10 @@ fn a_new_upsync_upstream_is_filled_before_it_is_in_force() {
 
 #[test]
 fn the_number_of_workers_changes_in_place() {
-    let text = in_http(&server("PORT", "location = /x { return 200 x; }"));
+    let text = in_http(&server(
+        "PORT",
+        "location = /x { add_header X-Pid $pid; return 200 x; }",
+    ));
     let mut weir = Setup::whole(&text).start();
     let before = weir.workers();
     let load = Load::start(&weir.address(), "/x", 3);
@@ -279,7 +282,11 @@ fn the_number_of_workers_changes_in_place() {
     }
     assert_eq!(weir.workers(), before, "the first ones stay");
     let outcome = load.stop();
-    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    assert!(
+        outcome.unexplained().is_empty(),
+        "{:?}",
+        outcome.unexplained()
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::client::{Client, Failure};
+use super::process::alive;
 use super::{PATIENCE, wait_until};
 
 #[derive(Default)]
@@ -92,6 +93,24 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Outcome {
+    /// The failures but those on a kept connection of a worker that has retired: any server may
+    /// close an idle connection while a request is on its way there.
+    pub fn unexplained(&self) -> Vec<&Failed> {
+        let retired = |failed: &Failed| {
+            let pid = failed
+                .worker
+                .as_ref()
+                .and_then(|worker| worker.parse().ok());
+            pid.is_some_and(|pid| !alive(pid))
+        };
+        self.failures
+            .iter()
+            .filter(|failed| !retired(failed))
+            .collect()
     }
 }
 
