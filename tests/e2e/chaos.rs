@@ -50,6 +50,7 @@ fn nothing_fails_while_everything_changes() {
         .allow("exited on signal 9")
         .allow("keeps dying")
         .allow("there is no syncer process at the moment")
+        .allow(" died")
         .start();
     wait_until(PATIENCE, "it serves", || weir.get("/").status == 200);
     let load = Load::start(&weir.address(), "/", 6);

@@ -110,7 +110,10 @@ impl Setup {
 
     fn write(&mut self) {
         let text = fill(&self.text, &mut self.values);
-        fs::write(self.dir().join("conf/weir.conf"), text).unwrap();
+        // Whole at once: weir may be reading it for an earlier HUP.
+        let next = self.dir().join("conf/weir.conf.next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, self.dir().join("conf/weir.conf")).unwrap();
     }
 
     /// Runs weir to its end, which is expected to come at once: `-t`, or a start that fails.
