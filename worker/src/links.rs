@@ -115,9 +115,11 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::cases;
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(cases(256))]
         #[test]
         fn behaves_as_a_queue(steps in prop::collection::vec((0u32..9, any::<bool>()), 0..200)) {
             let (mut links, mut list) = (Links::default(), List::default());

@@ -186,6 +186,7 @@ fn due_tick(deadline_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::cases;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -253,6 +254,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
         #[test]
         fn behaves_as_a_map_of_deadlines(
             steps in prop::collection::vec((0u32..8, 0u64..200_000, 0u64..3000, any::<bool>()), 1..200)

@@ -18,6 +18,8 @@ mod request;
 mod retry;
 mod send;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;

@@ -7,11 +7,11 @@ use super::describe::errno;
 use super::exchange::Exchange;
 use super::numbers::Phase;
 use super::receive::READS_A_TURN;
-use super::relay::{self, Read};
+use super::relay::{self, Framing, Read};
 use super::shared::Shared;
 use super::{Network, Peer};
 use crate::connection::{Key, Slab};
-use crate::http::{Limits, Parsed, Refusal};
+use crate::http::{Body, Limits, Parsed, Refusal};
 use crate::settings::Level;
 use crate::transport::Transport;
 
@@ -208,6 +208,8 @@ impl<N: Network> Session<'_, N> {
         self.adopt_default(&mut exchange);
         self.log_request(&exchange, Level::Info, format_args!("{reason}"));
         self.count_request();
+        // Where this request ends nobody knows: whatever comes is read and dropped.
+        exchange.upload.begin(Body::UntilClose, Framing::Plain);
         self.answer_error(exchange, refusal.status)
     }
 

@@ -120,6 +120,7 @@ fn grow<T: Clone + Default>(rows: &mut Vec<T>, index: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::cases;
     use proptest::prelude::*;
 
     fn server(index: u32) -> CounterId {
@@ -158,6 +159,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256))]
         #[test]
         fn behaves_as_a_list_by_age(
             steps in prop::collection::vec((0u32..12, 0u32..4, 0usize..3, 1usize..5), 1..300)

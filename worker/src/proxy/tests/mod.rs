@@ -1,0 +1,364 @@
+//! The proxy over streams in memory: no socket, no clock, every step under control.
+
+mod allocation;
+mod table;
+mod timing;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use weir_shm::{
+    Address, Capacity, CounterId, Publisher, Region, Server, Snapshot, Upstream as Published,
+};
+
+use super::shared::Shared;
+use super::{Accepted, Network, Proxy};
+use crate::conf::Conf;
+use crate::connection::Key;
+use crate::event::Token;
+use crate::log::Files;
+use crate::settings::{
+    Balance, Handler, Listener, Location, LocationKind, LocationSettings, Proxy as Proxied,
+    ProxyTarget, Settings, Upstream, VirtualServer,
+};
+use crate::transport::{Readiness, Transport};
+use crate::upstream::plan::{Builder, Numbering};
+
+/// The time at which each test begins, in milliseconds.
+pub(super) const BEGIN_MS: u64 = 1_000_000;
+
+/// The far end of a stream, as the test holds it.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    /// What is there to be read.
+    pub input: VecDeque<u8>,
+    /// Nothing comes after it.
+    pub ended: bool,
+    /// What was written.
+    pub output: Vec<u8>,
+    /// How much more can be written.
+    pub room: usize,
+    /// Every read and write fails with this.
+    pub broken: Option<io::ErrorKind>,
+    /// Our direction was ended.
+    pub shut: bool,
+    /// The connection was closed.
+    pub closed: bool,
+    /// Reads and writes that were tried.
+    pub calls: usize,
+    /// Under which token it is watched.
+    pub token: Option<Token>,
+}
+
+/// A stream in memory.
+#[derive(Debug)]
+pub(super) struct Stream(pub Rc<RefCell<Wire>>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.borrow_mut().closed = true;
+    }
+}
+
+impl Transport for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        wire.calls += 1;
+        if let Some(kind) = wire.broken {
+            return Err(kind.into());
+        }
+        if wire.input.is_empty() && !wire.ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = wire.input.len().min(into.len());
+        for (to, from) in into.iter_mut().zip(wire.input.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        wire.calls += 1;
+        if let Some(kind) = wire.broken {
+            return Err(kind.into());
+        }
+        if wire.room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut written = 0;
+        for part in parts {
+            let count = part.len().min(wire.room);
+            wire.output.extend_from_slice(&part[..count]);
+            wire.room -= count;
+            written += count;
+        }
+        Ok(written)
+    }
+
+    fn shutdown(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().shut = true;
+        Ok(())
+    }
+}
+
+/// How the next connections to servers begin.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Connecting {
+    #[default]
+    Connected,
+    Pending,
+    Refused,
+}
+
+/// Connections to servers, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub connecting: Connecting,
+    pub made: Vec<Rc<RefCell<Wire>>>,
+}
+
+impl Network for Memory {
+    type Stream = Stream;
+
+    fn connect(&mut self, _: &Address) -> io::Result<(Stream, bool)> {
+        let connected = match self.connecting {
+            Connecting::Connected => true,
+            Connecting::Pending => false,
+            Connecting::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
+        };
+        let wire = wire(if connected { usize::MAX } else { 0 });
+        self.made.push(Rc::clone(&wire));
+        Ok((Stream(wire), connected))
+    }
+
+    fn watch(&mut self, stream: &Stream, token: Token) -> io::Result<()> {
+        stream.0.borrow_mut().token = Some(token);
+        Ok(())
+    }
+
+    fn set_nodelay(&mut self, _: &Stream) {}
+}
+
+pub(super) fn wire(room: usize) -> Rc<RefCell<Wire>> {
+    Rc::new(RefCell::new(Wire {
+        room,
+        ..Wire::default()
+    }))
+}
+
+/// A proxy with one upstream of `servers` servers, and what it lives on.
+pub(super) struct World {
+    pub proxy: Proxy<Memory>,
+    pub region: Region,
+    _folder: TempDir,
+}
+
+/// A client, from its own side.
+#[derive(Clone)]
+pub(super) struct Far {
+    pub key: Option<Key>,
+    pub wire: Rc<RefCell<Wire>>,
+}
+
+fn location(handler: Handler) -> LocationSettings {
+    LocationSettings {
+        name: b"/".to_vec(),
+        handler,
+        ret: None,
+        access: Vec::new(),
+        add_headers: Vec::new(),
+        client_max_body_size: 1 << 20,
+        client_body_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(60),
+        keepalive_timeout: Duration::from_secs(75),
+        keepalive_header: None,
+        keepalive_requests: 1000,
+        keepalive_time: Duration::from_secs(3600),
+        tcp_nodelay: true,
+        tcp_nopush: false,
+        sendfile: false,
+        default_type: b"text/plain".to_vec(),
+        types: Arc::default(),
+        access_logs: Vec::new(),
+        error_logs: Arc::new([]),
+    }
+}
+
+fn settings() -> Settings {
+    let proxied = Proxied {
+        target: ProxyTarget::Upstream(0),
+        host: b"backend".to_vec(),
+        uri: None,
+        http_minor: 1,
+        set_headers: Vec::new(),
+        connect_timeout: Duration::from_secs(60),
+        read_timeout: Duration::from_secs(60),
+        send_timeout: Duration::from_secs(60),
+    };
+    Settings {
+        worker_connections: 512,
+        shutdown_timeout: None,
+        multi_accept: false,
+        error_logs: Arc::new([]),
+        listeners: vec![Listener {
+            address: Address::Ip(([127, 0, 0, 1], 80).into()),
+            servers: vec![0],
+            default: 0,
+        }],
+        servers: vec![VirtualServer {
+            names: Vec::new(),
+            locations: vec![Location {
+                kind: LocationKind::Prefix,
+                path: b"/".to_vec(),
+                settings: Arc::new(location(Handler::Proxy(Box::new(proxied)))),
+            }],
+            fallback: Arc::new(location(Handler::None)),
+            client_header_timeout: Duration::from_secs(60),
+            client_header_buffer_size: 1024,
+            large_client_header_buffers: (4, 8192),
+        }],
+        upstreams: vec![Upstream {
+            name: "backend".to_owned(),
+            implicit: false,
+            keepalive: 32,
+            keepalive_requests: 1000,
+            keepalive_timeout: Duration::from_secs(60),
+            keepalive_time: Duration::from_secs(3600),
+            balance: Balance::RoundRobin,
+        }],
+    }
+}
+
+impl World {
+    pub fn new(servers: u16) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let capacity = Capacity {
+            servers: 8,
+            upstreams: 2,
+            workers: 1,
+            slots: 4,
+        };
+        let region = Region::create(&folder.path().join("region"), capacity).unwrap();
+        let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
+        let server = |port| Server {
+            address: Address::Ip(([127, 0, 0, 1], port).into()),
+            weight: 1,
+            max_fails: 1,
+            fail_timeout_ms: 10_000,
+            down: false,
+            backup: false,
+            counter: CounterId::default(),
+        };
+        let table = vec![Published {
+            name: "backend".to_owned(),
+            changed: 0,
+            servers: (1..=servers).map(server).collect(),
+        }];
+        publisher.publish(table).unwrap();
+        let mut worker = region.worker(0).unwrap();
+        let mut snapshot = Snapshot::default();
+        worker.read(0, &mut snapshot).unwrap();
+        let mut builder = Builder::new(&Rc::default(), &mut snapshot);
+        let plan = builder.step(usize::MAX, &mut Numbering::default()).unwrap();
+        let listener = settings().listeners[0].address.clone();
+        let conf = Conf::new(settings(), 1, Arc::new(Files::default()), &[Some(listener)]);
+        let shared = Shared::new(Memory::default(), Rc::new(conf), worker, BEGIN_MS);
+        let mut proxy = Proxy::new(shared);
+        proxy.set_plan(Rc::new(plan));
+        World {
+            proxy,
+            region,
+            _folder: folder,
+        }
+    }
+
+    /// A client that has already sent `bytes`.
+    pub fn accept(&mut self, bytes: &[u8]) -> Far {
+        let wire = wire(usize::MAX);
+        wire.borrow_mut().input.extend(bytes);
+        let accepted = Accepted {
+            address: Some(([127, 0, 0, 1], 4000).into()),
+            local: None,
+            listener: 0,
+        };
+        self.proxy.accept(Stream(Rc::clone(&wire)), accepted);
+        let key = match wire.borrow().token {
+            Some(Token::Client(key)) => Some(key),
+            _ => None,
+        };
+        Far { key, wire }
+    }
+
+    /// The connections that were made to servers.
+    pub fn server(&self, number: usize) -> Far {
+        Far {
+            key: None,
+            wire: Rc::clone(&self.proxy.shared.net.made[number]),
+        }
+    }
+
+    /// Tells the proxy that a connection is ready.
+    pub fn event(&mut self, far: &Far, readiness: Readiness) {
+        let token = far.wire.borrow().token;
+        if let Some(token) = token {
+            self.proxy.ready(token, readiness);
+        }
+    }
+
+    /// The other side sends.
+    pub fn send(&mut self, far: &Far, bytes: &[u8]) {
+        far.wire.borrow_mut().input.extend(bytes);
+        let readable = Readiness {
+            readable: true,
+            ..Readiness::default()
+        };
+        self.event(far, readable);
+    }
+
+    /// The other side ends its direction.
+    pub fn end(&mut self, far: &Far) {
+        far.wire.borrow_mut().ended = true;
+        let closed = Readiness {
+            readable: true,
+            writable: false,
+            closed: true,
+        };
+        self.event(far, closed);
+    }
+
+    /// The other side can take so much more.
+    pub fn room(&mut self, far: &Far, room: usize) {
+        far.wire.borrow_mut().room = room;
+        let writable = Readiness {
+            writable: true,
+            ..Readiness::default()
+        };
+        self.event(far, writable);
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, milliseconds: u64) {
+        self.proxy.shared.now_ms += milliseconds;
+        self.proxy.expire();
+    }
+
+    /// The state of a client.
+    pub fn state(&self, far: &Far) -> &'static str {
+        let client = far.key.and_then(|key| self.proxy.clients.get(key));
+        client.map_or("gone", |client| client.state.name())
+    }
+}
+
+impl Far {
+    /// What the proxy has written since the last time.
+    pub fn got(&self) -> String {
+        let output = std::mem::take(&mut self.wire.borrow_mut().output);
+        String::from_utf8(output).unwrap()
+    }
+}

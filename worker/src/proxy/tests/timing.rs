@@ -1,0 +1,141 @@
+//! Deadlines: each fires when it should, and moving bytes move it.
+
+use super::World;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Long enough for a slot of the wheel to pass.
+const SLACK_MS: u64 = 20;
+
+#[test]
+fn a_client_that_sends_nothing_goes_after_the_header_timeout() {
+    let mut world = World::new(1);
+    let client = world.accept(b"");
+    world.pass(59_000);
+    assert_eq!(world.state(&client), "idle");
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+    assert_eq!(client.got(), "");
+}
+
+#[test]
+fn a_head_has_to_be_complete_in_time_however_its_bytes_come() {
+    let mut world = World::new(1);
+    let client = world.accept(b"GET /");
+    for _ in 0..59 {
+        world.pass(1_000);
+        world.send(&client, b"a");
+        assert_eq!(world.state(&client), "reading");
+    }
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+    assert_eq!(client.got(), "", "as nginx, without a word");
+}
+
+#[test]
+fn a_kept_client_goes_after_the_keepalive_timeout() {
+    let mut world = World::new(1);
+    let client = world.accept(GET);
+    let server = world.server(0);
+    world.pass(59_000);
+    world.send(&server, ANSWER);
+    world.pass(74_000);
+    assert_eq!(world.state(&client), "idle");
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn an_idle_server_connection_goes_after_its_own_timeout() {
+    let mut world = World::new(1);
+    let client = world.accept(GET);
+    let server = world.server(0);
+    world.send(&server, ANSWER);
+    world.pass(59_000);
+    assert!(!server.wire.borrow().closed);
+    world.pass(1_000 + SLACK_MS);
+    assert!(server.wire.borrow().closed);
+    assert_eq!(world.state(&client), "idle");
+}
+
+#[test]
+fn the_read_timeout_is_between_two_reads() {
+    let mut world = World::new(1);
+    let client = world.accept(GET);
+    let server = world.server(0);
+    world.send(&server, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    for _ in 0..10 {
+        world.pass(50_000);
+        // What only the client does, does not help the server.
+        world.send(&client, b"G");
+        world.send(&server, b"x");
+        assert_eq!(world.state(&client), "proxying");
+    }
+    world.pass(30_000);
+    world.send(&client, b"E");
+    world.pass(30_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+    assert!(server.wire.borrow().closed);
+}
+
+#[test]
+fn a_request_on_a_kept_connection_has_the_read_timeout_and_not_the_idle_one() {
+    let mut world = World::new(1);
+    let client = world.accept(GET);
+    let server = world.server(0);
+    world.send(&server, ANSWER);
+    world.pass(50_000);
+    client.got();
+    world.send(&client, GET);
+    world.pass(30_000);
+    assert_eq!(world.state(&client), "proxying");
+    assert_eq!(client.got(), "");
+    world.pass(30_000 + SLACK_MS);
+    assert!(client.got().starts_with("HTTP/1.1 504 "));
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_the_servers_fault() {
+    let mut world = World::new(1);
+    let client = world.accept(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    let server = world.server(0);
+    world.pass(40_000);
+    world.send(&client, b"d");
+    world.pass(40_000);
+    assert_eq!(world.state(&client), "proxying");
+    world.pass(20_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+    assert!(server.wire.borrow().closed);
+    assert_eq!(client.got(), "");
+}
+
+#[test]
+fn a_client_that_takes_nothing_has_the_send_timeout() {
+    let mut world = World::new(1);
+    let client = world.accept(GET);
+    let server = world.server(0);
+    client.wire.borrow_mut().room = 10;
+    world.send(&server, ANSWER);
+    world.pass(50_000);
+    world.room(&client, 5);
+    world.pass(50_000);
+    assert_eq!(world.state(&client), "proxying");
+    world.pass(10_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn lingering_ends_after_a_while_whatever_comes() {
+    let mut world = World::new(1);
+    let client = world.accept(b"nonsense\r\n\r\n");
+    assert_eq!(world.state(&client), "lingering");
+    assert!(client.wire.borrow().shut);
+    for _ in 0..9 {
+        world.pass(3_000);
+        world.send(&client, b"more");
+        assert_eq!(world.state(&client), "lingering");
+    }
+    world.pass(3_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+}
