@@ -51,6 +51,7 @@ fn nothing_fails_while_everything_changes() {
         .allow("keeps dying")
         .allow("there is no syncer process at the moment")
         .allow(" died")
+        .allow("sendmsg() to syncer process")
         .start();
     wait_until(PATIENCE, "it serves", || weir.get("/").status == 200);
     let load = Load::start(&weir.address(), "/", 6);
