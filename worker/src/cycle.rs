@@ -12,7 +12,7 @@ use weir_shm::{Address, Snapshot, SnapshotError, WorkerState};
 use crate::channel::{Answer, Channel};
 use crate::conf::Conf;
 use crate::event::{Queue, Token, Watcher};
-use crate::listening::{Accept, Listeners};
+use crate::listening::{ACCEPTS_A_TURN, Accept, Listeners, MULTI_ACCEPTS_A_TURN};
 use crate::log::{Clock, Files, panics_to};
 use crate::proxy::shared::Shared;
 use crate::proxy::{Network, Proxy};
@@ -83,7 +83,7 @@ struct Quit {
 pub fn run(start: Start) -> Result<(), String> {
     let mut cycle = Cycle::new(start)?;
     panics_to(Some(cycle.proxy.shared.log()));
-    cycle.first_plan();
+    cycle.catch_up();
     cycle.answer(&Answer::Ready);
     while cycle.turn()? {}
     Ok(())
@@ -144,8 +144,12 @@ impl Cycle {
         })
     }
 
-    /// Nobody is let in before there is a plan to route by.
-    fn first_plan(&mut self) {
+    /// Routes by the table that is published now, however big it is: nobody is let in before
+    /// there is a plan, and no new settings serve before their upstreams are known.
+    pub(crate) fn catch_up(&mut self) {
+        while self.builder.is_some() {
+            self.build_plan();
+        }
         self.read_table();
         while self.builder.is_some() {
             self.build_plan();
@@ -288,10 +292,14 @@ impl Cycle {
             return;
         }
         let conf = Rc::clone(&self.proxy.shared.conf);
-        let (ready, budget) = self.listeners.turn(conf.settings.multi_accept);
-        for number in ready {
+        let budget = if conf.settings.multi_accept {
+            MULTI_ACCEPTS_A_TURN
+        } else {
+            ACCEPTS_A_TURN
+        };
+        for number in 0..self.listeners.numbers() {
             for _ in 0..budget {
-                if !self.accept_one(&conf, number) {
+                if !self.listeners.is_ready(number) || !self.accept_one(&conf, number) {
                     break;
                 }
             }
@@ -382,7 +390,7 @@ impl Cycle {
             }),
         });
         let conf = Rc::clone(&self.proxy.shared.conf);
-        for number in 0..self.listeners.addresses().len() as u32 {
+        for number in 0..self.listeners.numbers() {
             self.listeners.ready(number);
             while self.accept_one(&conf, number) {}
             self.listeners.remove(number, &self.watcher);

@@ -13,9 +13,9 @@ use crate::proxy::Accepted;
 use crate::transport::Socket;
 
 /// Connections accepted from one socket in one turn of the loop without `multi_accept`.
-const ACCEPTS_A_TURN: usize = 8;
+pub(crate) const ACCEPTS_A_TURN: usize = 8;
 /// With it: all that wait, but one socket must not keep the others waiting for ever.
-const MULTI_ACCEPTS_A_TURN: usize = 512;
+pub(crate) const MULTI_ACCEPTS_A_TURN: usize = 512;
 /// How long accepting pauses when the system is short of descriptors or memory, in milliseconds,
 /// as nginx's `accept_mutex_delay`.
 pub(crate) const PAUSE_MS: u64 = 500;
@@ -112,21 +112,15 @@ impl Listeners {
         self.paused_until_ms = now_ms + PAUSE_MS;
     }
 
-    /// The sockets at which someone may be waiting, and how many to accept from each.
-    pub fn turn(&self, multi_accept: bool) -> (Vec<u32>, usize) {
-        let ready = |(socket, number): (&Option<Listening>, u32)| {
-            socket
-                .as_ref()
-                .is_some_and(|one| one.ready)
-                .then_some(number)
-        };
-        let numbers = self.sockets.iter().zip(0..).filter_map(ready).collect();
-        let budget = if multi_accept {
-            MULTI_ACCEPTS_A_TURN
-        } else {
-            ACCEPTS_A_TURN
-        };
-        (numbers, budget)
+    /// One past the highest number of a socket.
+    pub fn numbers(&self) -> u32 {
+        self.sockets.len() as u32
+    }
+
+    /// Whether someone may be waiting at this socket.
+    pub fn is_ready(&self, number: u32) -> bool {
+        let socket = self.sockets.get(number as usize);
+        matches!(socket, Some(Some(listening)) if listening.ready)
     }
 
     /// Accepts one client.

@@ -192,6 +192,7 @@ impl Cycle {
             );
             return;
         };
+        self.catch_up();
         let mut conf = Conf::new(prepared.settings, generation, prepared.files, &[]);
         let mut gone = Vec::new();
         for (number, address) in self.listeners.addresses().into_iter().enumerate() {

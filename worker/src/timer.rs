@@ -5,7 +5,7 @@
 
 /// Milliseconds a slot spans: a deadline is noticed at most so late.
 const SLOT_MS: u64 = 16;
-/// Slots of the wheel, a square of 64; later deadlines come round more than once.
+/// Slots of the wheel, 64 words of 64 bits; later deadlines come round more than once.
 const SLOTS: usize = 4096;
 /// How far ahead the wheel can see, in milliseconds.
 const HORIZON_MS: u64 = SLOT_MS * (SLOTS as u64 - 1);
@@ -37,6 +37,8 @@ pub struct Timers {
     slots: Box<[u32; SLOTS]>,
     /// One bit a slot with something in it.
     filled: [u64; SLOTS / 64],
+    /// One bit a word of `filled` that is not zero.
+    words: u64,
     /// The next tick to look at.
     tick: u64,
 }
@@ -49,6 +51,7 @@ impl Timers {
             nodes: Vec::new(),
             slots: Box::new([NONE; SLOTS]),
             filled: [0; SLOTS / 64],
+            words: 0,
             tick: now_ms / SLOT_MS,
         }
     }
@@ -123,17 +126,21 @@ impl Timers {
     #[must_use]
     pub fn next_ms(&self) -> Option<u64> {
         let begin = (self.tick % SLOTS as u64) as usize;
-        let mut distance = 0;
-        while distance < SLOTS {
-            let slot = (begin + distance) % SLOTS;
-            let rest = self.filled[slot / 64] >> (slot % 64);
-            if rest != 0 {
-                let ahead = distance + rest.trailing_zeros() as usize;
-                return Some((self.tick + ahead as u64) * SLOT_MS);
+        let (word, bit) = (begin / 64, begin % 64);
+        let here = self.filled[word] >> bit;
+        let ahead = if here != 0 {
+            here.trailing_zeros() as usize
+        } else {
+            // The words after this one, round to this one itself.
+            let later = self.words.rotate_right(word as u32 + 1);
+            if later == 0 {
+                return None;
             }
-            distance += 64 - slot % 64;
-        }
-        None
+            let distance = later.trailing_zeros() as usize + 1;
+            let found = (word + distance) % self.filled.len();
+            distance * 64 + self.filled[found].trailing_zeros() as usize - bit
+        };
+        Some((self.tick + ahead as u64) * SLOT_MS)
     }
 
     fn link(&mut self, who: u32, due: u64) {
@@ -150,6 +157,7 @@ impl Timers {
         }
         self.slots[slot] = who;
         self.filled[slot / 64] |= 1 << (slot % 64);
+        self.words |= 1 << (slot / 64);
     }
 
     fn unlink(&mut self, who: u32) {
@@ -174,6 +182,9 @@ impl Timers {
         self.slots[slot] = next;
         if next == NONE {
             self.filled[slot / 64] &= !(1 << (slot % 64));
+            if self.filled[slot / 64] == 0 {
+                self.words &= !(1 << (slot / 64));
+            }
         }
     }
 }

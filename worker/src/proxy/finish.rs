@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::client::{Next, State};
 use super::exchange::{Attempt, Exchange};
+use super::relay;
 use super::session::Session;
 use super::{Network, close_peer};
 
@@ -15,7 +16,7 @@ impl<N: Network> Session<'_, N> {
                 last.millis = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
             }
             self.count_end(&exchange, &attempt);
-            self.release(&exchange, &attempt);
+            self.release(&mut exchange, &attempt);
         }
         self.finish(exchange)
     }
@@ -48,11 +49,15 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// Keeps the connection to the server for another request, or closes it.
-    fn release(&mut self, exchange: &Exchange, attempt: &Attempt) {
+    fn release(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
         let Some(peer) = self.peers.get_mut(attempt.peer) else {
             return;
         };
         let counter = peer.counter;
+        if peer.ready.readable && !peer.ready.closed && exchange.output.is_empty() {
+            // The last read filled its buffer: only another one can say whether that was all.
+            let _ = relay::read(&mut exchange.output, &mut peer.stream, &mut peer.ready);
+        }
         let plan = Rc::clone(&self.shared.plan);
         let present = plan.find(counter);
         if let Some((upstream, server)) = present {
