@@ -8,6 +8,7 @@ use crate::support::client::{Client, Failure, get};
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::fault::{Fault, FaultProxy};
 use crate::support::process::{Leash, Process, alive, guarded, send};
+use crate::support::weir::Setup;
 use crate::support::{PATIENCE, free_port, wait_until};
 
 #[test]
@@ -143,4 +144,13 @@ fn consul_of_ones_own_stops_and_starts() {
     assert_eq!(get(&address, "/v1/kv/many?recurse").status, 404);
     drop(consul);
     assert!(Client::try_connect(address).is_err());
+}
+
+#[test]
+fn an_alert_that_nobody_expects_fails_its_test() {
+    let weir = Setup::server("").workers(1).start();
+    send(weir.workers()[0], nix::sys::signal::Signal::SIGKILL);
+    weir.wait_log("exited on signal 9");
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(weir)));
+    assert!(ended.is_err());
 }
