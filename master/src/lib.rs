@@ -1,5 +1,5 @@
 //! The process tree of weir: listeners, fork, signals, reload, and the syncer.
-
+#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
@@ -17,6 +17,7 @@ mod listening;
 mod log;
 mod orders;
 mod pidfile;
+#[allow(unsafe_code, reason = "forks, and drops privileges")]
 mod process;
 pub mod resolve;
 mod resources;
