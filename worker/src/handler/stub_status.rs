@@ -2,24 +2,7 @@
 
 use std::io::Write;
 
-/// What `stub_status` shows, over all workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Client connections, the waiting ones too.
-    pub active: u64,
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Of those, the ones that were not dropped for a limit.
-    pub handled: u64,
-    /// Requests.
-    pub requests: u64,
-    /// Connections on which a head is being read.
-    pub reading: u64,
-    /// Connections on which an answer is being made or written.
-    pub writing: u64,
-    /// Idle ones.
-    pub waiting: u64,
-}
+use weir_shm::Status;
 
 /// The type of the answer.
 pub const CONTENT_TYPE: &[u8] = b"text/plain";

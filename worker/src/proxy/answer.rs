@@ -318,18 +318,8 @@ impl<N: Network> Session<'_, N> {
         // The one who asks is being answered, although it has not come to wait for anything yet.
         self.count_as(Some(Phase::Writing));
         self.shared.publish_numbers();
-        let status = self.shared.region.status();
         let mut body = Vec::new();
-        let shown = stub_status::Status {
-            active: status.active,
-            accepted: status.accepted,
-            handled: status.handled,
-            requests: status.requests,
-            reading: status.reading,
-            writing: status.writing,
-            waiting: status.waiting,
-        };
-        stub_status::write(&shown, &mut body);
+        stub_status::write(&self.shared.region.status(), &mut body);
         self.answer_content(
             exchange,
             &Content {
