@@ -1,5 +1,6 @@
 //! nginx's command line.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
@@ -145,6 +146,21 @@ fn parameter_of(flag: char) -> Option<&'static str> {
         'g' | 's' => Some("parameter"),
         _ => None,
     }
+}
+
+/// The arguments as text.
+///
+/// # Errors
+/// One that is not UTF-8 is told on standard error; the code to exit with.
+pub fn arguments(given: impl Iterator<Item = OsString>) -> Result<Vec<String>, ExitCode> {
+    given
+        .map(OsString::into_string)
+        .collect::<Result<_, _>>()
+        .map_err(|argument| {
+            let shown = argument.to_string_lossy();
+            say(&format!("invalid option: \"{shown}\" is not UTF-8"));
+            ExitCode::FAILURE
+        })
 }
 
 /// The `weir` command.

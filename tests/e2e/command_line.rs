@@ -1,6 +1,8 @@
 //! nginx's command line and the words of its errors.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::support::process::{Finished, finish};
 use crate::support::weir::{Setup, bare, in_http, in_server};
@@ -48,6 +50,19 @@ fn versions_and_help() {
     assert!(
         wrong.code == Some(1) && wrong.stderr.contains("invalid option: \"z\""),
         "{wrong:?}"
+    );
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_refused() {
+    let argument = OsStr::from_bytes(b"-c\xff");
+    let done = finish(bare().arg(argument));
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (
+            Some(1),
+            "weir: invalid option: \"-c\u{fffd}\" is not UTF-8\n"
+        )
     );
 }
 
