@@ -13,6 +13,10 @@ use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_dea
 
 /// The demo's word for the step between itself and weir.
 pub const STEP: &str = "--step";
+/// The region below the demo's folder.
+const REGION: &str = "weir.region";
+/// What weir says on its terminal.
+const OUTPUT: &str = "logs/output";
 /// How long weir may take until it listens.
 const START: Duration = Duration::from_secs(30);
 /// How long it may take to end before it is killed.
@@ -42,15 +46,12 @@ pub fn start(folder: &Path, address: SocketAddr, consul: SocketAddr) -> Result<S
     for name in ["conf", "logs"] {
         fs::create_dir_all(folder.join(name)).map_err(|error| about(name, error))?;
     }
-    let region = folder.join("weir.region");
-    let text = configuration(address, consul, &region);
+    let region = folder.join(REGION);
+    let text = configuration(address, consul);
     fs::write(folder.join("conf/weir.conf"), text)
         .map_err(|error| about("conf/weir.conf", error))?;
-    let output = fs::File::create(folder.join("logs/output"))
-        .map_err(|error| about("logs/output", error))?;
-    let errors = output
-        .try_clone()
-        .map_err(|error| about("logs/output", error))?;
+    let output = fs::File::create(folder.join(OUTPUT)).map_err(|error| about(OUTPUT, error))?;
+    let errors = output.try_clone().map_err(|error| about(OUTPUT, error))?;
     let program = env::current_exe().map_err(|error| about("this program", error))?;
     let child = Command::new(program)
         .args(["demo", STEP, &std::process::id().to_string()])
@@ -101,11 +102,11 @@ impl Weir {
         let until = Instant::now() + START;
         while !self.folder.join("logs/weir.pid").exists() {
             if let Some(status) = self.ended() {
-                let said = self.said();
-                return if said.contains("Address already in use") {
+                // Its log may still tell of an earlier try.
+                return if self.read(OUTPUT).contains("Address already in use") {
                     Ok(Started::AddressTaken)
                 } else {
-                    Err(format!("weir ended ({status}):\n{said}"))
+                    Err(format!("weir ended ({status}):\n{}", self.said()))
                 };
             }
             if Instant::now() > until {
@@ -125,10 +126,11 @@ impl Weir {
 
     /// What it wrote to its terminal and its error log.
     pub fn said(&self) -> String {
-        ["logs/output", "logs/error.log"]
-            .iter()
-            .map(|name| fs::read_to_string(self.folder.join(name)).unwrap_or_default())
-            .collect()
+        self.read(OUTPUT) + &self.read("logs/error.log")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
 
     /// Ends it: a fast stop, and a kill when that takes too long.
@@ -156,11 +158,12 @@ impl Drop for Weir {
     }
 }
 
-fn configuration(address: SocketAddr, consul: SocketAddr, region: &Path) -> String {
+/// The paths in it are relative, so that no folder's name has to be quoted.
+fn configuration(address: SocketAddr, consul: SocketAddr) -> String {
     format!(
         "worker_processes 2;
 error_log logs/error.log notice;
-region {region} servers=1024 upstreams=16;
+region {REGION} servers=1024 upstreams=16;
 
 events {{
     worker_connections 1024;
@@ -189,7 +192,6 @@ http {{
         }}
     }}
 }}
-",
-        region = region.display(),
+"
     )
 }

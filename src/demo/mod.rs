@@ -8,6 +8,7 @@ mod store;
 mod summary;
 mod traffic;
 
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -144,25 +145,45 @@ fn introduction(weir: &Weir, consul: SocketAddr, backends: &[SocketAddr]) -> Str
     let kv = format!("http://{consul}/v1/kv/{PREFIX}");
     let listed: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
     format!(
-        "weir listens on {weir} with 2 workers, the Consul-compatible KV endpoint on {consul}.
-The sample backends are {listed}; only the first is registered yet.
+        "weir, 2 workers   {weir}
+KV endpoint       {consul}
+sample backends   {listed}
 
-Add a server, look at it, and take it away again, all under live traffic and without a reload:
+Only the first backend is registered yet. Add another one, see it serve, and
+take it away again, under live traffic and without a reload:
 
   curl -X PUT -d '{VALUE}' {kv}/{second}
   curl http://{weir}/proxy_test
   curl 'http://{weir}/upstream_show?test'
   curl -X DELETE {kv}/{second}
 
-The table that the workers share, live: weirctl --region {region} watch
+The table that the workers share, live:
+
+  {weirctl} --region {region} watch
+
 Ctrl-C ends everything.
 
 ",
         weir = weir.address,
-        region = weir.region.display(),
+        weirctl = weirctl(),
+        region = quoted(&weir.region),
         listed = listed.join(", "),
         second = backends[1],
     )
+}
+
+/// How to run weirctl: `cargo run` builds weir alone, an installation has both.
+fn weirctl() -> String {
+    let beside = env::current_exe().map(|program| program.with_file_name("weirctl"));
+    match beside {
+        Ok(program) if program.exists() => quoted(&program),
+        _ => "cargo run --release --bin weirctl --".to_owned(),
+    }
+}
+
+/// For a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Writes to standard output; the error is that nobody reads it any more.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, Response};
 use crate::support::consul::{self, Consul};
-use crate::support::process::{Process, read_lossy};
+use crate::support::process::{Process, finish, guarded, read_lossy};
 use crate::support::weir::bare;
 use crate::support::{PATIENCE, wait_for};
 
@@ -141,6 +141,20 @@ fn the_demos_endpoint_holds_a_query_until_its_prefix_moves() {
 }
 
 #[test]
+fn the_demo_and_the_line_for_weirctl_work_in_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("it's; {a} folder");
+    std::fs::create_dir(&odd).unwrap();
+    let (process, _) = start(&odd);
+    let said = read_lossy(&odd.join("output"));
+    let watch = said.lines().find(|line| line.ends_with(" watch")).unwrap();
+    let table = watch.replace(" watch", " table test");
+    let done = finish(guarded("sh").args(["-c", &table]));
+    assert!(done.stdout.contains("upstream test: "), "{table}: {done:?}");
+    drop(process);
+}
+
+#[test]
 fn the_demo_ends_when_nobody_reads_it() {
     let mut command = bare();
     let mut process = Process::spawn(command.arg("demo").stdout(Stdio::piped()));
@@ -150,7 +164,7 @@ fn the_demo_ends_when_nobody_reads_it() {
 
 #[test]
 fn the_demo_takes_no_argument() {
-    let done = crate::support::process::finish(bare().args(["demo", "now"]));
+    let done = finish(bare().args(["demo", "now"]));
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("\"now\""), "{done:?}");
 }
