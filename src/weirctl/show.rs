@@ -221,36 +221,7 @@ fn counts_json(counts: &Counts) -> Value {
 pub fn report(path: &Path, report: &Report, as_json: bool) -> String {
     let (header, capacity) = (&report.header, &report.header.capacity);
     if as_json {
-        let slots: Vec<Value> = report
-            .slots
-            .iter()
-            .map(|slot| {
-                json!({
-                    "version": slot.version,
-                    "upstreams": slot.upstreams,
-                    "servers": slot.servers,
-                    "leaving": slot.leaving,
-                })
-            })
-            .collect();
-        return document(&json!({
-            "region": path.to_string_lossy(),
-            "layout_version": header.layout_version,
-            "size": header.size,
-            "capacity": {
-                "servers": capacity.servers,
-                "upstreams": capacity.upstreams,
-                "workers": capacity.workers,
-                "slots": capacity.slots,
-            },
-            "boot_id": format!("{:016x}", header.boot_id),
-            "master_pid": header.master_pid,
-            "writer_pid": header.writer_pid,
-            "version": header.version,
-            "slots": slots,
-            "problems": report.problems,
-            "good": report.problems.is_empty(),
-        }));
+        return report_document(path, report);
     }
     let mut out = format!(
         "region {}\nlayout version {}, {} bytes, boot id {:016x}\n\
@@ -284,6 +255,41 @@ pub fn report(path: &Path, report: &Report, as_json: bool) -> String {
         "damaged\n"
     });
     out
+}
+
+/// `verify --json`.
+fn report_document(path: &Path, report: &Report) -> String {
+    let (header, capacity) = (&report.header, &report.header.capacity);
+    let slots: Vec<Value> = report
+        .slots
+        .iter()
+        .map(|slot| {
+            json!({
+                "version": slot.version,
+                "upstreams": slot.upstreams,
+                "servers": slot.servers,
+                "leaving": slot.leaving,
+            })
+        })
+        .collect();
+    document(&json!({
+        "region": path.to_string_lossy(),
+        "layout_version": header.layout_version,
+        "size": header.size,
+        "capacity": {
+            "servers": capacity.servers,
+            "upstreams": capacity.upstreams,
+            "workers": capacity.workers,
+            "slots": capacity.slots,
+        },
+        "boot_id": format!("{:016x}", header.boot_id),
+        "master_pid": header.master_pid,
+        "writer_pid": header.writer_pid,
+        "version": header.version,
+        "slots": slots,
+        "problems": report.problems,
+        "good": report.problems.is_empty(),
+    }))
 }
 
 /// A JSON value on a line of its own.

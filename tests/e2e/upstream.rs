@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::Duration;
+use std::sync::Barrier;
 
 use crate::support::backend::{Backend, Then, ok};
 use crate::support::client::Client;
@@ -250,21 +250,25 @@ fn all_servers_failed_is_502_and_the_only_server_is_never_given_up() {
 
 #[test]
 fn idle_connections_are_bounded_by_keepalive() {
-    let backend = Backend::answering(|_, out| {
-        std::thread::sleep(Duration::from_millis(20));
+    const CLIENTS: usize = 8;
+    // Nobody is answered before all are there: that takes a connection for each.
+    let all = Barrier::new(CLIENTS);
+    let backend = Backend::answering(move |_, out| {
+        all.wait();
         let _ = out.write_all(&ok("x"));
         Then::Keep
     });
     let weir = balanced(&format!("server {}; keepalive 2;", backend.address()))
         .workers(1)
         .start();
-    let mut clients: Vec<_> = (0..8).map(|_| weir.connect()).collect();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| weir.connect()).collect();
     for client in &mut clients {
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     }
     for client in &mut clients {
         assert_eq!(client.response("GET").unwrap().status, 200);
     }
+    assert_eq!(backend.connections(), CLIENTS);
     wait_until(PATIENCE, "two idle connections are left", || {
         backend.open() == 2
     });
