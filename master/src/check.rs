@@ -18,10 +18,18 @@ use crate::{listening, process, resolve, resources};
 pub fn check(settings: &Settings) -> Result<(), String> {
     resources::open(&settings.resources)?;
     resolve(&settings.upstreams)?;
-    folder_of(&settings.pid, None)?;
+    pid_folder(settings)?;
     folder_of(&settings.region.path, None)?;
     dumps(settings)?;
     listening::test(&settings.listeners)
+}
+
+/// Whether the pid file can be written, which is known before anybody is let in.
+///
+/// # Errors
+/// nginx's `open() "PATH" failed (13: Permission denied)`.
+pub(crate) fn pid_folder(settings: &Settings) -> Result<(), String> {
+    folder_of(&settings.pid, None)
 }
 
 /// Whether the syncer, as `user`, will be able to write each dump.

@@ -9,10 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use weir_shm::Address;
 
@@ -43,28 +43,11 @@ pub(crate) struct Added {
 }
 
 impl Listening {
-    /// Binds every address in `sets` sets; none listens yet. Blocks for the retries of addresses
-    /// that are in use; `report` gets nginx's line for each failed try.
+    /// Binds every address in `sets` sets; none listens yet.
     ///
     /// # Errors
-    /// nginx's `still could not bind()`, or what cannot be mended by another try.
-    pub(crate) fn bind(
-        configured: &[ListenSocket],
-        sets: usize,
-        report: impl Fn(&str),
-    ) -> Result<Listening, String> {
-        let mut tries = 1;
-        while let Err(error) = configured.iter().try_for_each(probe) {
-            if error.kind != io::ErrorKind::AddrInUse {
-                return Err(error.text);
-            }
-            report(&error.text);
-            if tries == BIND_TRIES {
-                return Err("still could not bind()".into());
-            }
-            tries += 1;
-            std::thread::sleep(BIND_PAUSE);
-        }
+    /// nginx's `bind() to ADDRESS failed (…)`.
+    pub(crate) fn bind(configured: &[ListenSocket], sets: usize) -> Result<Listening, String> {
         let mut all = Listening::default();
         all.sets.resize_with(sets, Vec::new);
         let added = all.add(configured).map_err(|error| error.text)?;
@@ -94,17 +77,24 @@ impl Listening {
         let (unix, tcp): (Vec<_>, Vec<_>) = new
             .iter()
             .partition(|socket| matches!(socket.address, Address::Unix(_)));
-        let bind_all = |list: &[&ListenSocket]| -> Result<Set, BindError> {
-            list.iter()
-                .map(|socket| Ok((socket.address.clone(), bind(socket, true)?)))
-                .collect()
-        };
-        Ok(Added {
+        let bind_one = |socket: &ListenSocket| Ok((socket.address.clone(), bind(socket, true)?));
+        let bind_tcp = |_| tcp.iter().copied().map(bind_one).collect();
+        let mut added = Added {
             sets: (0..self.sets.len())
-                .map(|_| bind_all(&tcp))
+                .map(bind_tcp)
                 .collect::<Result<_, _>>()?,
-            shared: bind_all(&unix)?,
-        })
+            shared: Vec::new(),
+        };
+        for socket in unix {
+            match bind_one(socket) {
+                Ok(bound) => added.shared.push(bound),
+                Err(error) => {
+                    added.abandon();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(added)
     }
 
     /// Takes the sockets of `added` in, and closes those whose address `next` has no more.
@@ -239,7 +229,31 @@ struct BindError {
     text: String,
 }
 
-/// Tries every TCP address without keeping it, as `nginx -t` does: one that is in use is none of
+/// Waits for addresses that are in use, for as long as nginx does; `report` gets nginx's line for
+/// each failed try.
+///
+/// # Errors
+/// nginx's `still could not bind()`, or what cannot be mended by another try.
+pub(crate) fn wait_until_free(
+    configured: &[ListenSocket],
+    report: impl Fn(&str),
+) -> Result<(), String> {
+    let mut tries = 1;
+    while let Err(error) = configured.iter().try_for_each(probe) {
+        if error.kind != io::ErrorKind::AddrInUse {
+            return Err(error.text);
+        }
+        report(&error.text);
+        if tries == BIND_TRIES {
+            return Err("still could not bind()".into());
+        }
+        tries += 1;
+        std::thread::sleep(BIND_PAUSE);
+    }
+    Ok(())
+}
+
+/// Tries every address without keeping it, as `nginx -t` does: one that is in use is none of
 /// a test's business.
 ///
 /// # Errors
@@ -262,11 +276,16 @@ fn overlap(ours: &ListenSocket, other: &ListenSocket) -> bool {
 }
 
 /// Binds a TCP address for a moment without SO_REUSEPORT, which fails when another process has
-/// it; with SO_REUSEPORT alone, that process and we would share its connections.
+/// it; with SO_REUSEPORT alone, that process and we would share its connections. A unix address is
+/// only looked at.
 fn probe(socket: &ListenSocket) -> Result<(), BindError> {
-    match socket.address {
+    match &socket.address {
         Address::Ip(_) => bind(socket, false).map(drop),
-        Address::Unix(_) => Ok(()),
+        Address::Unix(path) if fs::symlink_metadata(path).is_err() || is_dead(path) => Ok(()),
+        Address::Unix(_) => Err(BindError::new(
+            &socket.address,
+            &io::Error::from_raw_os_error(Errno::EADDRINUSE as i32),
+        )),
     }
 }
 
@@ -275,10 +294,16 @@ fn bind(listen: &ListenSocket, reuse_port: bool) -> Result<Socket, BindError> {
         Address::Ip(address) => bind_tcp(*address, listen.ipv6only, reuse_port),
         Address::Unix(path) => bind_unix(path),
     };
-    result.map_err(|error| BindError {
-        kind: error.kind(),
-        text: format!("bind() to {} failed {}", listen.address, describe(&error)),
-    })
+    result.map_err(|error| BindError::new(&listen.address, &error))
+}
+
+impl BindError {
+    fn new(address: &Address, error: &io::Error) -> BindError {
+        BindError {
+            kind: error.kind(),
+            text: format!("bind() to {address} failed {}", describe(error)),
+        }
+    }
 }
 
 fn bind_tcp(address: SocketAddr, ipv6only: bool, reuse_port: bool) -> io::Result<Socket> {
@@ -309,15 +334,22 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
         other => other?,
     }
     // As nginx: whoever may reach the folder may connect.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o666)) {
+        fs::remove_file(path)?;
+        return Err(error);
+    }
     Ok(socket)
 }
 
 /// Whether `path` is a socket that nobody listens on.
 fn is_dead(path: &Path) -> bool {
+    // Nonblocking: the queue of one that hangs may be full.
+    let connect = || {
+        let kind = Type::STREAM.nonblocking().cloexec();
+        Socket::new(Domain::UNIX, kind, None)?.connect(&SockAddr::unix(path)?)
+    };
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn remove_unix(address: &Address) {
@@ -332,7 +364,7 @@ mod tests {
     use super::*;
     use crate::settings::Place;
     use std::net::{TcpListener, TcpStream};
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     fn listen(address: Address) -> ListenSocket {
         ListenSocket {
@@ -358,7 +390,7 @@ mod tests {
     #[test]
     fn a_set_for_each_worker_and_none_listens_before_its_time() {
         let address = free();
-        let all = Listening::bind(&[listen(address.clone())], 3, |_| {}).unwrap();
+        let all = Listening::bind(&[listen(address.clone())], 3).unwrap();
         assert_eq!(all.sets(), 3);
         assert!(connect(&address).is_err());
         all.listen().unwrap();
@@ -378,7 +410,7 @@ mod tests {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Ip(other.local_addr().unwrap());
         let lines = std::cell::RefCell::new(Vec::new());
-        let error = Listening::bind(&[listen(address.clone())], 2, |line| {
+        let error = wait_until_free(&[listen(address.clone())], |line| {
             lines.borrow_mut().push(line.to_owned());
         });
         assert_eq!(error.unwrap_err(), "still could not bind()");
@@ -387,9 +419,27 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_address_is_waited_for_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.sock");
+        let address = Address::Unix(path.clone());
+        let other = std::cell::RefCell::new(Some(UnixListener::bind(&path).unwrap()));
+        // Whoever hangs with a full queue is there all the same.
+        rustix::net::listen(other.borrow().as_ref().unwrap(), 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        wait_until_free(&[listen(address.clone())], |line| {
+            let expected = format!("bind() to {address} failed (98: Address already in use)");
+            assert_eq!(line, expected);
+            other.borrow_mut().take();
+        })
+        .unwrap();
+        assert!(other.into_inner().is_none(), "it was reported");
+    }
+
+    #[test]
     fn another_instance_is_not_shared_with() {
         let address = free();
-        let first = Listening::bind(&[listen(address.clone())], 2, |_| {}).unwrap();
+        let first = Listening::bind(&[listen(address.clone())], 2).unwrap();
         first.listen().unwrap();
         // As a reload would find it: one try, and the error is final.
         let error = Listening::default().prepare(&[listen(address.clone())]);
@@ -400,7 +450,7 @@ mod tests {
     #[test]
     fn what_cannot_be_bound_at_all_is_told_at_once() {
         let address = Address::Ip("192.0.2.1:80".parse().unwrap());
-        let error = Listening::bind(&[listen(address)], 1, |_| panic!("no second try"));
+        let error = wait_until_free(&[listen(address)], |_| panic!("no second try"));
         let expected = "bind() to 192.0.2.1:80 failed (99: Cannot assign requested address)";
         assert_eq!(error.unwrap_err(), expected);
     }
@@ -410,7 +460,7 @@ mod tests {
         let (stays, gone, comes) = (free(), free(), free());
         let old = [listen(stays.clone()), listen(gone.clone())];
         let next = [listen(stays.clone()), listen(comes.clone())];
-        let mut all = Listening::bind(&old, 2, |_| {}).unwrap();
+        let mut all = Listening::bind(&old, 2).unwrap();
         all.listen().unwrap();
         let waiting = connect(&stays).unwrap();
         let added = all.prepare(&next).unwrap();
@@ -440,7 +490,7 @@ mod tests {
         let one = free();
         let Address::Ip(ip) = one else { panic!() };
         let all_addresses = Address::Ip(SocketAddr::from(([0, 0, 0, 0], ip.port())));
-        let mut all = Listening::bind(&[listen(one.clone())], 1, |_| {}).unwrap();
+        let mut all = Listening::bind(&[listen(one.clone())], 1).unwrap();
         all.listen().unwrap();
         let next = [listen(one), listen(all_addresses)];
         let added = all.prepare(&next).unwrap();
@@ -456,7 +506,7 @@ mod tests {
         let address = Address::Unix(path.clone());
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let mut all = Listening::bind(&[listen(address.clone())], 4, |_| {}).unwrap();
+        let mut all = Listening::bind(&[listen(address.clone())], 4).unwrap();
         all.listen().unwrap();
         assert_eq!(all.shared.len(), 1);
         UnixStream::connect(&path).unwrap();
@@ -472,6 +522,15 @@ mod tests {
         );
         all.close();
         assert!(!path.exists());
+
+        let missing = listen(Address::Unix(folder.path().join("missing/weir.sock")));
+        let both = [listen(Address::Unix(path.clone())), missing];
+        let error = Listening::bind(&both, 1).unwrap_err();
+        assert!(
+            error.ends_with("failed (2: No such file or directory)"),
+            "{error}"
+        );
+        assert!(!path.exists(), "what was bound before is taken away again");
 
         fs::write(&path, "no socket").unwrap();
         let error = Listening::default().prepare(&[listen(Address::Unix(path.clone()))]);

@@ -26,7 +26,8 @@ pub(crate) fn refuse_live(path: &Path) -> Result<(), String> {
     let Ok(file) = File::open(path) else {
         return Ok(());
     };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Shared, so that two starts that look at the same time do not take each other for a master.
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let pid = fs::read_to_string(path).unwrap_or_default();
             let (pid, path) = (pid.trim(), path.display());

@@ -28,6 +28,9 @@ const HANDLED: [Number; 10] = [
     Number::SIGTTOU,
 ];
 
+/// What ends the master.
+const ENDING: [Number; 3] = [Number::SIGINT, Number::SIGQUIT, Number::SIGTERM];
+
 /// What a child of the master leaves to the master.
 const MASTERS_ALONE: [Number; 6] = [
     Number::SIGHUP,
@@ -53,13 +56,23 @@ pub(crate) struct Received {
 }
 
 impl Signals {
-    /// Blocks the master's signals and opens the inbox.
+    /// Opens the inbox and blocks the master's signals, those of [`ENDING`] not yet: until
+    /// [`hold`](Signals::hold) they end the process at once, whatever it is blocked in.
     pub(crate) fn open() -> io::Result<Signals> {
         process::default_signals(&HANDLED)?;
         let set = SigSet::from_iter(HANDLED);
-        set.thread_block()?;
+        let mut blocked = set;
+        for each in ENDING {
+            blocked.remove(each);
+        }
+        blocked.thread_set_mask()?;
         let inbox = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { inbox })
+    }
+
+    /// Takes in all of the master's signals from now on.
+    pub(crate) fn hold(&self) -> Result<(), Errno> {
+        SigSet::from_iter(HANDLED).thread_block()
     }
 
     /// The next signal that waits.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 
-use crate::support::process::{Leash, alive, children, finish, owner, read_lossy, title};
+use nix::sys::signal::Signal;
+
+use crate::support::process::{Leash, Process, alive, children, finish, owner, read_lossy, title};
 use crate::support::weir::{Setup, command, in_http, in_server};
-use crate::support::{PATIENCE, wait_for};
+use crate::support::{PATIENCE, wait_for, wait_until};
 
 #[test]
 fn titles_pid_file_and_child_processes() {
@@ -54,6 +57,44 @@ fn a_second_instance_is_refused() {
     for _ in 0..50 {
         assert_eq!(weir.get("/who").status, 200, "the first is not disturbed");
     }
+}
+
+#[test]
+fn a_start_that_waits_for_an_address_ends_at_once_when_told() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut setup = Setup::http(&format!(
+            "server {{ listen unix:@DIR@/weir.sock; listen 127.0.0.1:{port}; }}"
+        ));
+        setup.write();
+        let log = setup.dir().join("logs/error.log");
+        let mut process = Process::start(&mut command(setup.dir()), &setup.dir().join("output"));
+        wait_until(PATIENCE, "it waits", || {
+            read_lossy(&log).contains("Address already in use")
+        });
+        process.signal(signal);
+        process.wait(PATIENCE);
+        let said = read_lossy(&log);
+        assert!(!said.contains("still could not bind()"), "{said}");
+        assert!(!setup.dir().join("weir.sock").exists());
+    }
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_lets_nobody_in() {
+    let text = in_http(&in_server("")).replace("pid logs/weir.pid;", "pid missing/weir.pid;");
+    let mut setup = Setup::whole(&text);
+    let done = setup.run(&[]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let path = setup.dir().join("missing/weir.pid");
+    let expected = format!(
+        "weir: [emerg] open() \"{}\" failed (2: No such file or directory)\n",
+        path.display()
+    );
+    assert_eq!(done.stderr, expected);
+    let log = read_lossy(&setup.dir().join("logs/error.log"));
+    assert!(!log.contains("start "), "no child was started: {log}");
 }
 
 #[test]

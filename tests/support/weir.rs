@@ -108,7 +108,8 @@ impl Setup {
         self
     }
 
-    fn write(&mut self) {
+    /// Writes the configuration file.
+    pub fn write(&mut self) {
         let text = fill(&self.text, &mut self.values);
         // Whole at once: weir may be reading it for an earlier HUP.
         let next = self.dir().join("conf/weir.conf.next");

@@ -21,7 +21,7 @@ use crate::process::Title;
 use crate::resolve::{ResolvedUpstream, resolve};
 use crate::settings::Settings;
 use crate::signal::Signals;
-use crate::{Loaded, Program, check, first_table, pidfile, resources};
+use crate::{Loaded, Program, check, first_table, listening, pidfile, resources};
 
 /// The config generation of a start.
 const FIRST_GENERATION: u64 = 1;
@@ -74,13 +74,17 @@ fn prepare(
     let settings = &loaded.settings;
     pidfile::refuse_live(&settings.pid)?;
     refuse_live_region(&settings.region.path)?;
+    check::pid_folder(settings)?;
     check::dumps(settings)?;
     let resolved = resolve(&settings.upstreams)?;
     log.notice(format_args!("weir/{}", env!("CARGO_PKG_VERSION")));
 
-    let mut listening = Listening::bind(&settings.listeners, workers_of(settings), |line| {
-        log.emerg(line);
-    })?;
+    listening::wait_until_free(&settings.listeners, |line| log.emerg(line))?;
+    // From here on there is something to take away at the end.
+    signals
+        .hold()
+        .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
+    let mut listening = Listening::bind(&settings.listeners, workers_of(settings))?;
     let (region, wakers, learned) = match shared(settings, &resolved, log) {
         Ok(shared) => shared,
         Err(message) => {
