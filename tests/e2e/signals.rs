@@ -238,6 +238,78 @@ fn winch_retires_all_workers() {
 }
 
 #[test]
+fn hup_after_winch_starts_workers_which_are_live_when_it_says_so() {
+    let weir = Setup::server("").workers(3).start();
+    weir.signal(Signal::SIGWINCH);
+    wait_until(PATIENCE, "no worker is left", || weir.workers().is_empty());
+    weir.signal(Signal::SIGHUP);
+    weir.wait_log("config generation 2 live in 3 workers");
+    assert_eq!(weir.each_worker(3).len(), 3);
+}
+
+#[test]
+fn signals_that_wait_for_a_reload_keep_their_order() {
+    let mut weir = Setup::server("").start();
+    // Never answers, which makes the first reload last.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = format!(
+        "upstream mute {{ server 127.0.0.1:1; upsync {}/v1/kv/x upsync_type=consul; }}\nserver {{",
+        mute.local_addr().unwrap()
+    );
+    weir.rewrite(&weir.text().replacen("server {", &upstream, 1));
+    for (signal, nth) in [
+        (Signal::SIGHUP, 1),
+        (Signal::SIGHUP, 2),
+        (Signal::SIGWINCH, 1),
+        (Signal::SIGHUP, 3),
+    ] {
+        weir.signal(signal);
+        let received = format!("({}) received", signal.as_str());
+        wait_until(PATIENCE, "the signal is taken", || {
+            weir.error_log().matches(&received).count() == nth
+        });
+    }
+    assert!(!weir.error_log().contains("reconfigured"), "it still waits");
+    weir.wait_log("config generation 4 live in 2 workers");
+    assert_eq!(weir.each_worker(2).len(), 2);
+}
+
+#[test]
+fn a_worker_added_after_winch_serves_every_queue() {
+    let weir = Setup::server("").workers(4).start();
+    weir.signal(Signal::SIGWINCH);
+    wait_until(PATIENCE, "no worker is left", || weir.workers().is_empty());
+    let mut waiting: Vec<Client> = (0..40).map(|_| weir.connect()).collect();
+    weir.signal(Signal::SIGTTIN);
+    for client in &mut waiting {
+        assert_eq!(client.get("/who").unwrap().status, 200);
+    }
+    weir.signal(Signal::SIGTTIN);
+    wait_until(PATIENCE, "there are two", || weir.workers().len() == 2);
+    assert_eq!(weir.each_worker(2).len(), 2);
+}
+
+#[test]
+fn a_worker_that_finishes_its_last_request_logs_it_where_usr1_says() {
+    let (backend, gate) = gated();
+    let weir = proxied(&backend).start();
+    let mut client = in_flight(&weir, &backend);
+    weir.signal(Signal::SIGWINCH);
+    wait_until(PATIENCE, "only the one in flight is left", || {
+        weir.workers().len() == 1
+    });
+    let log = weir.path("logs/access.log");
+    std::fs::rename(&log, weir.path("logs/access.old")).unwrap();
+    weir.signal(Signal::SIGUSR1);
+    wait_until(PATIENCE, "the new log is there", || log.exists());
+    gate.store(true, Ordering::Release);
+    assert_eq!(client.response("GET").unwrap().text(), "finished");
+    wait_until(PATIENCE, "it has ended", || weir.workers().is_empty());
+    assert!(weir.access_log().contains("/slow"), "{}", weir.access_log());
+    assert_eq!(read_lossy(&weir.path("logs/access.old")), "");
+}
+
+#[test]
 fn the_s_option_signals_the_master() {
     let mut weir = Setup::server("location = /x { return 200 old; }").start();
     std::fs::rename(weir.path("logs/access.log"), weir.path("logs/access.old")).unwrap();

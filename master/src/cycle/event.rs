@@ -16,6 +16,9 @@ use crate::signal::Received;
 
 /// What the workers of a start may take to be ready.
 const WORKERS_BOUND: Duration = Duration::from_secs(10);
+/// Signals that wait for a start or a reload to end; more are lost, as the kernel loses those that
+/// come twice.
+const DEFERRED_MAX: usize = 256;
 
 impl Master {
     pub(super) fn turn(&mut self) -> Turn {
@@ -109,7 +112,12 @@ impl Master {
         };
         let pid = child.pid;
         match answer {
-            Answer::Ready => child.ready = true,
+            Answer::Ready => {
+                child.ready = true;
+                if let Role::Worker(_) = role {
+                    self.ready_in_reload(role, pid);
+                }
+            }
             // Once is enough, however many of its layers say so.
             Answer::Failed { .. } if std::mem::replace(&mut child.failed, true) => {}
             Answer::Failed { message } => match (self.phase, role) {
@@ -158,8 +166,8 @@ impl Master {
             SIGHUP => self.defer(Deferred::Reload),
             SIGUSR1 => self.defer(Deferred::Reopen),
             SIGWINCH => self.defer(Deferred::Retire),
-            SIGTTIN => self.deferred.push_back(Deferred::Add),
-            SIGTTOU => self.deferred.push_back(Deferred::Remove),
+            SIGTTIN => self.defer_each(Deferred::Add),
+            SIGTTOU => self.defer_each(Deferred::Remove),
             SIGUSR2 => self
                 .log
                 .warn("changing the binary is not supported yet, signal ignored"),
@@ -167,9 +175,16 @@ impl Master {
         }
     }
 
-    /// Once is enough for what is told twice before it is done.
+    /// Once is enough for what is told twice before it is done, unless something else comes
+    /// between: after HUP and WINCH, another HUP starts workers again.
     fn defer(&mut self, what: Deferred) {
-        if !self.deferred.contains(&what) {
+        if self.deferred.back() != Some(&what) {
+            self.defer_each(what);
+        }
+    }
+
+    fn defer_each(&mut self, what: Deferred) {
+        if self.deferred.len() < DEFERRED_MAX {
             self.deferred.push_back(what);
         }
     }
@@ -195,6 +210,8 @@ impl Master {
                     self.fail_start("worker processes were not ready in time");
                 }
             }
+            // One that starts again at once is there in the next turn, and need not refuse a reload.
+            Phase::Running if self.due(now).is_some() => {}
             Phase::Running => self.do_deferred(),
             Phase::Stopping { code, .. } => {
                 if self.wind_down() {

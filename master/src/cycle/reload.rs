@@ -160,18 +160,27 @@ impl Master {
     }
 
     /// A worker that starts while others prepare began with the old settings, one that starts
-    /// while they commit with the new ones.
-    pub(super) fn born_in_reload(&mut self, role: Role) {
+    /// while they commit with the new ones: it is live when it is ready.
+    pub(super) fn born_in_reload(&mut self, role: Role, pid: Pid) {
         match &mut self.reload {
             Some(reload) if reload.stage == Stage::Workers => self.ask(role),
             Some(Reload {
                 stage: Stage::Commit { .. },
-                live,
+                waiting,
                 ..
-            }) => {
-                *live += usize::from(role != Role::Syncer);
-            }
+            }) if role != Role::Syncer => waiting.push(pid),
             _ => {}
+        }
+    }
+
+    pub(super) fn ready_in_reload(&mut self, role: Role, pid: Pid) {
+        if let Some(Reload {
+            stage: Stage::Commit { .. },
+            generation,
+            ..
+        }) = self.reload
+        {
+            self.committed(role, pid, generation);
         }
     }
 
@@ -284,6 +293,9 @@ impl Master {
             self.log.alert(message);
         }
         self.order_commit(generation);
+        if self.retired {
+            self.restore();
+        }
     }
 
     fn order_commit(&mut self, generation: u64) {
@@ -378,9 +390,10 @@ impl Master {
             .map(|(id, file)| (Passed::Resource(id), file.as_fd()))
             .collect();
         let order = |descriptors, more| Order::Reopen { descriptors, more };
+        // Those that were told to go still log what they finish.
         for (role, child) in self
             .seats()
-            .filter_map(|(role, seat)| Some((role, seat.staying()?)))
+            .filter_map(|(role, seat)| Some((role, seat.hearing()?)))
         {
             if let Err(error) = orders::send(&child.channel, &passed, order) {
                 let (name, pid, error) = (role.name(), child.pid, describe(&error));

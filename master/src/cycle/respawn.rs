@@ -41,7 +41,7 @@ impl Master {
                 if role == Role::Syncer {
                     self.cycle.first = None;
                 }
-                self.born_in_reload(role);
+                self.born_in_reload(role, pid);
                 None
             }
             Err(error) => {

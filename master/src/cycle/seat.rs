@@ -124,10 +124,13 @@ impl Seat {
         pause
     }
 
+    /// The child, unless it cannot hear.
+    pub(crate) fn hearing(&self) -> Option<&Child> {
+        self.child.as_ref().filter(|child| child.open)
+    }
+
     /// The child, unless it was told to go or cannot hear.
     pub(crate) fn staying(&self) -> Option<&Child> {
-        self.child
-            .as_ref()
-            .filter(|child| !child.leaving && child.open)
+        self.hearing().filter(|child| !child.leaving)
     }
 }

@@ -24,29 +24,40 @@ impl Master {
             ));
             return;
         };
-        let set = match self.spare_set() {
-            Some(set) => set,
-            None => match self.listening.grow() {
-                Ok(set) => set,
+        let sets = match self.spare_sets() {
+            sets if sets.is_empty() => match self.listening.grow() {
+                Ok(set) => vec![set],
                 Err(message) => {
                     self.log
                         .error_line(format_args!("no worker is added: {message}"));
                     return;
                 }
             },
+            sets => sets,
         };
         let seat = &mut self.workers[slot];
-        seat.sets = vec![set];
+        seat.sets = sets;
         seat.wanted = true;
         self.retired = false;
     }
 
-    /// A set that nobody serves, or that only workers with several serve: a retired worker's.
-    fn spare_set(&self) -> Option<usize> {
-        (0..self.listening.sets()).find(|set| {
-            let mut holders = self.workers.iter().filter(|seat| seat.sets.contains(set));
-            holders.all(|seat| seat.sets.len() > 1)
-        })
+    /// All sets that nobody serves, as after WINCH: clients wait in their queues. Else one that only
+    /// workers with several serve: a retired worker's.
+    fn spare_sets(&self) -> Vec<usize> {
+        let holders = |set: usize| {
+            let seats = self.workers.iter();
+            seats.filter(move |seat| seat.sets.contains(&set))
+        };
+        let sets = 0..self.listening.sets();
+        let unserved: Vec<usize> = sets
+            .clone()
+            .filter(|&set| holders(set).count() == 0)
+            .collect();
+        if !unserved.is_empty() {
+            return unserved;
+        }
+        let mut shared = sets.filter(|&set| holders(set).all(|seat| seat.sets.len() > 1));
+        shared.next().into_iter().collect()
     }
 
     /// TTOU: the last worker's sockets go to a survivor, with what waits in their queues.
@@ -126,15 +137,10 @@ impl Master {
         }
     }
 
-    /// After a reload: as many workers as the configuration says if it says something new, or all
-    /// of them again after WINCH.
+    /// After a reload: as many workers as the configuration says, if it says something new.
     pub(super) fn resize(&mut self, before: usize) {
         let target = workers_of(&self.cycle.settings);
-        if self.retired {
-            self.restore(target);
-            return;
-        }
-        if target == before {
+        if self.retired || target == before {
             return;
         }
         let count = |master: &Master| master.workers.iter().filter(|seat| seat.wanted).count();
@@ -154,7 +160,9 @@ impl Master {
         }
     }
 
-    fn restore(&mut self, target: usize) {
+    /// After WINCH, a reload starts all workers again.
+    pub(super) fn restore(&mut self) {
+        let target = workers_of(&self.cycle.settings);
         self.log.notice("start worker processes");
         let vacant = (0..self.workers.len()).filter(|&slot| self.workers[slot].is_vacant());
         let slots: Vec<usize> = vacant.take(target).collect();
