@@ -30,6 +30,10 @@ const LAPPED_PAUSE_MS: u64 = 50;
 /// Between two lines that say that `worker_connections` are not enough, in milliseconds.
 const SHORTAGE_PAUSE_MS: u64 = 1000;
 
+/// How many who wait at a socket are still let in before a graceful end: a full queue of the usual
+/// length. A flood of connections must not hold the end up.
+const ACCEPTS_BEFORE_QUIT: usize = 4096;
+
 /// Sockets, watched by the loop's queue.
 pub(crate) struct Sockets(Watcher);
 
@@ -392,7 +396,11 @@ impl Cycle {
         let conf = Rc::clone(&self.proxy.shared.conf);
         for number in 0..self.listeners.numbers() {
             self.listeners.ready(number);
-            while self.accept_one(&conf, number) {}
+            for _ in 0..ACCEPTS_BEFORE_QUIT {
+                if !self.accept_one(&conf, number) {
+                    break;
+                }
+            }
             self.listeners.remove(number, &self.watcher);
         }
         self.proxy.quit();
