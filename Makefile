@@ -32,6 +32,7 @@ bench:
 # Binaries, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
 # A configuration that is there already is kept; the new one then lies beside it as NAME.default.
 install:
+	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX has to begin with /: $(PREFIX)" >&2; exit 1 ;; esac
 	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --release --bins
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/conf" "$(DESTDIR)$(PREFIX)/logs"
 	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
