@@ -2,7 +2,6 @@
 //! with every inheritance of nginx's contexts already resolved.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -351,13 +350,4 @@ pub enum Variable {
     UpstreamStatus,
     UpstreamResponseTime,
     Uri,
-}
-
-/// The temp paths that nginx's configurations name; weir streams bodies and writes no such file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TempPaths {
-    /// `client_body_temp_path`.
-    pub client_body: Option<PathBuf>,
-    /// `proxy_temp_path`.
-    pub proxy: Option<PathBuf>,
 }

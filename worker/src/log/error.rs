@@ -39,22 +39,6 @@ impl ErrorLog {
         }
     }
 
-    /// Lines of this level and more severe ones go to standard error too.
-    #[must_use]
-    pub fn and_stderr(mut self, level: Level) -> ErrorLog {
-        self.stderr = Some(level);
-        self
-    }
-
-    /// The same files with the targets of another context.
-    #[must_use]
-    pub fn with_targets(&self, targets: Arc<[LogTarget]>) -> ErrorLog {
-        ErrorLog {
-            targets,
-            ..self.clone()
-        }
-    }
-
     /// The files behind it.
     pub fn files(&self) -> &Arc<Files> {
         &self.files

@@ -30,12 +30,6 @@ impl Files {
         files[id] = Some(Arc::new(file));
     }
 
-    /// Puts the logs of a new configuration in the place of all old ones.
-    pub fn replace_all(&self, new: Vec<File>) {
-        let new = new.into_iter().map(|file| Some(Arc::new(file))).collect();
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = new;
-    }
-
     /// How many numbers there are.
     pub fn len(&self) -> usize {
         self.files

@@ -11,7 +11,7 @@ use super::request::answering;
 use super::session::Session;
 use crate::handler::{stub_status, upstream_show};
 use crate::http::answer::{self, field};
-use crate::http::{Answer, Body, Known, Method, Persist};
+use crate::http::{Answer, Body, Known, Method, Persist, status};
 use crate::settings::Return;
 
 /// No answer at all: `return 444`.
@@ -152,7 +152,7 @@ impl<N: Network> Session<'_, N> {
 
     /// nginx's page for a status.
     pub(super) fn answer_error(&mut self, mut exchange: Box<Exchange>, status: u16) -> Next {
-        exchange.persist &= !matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501 | 505);
+        exchange.persist &= !status::closes(status);
         let write = |session: &Self, exchange: &Exchange, out: &mut Vec<u8>| {
             let head = session.own_head(exchange);
             answer::write_page(out, &head, exchange.head.method, |out| {

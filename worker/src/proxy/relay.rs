@@ -105,11 +105,6 @@ impl Relay {
         self.is_ended() && !self.is_pending()
     }
 
-    /// The body lasts until its connection ends.
-    pub fn is_until_close(&self) -> bool {
-        matches!(self.source, Source::UntilClose)
-    }
-
     /// Takes what has come of the body, to be written next. `keep` leaves the data of chunks in
     /// one piece behind the head, so that [`Relay::restart`] can send it again.
     ///
