@@ -395,7 +395,10 @@ impl Master {
             .seats()
             .filter_map(|(role, seat)| Some((role, seat.hearing()?)))
         {
-            if let Err(error) = orders::send(&child.channel, &passed, order) {
+            // One on its way out may be gone by now, which is no fault.
+            if let Err(error) = orders::send(&child.channel, &passed, order)
+                && !child.leaving
+            {
                 let (name, pid, error) = (role.name(), child.pid, describe(&error));
                 self.log
                     .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
