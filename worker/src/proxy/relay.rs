@@ -49,6 +49,9 @@ pub struct Relay {
     sent: u64,
 }
 
+/// Bytes of a body that are copied behind its head.
+const SMALL_BODY: usize = 1024;
+
 /// A lead that grew beyond this is not kept for the next request.
 const LEAD_KEPT: usize = 64 * 1024;
 
@@ -221,6 +224,7 @@ impl Relay {
         ready: &mut Readiness,
     ) -> io::Result<usize> {
         let mut total = 0;
+        self.join_small(input);
         while self.is_pending() && ready.writable {
             let (lead, data) = (&self.lead[self.lead_sent..], &input.data()[..self.owed]);
             let waiting = lead.len() + data.len() + self.tail.len();
@@ -247,6 +251,18 @@ impl Relay {
             }
         }
         Ok(total)
+    }
+
+    /// A small body goes behind its head: copying it costs less than a second part of a write.
+    fn join_small(&mut self, input: &mut Buffer) {
+        let small = self.owed + self.tail.len() <= SMALL_BODY;
+        if small && self.owed > 0 && self.lead_sent < self.lead.len() {
+            self.lead.extend_from_slice(&input.data()[..self.owed]);
+            self.lead.extend_from_slice(self.tail);
+            self.tail = b"";
+            input.consume(self.owed);
+            self.owed = 0;
+        }
     }
 
     fn advance(&mut self, written: usize, input: &mut Buffer) {

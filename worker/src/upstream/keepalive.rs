@@ -2,6 +2,9 @@
 //!
 //! A connection is on two lists, both with the latest first: that of its server, from which the
 //! next request takes, and that of its upstream, whose last one goes when there are too many.
+//!
+//! nginx's `keepalive N local` keeps the idle connections of each location apart; here all
+//! locations that proxy to an upstream share them, as an upstream cannot tell them apart either.
 
 use weir_shm::CounterId;
 
