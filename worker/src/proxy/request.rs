@@ -51,13 +51,7 @@ impl<N: Network> Session<'_, N> {
             return self.answer_error(exchange, 413);
         }
         if redirect {
-            let mut path = exchange.head.target.path.of(exchange.input.head()).to_vec();
-            path.push(b'/');
-            let args = exchange.head.target.args(exchange.input.head());
-            if !args.is_empty() {
-                path.push(b'?');
-                path.extend_from_slice(args);
-            }
+            let path = with_slash(&exchange);
             return self.answer_redirect(exchange, 301, &path);
         }
         if let Some(ret) = &location.ret {
@@ -176,6 +170,19 @@ impl<N: Network> Session<'_, N> {
             }
         }
     }
+}
+
+/// The path that was asked for with a slash at its end, and the query.
+fn with_slash(exchange: &Exchange) -> Vec<u8> {
+    let head = exchange.input.head();
+    let mut path = exchange.head.target.path.of(head).to_vec();
+    path.push(b'/');
+    let args = exchange.head.target.args(head);
+    if !args.is_empty() {
+        path.push(b'?');
+        path.extend_from_slice(args);
+    }
+    path
 }
 
 /// Whether a body is beyond `client_max_body_size`, of which 0 is none.
