@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use weir_shm::{Address, CounterId, Server};
 
+use crate::errno::describe;
+
 /// A dump larger than this is none of ours: 1,000,000 servers fit.
 pub const SIZE_MAX: u64 = 128 << 20;
 
@@ -22,8 +24,12 @@ const NGINX_MAX_FAILS: u32 = 1;
 const NGINX_FAIL_TIMEOUT_MS: u64 = 10_000;
 
 /// The dump of `servers`: one `server` directive a line, in their order, every number written out.
+///
+/// nginx refuses an upstream of backup servers alone (`no servers in upstream`). Without a primary
+/// one they serve all the same, so the mark is left out then.
 pub fn render(servers: &[Server]) -> String {
     let mut text = String::with_capacity(servers.len() * 80);
+    let has_primary = servers.iter().any(|server| !server.backup);
     for server in servers {
         let _ = write!(
             text,
@@ -34,7 +40,8 @@ pub fn render(servers: &[Server]) -> String {
             time(server.fail_timeout_ms)
         );
         text.push_str(if server.down { " down" } else { "" });
-        text.push_str(if server.backup { " backup" } else { "" });
+        let backup = server.backup && has_primary;
+        text.push_str(if backup { " backup" } else { "" });
         text.push_str(";\n");
     }
     text
@@ -97,7 +104,7 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 /// is refused, with the line's number.
 pub fn read(path: &Path) -> Result<Vec<Server>, String> {
     let name = path.display();
-    let fail = |error: io::Error| format!("open() \"{name}\" failed ({error})");
+    let fail = |error: io::Error| format!("open() \"{name}\" failed {}", describe(&error));
     let size = std::fs::metadata(path).map_err(fail)?.len();
     if size > SIZE_MAX {
         return Err(format!("\"{name}\" has {size} bytes, more than {SIZE_MAX}"));
@@ -214,7 +221,16 @@ mod tests {
              server 1.2.3.4:5 weight=1 max_fails=2 fail_timeout=10s;\n"
         );
         down.backup = true;
-        assert!(render(&[down]).ends_with(" down backup;\n"));
+        assert!(render(&[server("1.2.3.4:5"), down]).ends_with(" down backup;\n"));
+    }
+
+    #[test]
+    fn backup_servers_alone_are_dumped_as_nginx_takes_them() {
+        let mut backup = server("1.2.3.4:5");
+        backup.backup = true;
+        let text = render(&[backup.clone(), backup]);
+        assert!(!text.contains("backup"), "{text}");
+        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]
@@ -302,7 +318,11 @@ mod tests {
                 weight, max_fails, fail_timeout_ms: seconds * 1000, down, backup,
                 counter: CounterId::default(),
             }).collect();
-            prop_assert_eq!(parse(&render(&servers)), Ok(servers));
+            let mut expected = servers.clone();
+            if expected.iter().all(|server| server.backup) {
+                expected.iter_mut().for_each(|server| server.backup = false);
+            }
+            prop_assert_eq!(parse(&render(&servers)), Ok(expected));
         }
 
         #[test]
