@@ -325,6 +325,41 @@ fn what_does_not_fit_the_region_is_held_alone() {
     );
 }
 
+/// Room may come without a publish, when the workers have left what was removed; answers that
+/// change nothing keep coming meanwhile and must not put the next try off.
+#[test]
+fn what_is_held_is_tried_again_although_answers_keep_coming() {
+    let consul = Consul::start(Fault::None);
+    let capacity = Capacity {
+        servers: 4,
+        ..CAPACITY
+    };
+    let lines = [
+        line("a", FAKE, consul.port, "off"),
+        line("b", "-", consul.port, "off"),
+    ];
+    let options = Options {
+        capacity,
+        ..Options::new(lines.join("\n"))
+    };
+    let syncer = Syncer::start(options).ready();
+    put(&consul, "a", &["1.1.1.1:1", "1.1.1.1:2", "1.1.1.1:3"]);
+    let old = syncer.wait_for("a", &["1.1.1.1:3", "1.1.1.1:2", "1.1.1.1:1"]);
+    let worker = Region::open(&syncer.region()).unwrap().worker(0).unwrap();
+    worker.scoreboard().set_table_version(old);
+    consul.delete("up/a/1.1.1.1:3");
+    let new = syncer.wait_for("a", &["1.1.1.1:2", "1.1.1.1:1"]);
+    put(&consul, "b", &["2.2.2.2:1", "2.2.2.2:2"]);
+    syncer.wait_for_log("upstream \"b\" with 2 servers is held");
+    consul.fault(Fault::NoWait, true);
+    let asked = consul.asked().len();
+    poll("a row of answers", || {
+        (consul.asked().len() > asked + 12).then_some(())
+    });
+    worker.scoreboard().set_table_version(new);
+    syncer.wait_for("b", &["2.2.2.2:2", "2.2.2.2:1"]);
+}
+
 #[test]
 fn ten_thousand_servers_are_soon_published() {
     let consul = Consul::start(Fault::None);

@@ -92,6 +92,8 @@ pub struct Hub {
     phase: Phase,
     book: Book,
     tables: Option<Tables>,
+    /// When to try again what is behind; it does not move while other things happen.
+    retry_at: Option<Instant>,
     watches: HashMap<FeedId, Arc<Stop>>,
     /// Descriptors of an order whose last packet is to come.
     handed: Handed,
@@ -128,6 +130,7 @@ impl Hub {
             phase: Phase::Locked,
             book: Book::default(),
             tables: None,
+            retry_at: None,
             watches: HashMap::new(),
             handed: Handed::default(),
             early: None,
@@ -172,19 +175,22 @@ impl Hub {
         if let Some(event) = self.pending.pop_front() {
             return Some(event);
         }
-        let behind = self
-            .tables
-            .as_ref()
-            .is_some_and(|tables| tables.is_behind(&self.book));
+        let now = Instant::now();
+        let tables = self.tables.as_ref();
+        let behind = tables.is_some_and(|tables| tables.is_behind(&self.book));
+        let retry = behind.then(|| self.retry_at.unwrap_or(now + HELD_RETRY));
+        self.retry_at = retry.filter(|at| *at > now);
+        if retry != self.retry_at {
+            return None;
+        }
         let deadline = match &self.phase {
             Phase::Starting { deadline } | Phase::Preparing { deadline, .. } => Some(*deadline),
             _ => None,
         };
-        let retry = behind.then(|| Instant::now() + HELD_RETRY);
         let received = match deadline.into_iter().chain(retry).min() {
             Some(until) => self
                 .queue
-                .recv_timeout(until.saturating_duration_since(Instant::now())),
+                .recv_timeout(until.saturating_duration_since(now)),
             None => self.queue.recv().map_err(RecvTimeoutError::from),
         };
         match received {
