@@ -360,6 +360,56 @@ fn what_is_held_is_tried_again_although_answers_keep_coming() {
     syncer.wait_for("b", &["2.2.2.2:2", "2.2.2.2:1"]);
 }
 
+/// Consul closes what is beyond 200 connections from one address.
+#[test]
+fn hundreds_of_upstreams_share_a_connection() {
+    const COUNT: usize = 300;
+    let consul = Consul::start(Fault::None);
+    let name = |number: usize| format!("u{number}");
+    for number in 0..COUNT {
+        put(
+            &consul,
+            &name(number),
+            &[&format!("1.1.1.1:{}", number + 1)],
+        );
+    }
+    put(&consul, "u7/nested", &["9.9.9.9:9"]);
+    put(&consul, "u77x", &["9.9.9.9:9"]);
+    let lines = |numbers: std::ops::Range<usize>| {
+        let lines = numbers.map(|number| line(&name(number), FAKE, consul.port, "off"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let options = Options {
+        capacity: Capacity {
+            servers: 1024,
+            upstreams: 1024,
+            ..CAPACITY
+        },
+        ..Options::new(lines(0..COUNT - 1))
+    };
+    let syncer = Syncer::start(options).ready();
+    for number in [0, 7, 77, COUNT - 2] {
+        syncer.wait_for(&name(number), &[&format!("1.1.1.1:{}", number + 1)]);
+    }
+    put(&consul, "u7", &["2.2.2.2:2"]);
+    syncer.wait_for("u7", &["2.2.2.2:2", "1.1.1.1:8"]);
+    consul.put("up/u8/bad", "bad");
+    syncer.wait_for_log("upstream \"u8\": key \"up/u8/bad\" is skipped");
+    assert_eq!(consul.connections(), 1);
+
+    // One comes, and all but one that shared the watch go: it stays for that one.
+    syncer.prepare(2, &lines(COUNT - 2..COUNT));
+    assert_eq!(syncer.answer(), Answer::Prepared { generation: 2 });
+    syncer.order(&Order::Commit { generation: 2 });
+    assert_eq!(syncer.answer(), Answer::Committed { generation: 2 });
+    put(&consul, "u298", &["2.2.2.2:2"]);
+    syncer.wait_for("u298", &["2.2.2.2:2", "1.1.1.1:299"]);
+    put(&consul, "u299", &["2.2.2.2:2"]);
+    syncer.wait_for("u299", &["2.2.2.2:2", "1.1.1.1:300"]);
+    assert_eq!(consul.connections(), 2);
+    assert!(!syncer.log().contains("recv error"), "{}", syncer.log());
+}
+
 #[test]
 fn ten_thousand_servers_are_soon_published() {
     let consul = Consul::start(Fault::None);

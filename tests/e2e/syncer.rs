@@ -324,32 +324,45 @@ fn only_whole_segments_and_good_entries_count() {
     });
 }
 
+/// Consul takes 200 connections from one address unless it is told otherwise.
 #[test]
 fn many_upstreams_share_one_consul_and_workers_add_no_connections() {
     let consul = Consul::shared();
-    let root = consul::folder();
-    let proxy = FaultProxy::start(&consul.address(), Fault::None);
-    let mut text = String::new();
-    for number in 0..5 {
+    for (count, most) in [(5, 5), (300, 1)] {
+        let root = consul::folder();
+        let proxy = FaultProxy::start(&consul.address(), Fault::None);
         let address = proxy.address();
-        text += &format!(
-            "upstream u{number} {{ upsync {address}/v1/kv/{root}/u{number} upsync_type=consul; }}\n"
-        );
-        consul.put(&format!("{root}/u{number}/192.0.2.1:{}", number + 1), ENTRY);
-    }
-    let text = text + &in_server("location = /upstream_show { upstream_show; }");
-    let weir = Setup::http(&text).workers(4).start();
-    wait_until(SOON, "each has its own server", || {
-        (0..5).all(|number| {
+        let upstream = |number: usize| {
+            format!(
+                "upstream u{number} {{ upsync {address}/v1/kv/{root}/u{number} upsync_type=consul; }}\n"
+            )
+        };
+        let text: String = (0..count).map(upstream).collect();
+        let entry = |number: usize| {
+            (
+                format!("u{number}/192.0.2.1:{}", number + 1),
+                ENTRY.to_owned(),
+            )
+        };
+        consul.put_many(&root, &(0..count).map(entry).collect::<Vec<_>>());
+        let text = text + &in_server("location = /upstream_show { upstream_show; }");
+        let weir = Setup::http(&text).workers(4).start();
+        let has = |number: usize, port: usize| {
             weir.shown(&format!("u{number}"))
-                .contains(&format!("192.0.2.1:{} ", number + 1))
-        })
-    });
-    let connections = proxy.accepted();
-    assert!(
-        connections <= 5,
-        "{connections} connections for 5 upstreams and 4 workers"
-    );
+                .contains(&format!("192.0.2.1:{port} "))
+        };
+        wait_until(SOON, "each has its own server", || {
+            (0..count).all(|number| has(number, number + 1))
+        });
+        let last = count - 1;
+        consul.put(&format!("{root}/u{last}/192.0.2.1:9999"), ENTRY);
+        wait_until(SOON, "one more is seen", || has(last, 9999));
+        let connections = proxy.accepted();
+        assert!(
+            connections <= most,
+            "{connections} connections for {count} upstreams and 4 workers"
+        );
+    }
 }
 
 #[test]

@@ -164,8 +164,7 @@ fn connection(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let stream = server.as_mut().expect("connected above");
         stream.write_all(&request)?;
         let head = read_head(stream)?;
-        let mut body = vec![0; content_length(&head)];
-        stream.read_exact(&mut body)?;
+        let body = read_body(stream, &head)?;
         let next = shared.script.lock().unwrap().pop_front();
         let fault = next.or_else(|| shared.fault.lock().unwrap().clone());
         if !answer(&mut client, &head, &body, fault.unwrap_or(Fault::None))? {
@@ -213,7 +212,11 @@ fn with_body(head: &[u8], body: &str) -> Vec<u8> {
     let head = String::from_utf8_lossy(head);
     let kept: Vec<_> = head
         .split("\r\n")
-        .filter(|line| !line.is_empty() && !line.to_ascii_lowercase().starts_with("content-length"))
+        .filter(|line| {
+            let line = line.to_ascii_lowercase();
+            let framing = ["content-length", "transfer-encoding"];
+            !line.is_empty() && !framing.iter().any(|field| line.starts_with(field))
+        })
         .collect();
     let length = body.len();
     format!(
@@ -239,11 +242,37 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn content_length(head: &[u8]) -> usize {
+/// The body as it is framed: Consul sends more than some 2 KB in chunks.
+fn read_body(stream: &mut TcpStream, head: &[u8]) -> std::io::Result<Vec<u8>> {
+    if field(head, "transfer-encoding").is_none() {
+        let length = field(head, "content-length").and_then(|value| value.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        stream.read_exact(&mut body)?;
+        return Ok(body);
+    }
+    let mut body = Vec::new();
+    loop {
+        let start = body.len();
+        while !body[start..].ends_with(b"\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            body.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&body[start..]);
+        let size = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        let data = body.len();
+        body.resize(data + size + 2, 0);
+        stream.read_exact(&mut body[data..])?;
+        if size == 0 {
+            return Ok(body);
+        }
+    }
+}
+
+fn field(head: &[u8], wanted: &str) -> Option<String> {
     String::from_utf8_lossy(head)
         .lines()
         .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(0)
+        .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+        .map(|(_, value)| value.trim().to_owned())
 }

@@ -26,7 +26,7 @@ daemon off;
 worker_processes @WORKERS@;
 error_log logs/error.log info;
 pid logs/weir.pid;
-region @DIR@/weir.region servers=@SERVERS@ upstreams=64;
+region @DIR@/weir.region servers=@SERVERS@ upstreams=512;
 events { worker_connections 2048; }
 http {
     access_log logs/access.log;

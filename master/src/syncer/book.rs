@@ -135,6 +135,11 @@ impl Book {
     }
 
     /// One feed, unless it is gone.
+    pub fn feed(&self, id: FeedId) -> Option<&Feed> {
+        self.feeds.get(&id)
+    }
+
+    /// The same, to change it.
     pub fn feed_mut(&mut self, id: FeedId) -> Option<&mut Feed> {
         self.feeds.get_mut(&id)
     }

@@ -95,6 +95,18 @@ pub fn decode(folder: &str, entries: &[Entry<'_>]) -> Decoded {
     decoded
 }
 
+/// Of `entries`, which are in key order, those that lie below `folder`, however deep.
+pub fn below<'e, 'a>(folder: &str, entries: &'e [Entry<'a>]) -> &'e [Entry<'a>] {
+    let start = match folder {
+        "" => String::new(),
+        folder => format!("{folder}/"),
+    };
+    let from = entries.partition_point(|entry| *entry.key < *start);
+    let entries = &entries[from..];
+    let count = entries.partition_point(|entry| entry.key.starts_with(&start));
+    &entries[..count]
+}
+
 /// The last segment of `key` if it lies directly in `folder`.
 fn name_below<'k>(folder: &str, key: &'k str) -> Option<&'k str> {
     let name = if folder.is_empty() {
@@ -228,7 +240,7 @@ pub fn excerpt(text: &str) -> String {
 }
 
 /// Which refused entries were logged already: each once a (key, `ModifyIndex`).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Known(HashMap<String, u64>);
 
 impl Known {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_shm::{Publisher, Region};
+use weir_shm::{Publisher, Region, Server};
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::Level;
 
@@ -20,8 +20,9 @@ use super::book::{Book, FeedId};
 use super::log::Log;
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
+use super::share::{self, Query};
 use super::stop::Stop;
-use super::watch::{self, Source};
+use super::watch::{self, Source, Target};
 use crate::settings::Settings;
 use crate::{Built, ResolvedUpstream};
 
@@ -217,35 +218,33 @@ impl Hub {
         self.tables = Some(tables);
         let deadline = Instant::now() + self.start_timeout;
         self.phase = Phase::Starting { deadline };
-        for feed in self.feeds() {
-            self.watch(feed)?;
-        }
-        Ok(())
+        self.watch(0)
     }
 
     fn feeds(&self) -> Vec<FeedId> {
         self.book.feeds().map(|(id, _)| id).collect()
     }
 
-    fn watch(&mut self, id: FeedId) -> Result<(), String> {
-        let Some(feed) = self.book.feed_mut(id) else {
-            return Ok(());
-        };
-        let source = Source::new(&feed.upstream, &feed.upsync);
-        let events = self.events.clone();
-        let handle = move |servers| {
-            let (done, handled) = mpsc::sync_channel(1);
-            let learned = Learned {
-                feed: id,
-                servers,
-                done,
-            };
-            events.send(Event::Learned(learned)).ok()?;
-            handled.recv().ok()
-        };
-        let stop = watch::start(source, self.log.clone(), handle)
-            .map_err(|error| format!("thread for upstream \"{}\": {error}", feed.upstream))?;
-        self.watches.insert(id, stop);
+    /// Starts the watches of the feeds from `first_new` on.
+    fn watch(&mut self, first_new: FeedId) -> Result<(), String> {
+        let all: Vec<_> = self
+            .book
+            .feeds()
+            .map(|(id, feed)| (id, &feed.upsync))
+            .collect();
+        for Query { upsync, feeds } in share::queries(&all, first_new) {
+            let targets = feeds.iter().filter_map(|id| self.book.feed(*id));
+            let targets: Vec<Target> = targets
+                .map(|feed| Target::new(&feed.upstream, &feed.upsync.prefix))
+                .collect();
+            let first = targets[0].upstream.clone();
+            let (events, handled) = (self.events.clone(), feeds.clone());
+            let handle = move |lists| teach(&events, &handled, lists);
+            let stop = watch::start(Source::new(upsync, targets), self.log.clone(), handle)
+                .map_err(|error| format!("thread for upstream \"{first}\": {error}"))?;
+            self.watches
+                .extend(feeds.into_iter().map(|id| (id, Arc::clone(&stop))));
+        }
         Ok(())
     }
 
@@ -347,8 +346,15 @@ impl Hub {
     }
 
     fn unwatch(&mut self, gone: &[FeedId]) {
-        for stop in gone.iter().filter_map(|id| self.watches.remove(id)) {
-            stop.stop();
+        for id in gone {
+            let Some(stop) = self.watches.remove(id) else {
+                continue;
+            };
+            // Others may share the watch; it ends with the last of them.
+            let mut left = self.watches.values();
+            if !left.any(|other| Arc::ptr_eq(other, &stop)) {
+                stop.stop();
+            }
         }
     }
 
@@ -360,6 +366,28 @@ impl Hub {
             );
         }
     }
+}
+
+/// Tells the hub what an answer says about each feed, and waits until it is handled: whether it
+/// changed the table, `None` when the hub has ended.
+fn teach(events: &Sender<Event>, feeds: &[FeedId], lists: Vec<Vec<Server>>) -> Option<bool> {
+    let (done, handled) = mpsc::sync_channel(feeds.len());
+    for (&feed, servers) in feeds.iter().zip(lists) {
+        let done = done.clone();
+        let learned = Learned {
+            feed,
+            servers,
+            done,
+        };
+        events.send(Event::Learned(learned)).ok()?;
+    }
+    // A hub that ends drops what it did not handle, which ends the waiting below.
+    drop(done);
+    let mut changed = false;
+    for _ in feeds {
+        changed |= handled.recv().ok()?;
+    }
+    Some(changed)
 }
 
 /// Waits for the region's lock: an orphan of a killed master may still hold it.

@@ -1,6 +1,6 @@
 //! The syncer: the one process that long-polls Consul and publishes upstream tables.
 //!
-//! Blocking code, a thread a task: a [`watch`] for each `upsync` asks Consul, one thread reads the
+//! Blocking code, a thread a task: a [`watch`] for each `upsync` (or for [many](share)) asks Consul, one thread reads the
 //! master's orders, one takes signals, one writes dumps; all tell the [`hub`], which owns the
 //! [`book`] of what is known and is the only one that publishes.
 
@@ -17,6 +17,7 @@ pub mod order;
 mod prepare;
 pub mod publish;
 pub mod response;
+pub mod share;
 pub mod stop;
 pub mod watch;
 

@@ -252,3 +252,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_folder_is_found_among_sorted_entries() {
+    let keys = [
+        "a", "up", "up-", "up/", "up/a", "up/a/b", "up0", "up2/a", "upx",
+    ];
+    let entries: Vec<_> = keys.map(|key| entry(key, "", 1)).into();
+    let found = |folder| -> Vec<&str> {
+        let found = below(folder, &entries).iter();
+        found.map(|entry| &*entry.key).collect()
+    };
+    assert_eq!(found("up"), ["up/", "up/a", "up/a/b"]);
+    assert_eq!(found("up/a"), ["up/a/b"]);
+    assert_eq!(found("up2"), ["up2/a"]);
+    assert_eq!(found(""), keys);
+    for none in ["b", "u", "upy", "~"] {
+        assert!(found(none).is_empty(), "{none}");
+    }
+    assert_eq!(decode("up", below("up", &entries)), decode("up", &entries));
+}

@@ -68,8 +68,8 @@ impl Hub {
                 .publish(&self.book)
                 .map_err(|error| error.to_string())?;
         }
-        for feed in &new {
-            self.watch(*feed)?;
+        if let Some(first_new) = new.first() {
+            self.watch(*first_new)?;
         }
         let deadline = Instant::now() + plan.settings.start_timeout;
         self.phase = Phase::Preparing {
