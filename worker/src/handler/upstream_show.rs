@@ -27,7 +27,8 @@ pub fn write<'a, Servers>(
         }
         return;
     }
-    match upstreams.find(|(name, _)| name.as_bytes() == query) {
+    // In any case of letters, as nginx compares the names of upstreams.
+    match upstreams.find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(query)) {
         Some((name, servers)) => write_one(name, servers.into_iter(), out),
         None => out.extend_from_slice(UNKNOWN.as_bytes()),
     }
@@ -57,7 +58,9 @@ fn write_one<'a>(
             "        server {address} weight={weight} max_fails={max_fails} fail_timeout={}s",
             fail_timeout_ms / 1000
         );
-        out.extend_from_slice(if server.down { b" down;\n" } else { b";\n" });
+        out.extend_from_slice(if server.down { b" down" } else { b"" });
+        // upsync does not list backup servers at all; marked as in a dump, none passes for a primary.
+        out.extend_from_slice(if server.backup { b" backup;\n" } else { b";\n" });
     }
 }
 
@@ -97,5 +100,23 @@ mod tests {
         assert_eq!(body("empty"), EMPTY);
         assert_eq!(body(""), format!("{TEST}\n{EMPTY}\n"));
         assert_eq!(body("tes"), UNKNOWN);
+        assert_eq!(body("TEST"), TEST);
+    }
+
+    #[test]
+    fn a_backup_server_is_marked() {
+        for (down, marks) in [(false, " backup;\n"), (true, " down backup;\n")] {
+            let backup = Server {
+                backup: true,
+                ..server(8090, down)
+            };
+            let mut out = Vec::new();
+            write(b"b", [("b", &[backup])], &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.ends_with(&format!(" fail_timeout=10s{marks}")),
+                "{text}"
+            );
+        }
     }
 }
