@@ -36,6 +36,15 @@ pub enum Error {
     Damaged(Damage),
 }
 
+/// `(28: No space left on device)`, as nginx shows an error of the system.
+fn described(error: &io::Error) -> String {
+    let text = error.to_string();
+    match (error.raw_os_error(), text.split_once(" (os error ")) {
+        (Some(number), Some((text, _))) => format!("({number}: {text})"),
+        _ => format!("({text})"),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -46,8 +55,9 @@ impl fmt::Display for Error {
             } => {
                 write!(
                     f,
-                    "{action} of region \"{}\" failed ({source})",
-                    path.display()
+                    "{action} of region \"{}\" failed {}",
+                    path.display(),
+                    described(source)
                 )
             }
             Error::Capacity(why) => write!(f, "region cannot be laid out: {why}"),
