@@ -6,9 +6,6 @@ use weir_shm::{Address, CounterId, Server};
 
 use crate::settings::{self, Host, Upstream};
 
-/// What a `server` without a port means.
-const DEFAULT_PORT: u16 = 80;
-
 /// An upstream's configured servers as the table takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedUpstream {
@@ -21,7 +18,7 @@ pub struct ResolvedUpstream {
 /// Resolves the configured servers of `upstreams`, which blocks on the system's resolver.
 ///
 /// # Errors
-/// nginx's `host not found in upstream "x:8080" in FILE:LINE`; without the port if it is the default.
+/// nginx's `host not found in upstream "x:8080" in FILE:LINE`.
 pub fn resolve(upstreams: &[Upstream]) -> Result<Vec<ResolvedUpstream>, String> {
     upstreams
         .iter()
@@ -41,22 +38,22 @@ pub fn resolve(upstreams: &[Upstream]) -> Result<Vec<ResolvedUpstream>, String> 
 }
 
 fn addresses(server: &settings::Server) -> Result<Vec<Address>, String> {
-    let (name, port) = match &server.host {
+    let (host, port, written) = match &server.host {
         Host::Address(address) => return Ok(vec![address.clone()]),
-        Host::Name(name, port) => (name, *port),
+        Host::Name {
+            host,
+            port,
+            written,
+        } => (host, *port, written),
     };
-    let found = (name.as_str(), port)
+    let found = (host.as_str(), port)
         .to_socket_addrs()
         .map(in_order)
         .unwrap_or_default();
     if found.is_empty() {
         let place = &server.place;
-        let port = match port {
-            DEFAULT_PORT => String::new(),
-            port => format!(":{port}"),
-        };
         return Err(format!(
-            "host not found in upstream \"{name}{port}\" in {}:{}",
+            "host not found in upstream \"{written}\" in {}:{}",
             place.file, place.line
         ));
     }
@@ -113,9 +110,17 @@ mod tests {
         }
     }
 
+    fn name(host: &str, port: u16, written: &str) -> Host {
+        Host::Name {
+            host: host.into(),
+            port,
+            written: written.into(),
+        }
+    }
+
     #[test]
     fn a_name_resolves_and_keeps_its_parameters() {
-        let found = resolve(&[upstream(Host::Name("localhost".into(), 8088))]).unwrap();
+        let found = resolve(&[upstream(name("localhost", 8088, "localhost:8088"))]).unwrap();
         let first = &found[0].servers[0];
         assert!(matches!(&first.address, Address::Ip(ip) if ip.port() == 8088));
         assert_eq!((first.weight, first.max_fails), (7, 2));
@@ -124,11 +129,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_named_with_its_place() {
-        for (port, shown) in [(80, ""), (8080, ":8080")] {
-            let error = resolve(&[upstream(Host::Name("no-such-host.invalid".into(), port))]);
-            let expected = format!(
-                "host not found in upstream \"no-such-host.invalid{shown}\" in /etc/weir.conf:12"
-            );
+        for written in ["no-such-host.invalid", "no-such-host.invalid:80"] {
+            let error = resolve(&[upstream(name("no-such-host.invalid", 80, written))]);
+            let expected = format!("host not found in upstream \"{written}\" in /etc/weir.conf:12");
             assert_eq!(error.unwrap_err(), expected);
         }
     }

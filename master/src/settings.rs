@@ -130,8 +130,15 @@ pub struct Server {
 pub enum Host {
     /// Known.
     Address(Address),
-    /// A host name and port; every address that it resolves to is a server.
-    Name(String, u16),
+    /// A name; every address that it resolves to is a server.
+    Name {
+        /// The name.
+        host: String,
+        /// The port of each address.
+        port: u16,
+        /// What nginx calls it when it is not found.
+        written: String,
+    },
 }
 
 /// `upsync HOST:PORT/v1/kv/PREFIX …`.

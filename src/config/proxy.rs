@@ -1,6 +1,6 @@
 //! `proxy_pass` and what shapes it.
 
-use weir_master::settings::{Host, Server};
+use weir_master::settings::Server;
 
 use super::directive::{Directive, LEVELS, LOCATION, Set, between, once, row, take};
 use super::draft::{Draft, HandlerDraft, ProxyPass, UpstreamDraft};
@@ -162,12 +162,9 @@ fn reference(draft: &mut Draft, call: &Call, url: &Url) -> Result<usize, Fault> 
             return Ok(index);
         }
     }
-    let host = match (url.address(), &url.host) {
-        (Some(address), _) => Host::Address(address),
-        (None, _) => Host::Name(url.text.clone(), url.port),
-    };
     let server = Server {
-        host,
+        // nginx names what has no block without its port.
+        host: url.server(&url.text),
         weight: 1,
         max_fails: 1,
         fail_timeout_ms: 10_000,

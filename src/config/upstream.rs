@@ -1,6 +1,6 @@
 //! `upstream {}` and its servers.
 
-use weir_master::settings::{Host, Server};
+use weir_master::settings::Server;
 
 use super::directive::{Directive, HTTP, Set, UPSTREAM, at_least, between, block, once, row, take};
 use super::draft::{Draft, UpstreamDraft};
@@ -110,8 +110,16 @@ fn keepalive(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
 }
 
 fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let text = call.value();
+    let rules = Rules {
+        listen: false,
+        uri: false,
+        default_port: 80,
+    };
+    let url = url::parse(text, rules)
+        .map_err(|reason| call.fault(format!("{reason} in upstream \"{text}\"")))?;
     let mut server = Server {
-        host: Host::Name(String::new(), 0),
+        host: url.server(text),
         weight: 1,
         max_fails: 1,
         fail_timeout_ms: 10_000,
@@ -122,17 +130,6 @@ fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     for parameter in &call.values()[1..] {
         set_parameter(&mut server, call, parameter)?;
     }
-    let text = call.value();
-    let rules = Rules {
-        listen: false,
-        uri: false,
-        default_port: 80,
-    };
-    let url = url::parse(text, rules)
-        .map_err(|reason| call.fault(format!("{reason} in upstream \"{text}\"")))?;
-    server.host = url
-        .address()
-        .map_or_else(|| Host::Name(url.text.clone(), url.port), Host::Address);
     open(&mut parser.draft).servers.push(server);
     Ok(())
 }

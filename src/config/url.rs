@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use weir_master::settings::Host;
 use weir_shm::Address;
 
 /// The longest path of a unix socket, in bytes.
@@ -53,6 +54,18 @@ impl Url {
             UrlHost::Ip(ip) => Some(Address::Ip(SocketAddr::new(*ip, self.port))),
             UrlHost::Unix(path) => Some(Address::Unix(path.into())),
             UrlHost::Name(_) => None,
+        }
+    }
+
+    /// The server that it is; `written` is how messages name one that is not found.
+    pub fn server(&self, written: &str) -> Host {
+        match self.address() {
+            Some(address) => Host::Address(address),
+            None => Host::Name {
+                host: self.text.clone(),
+                port: self.port,
+                written: written.to_owned(),
+            },
         }
     }
 }

@@ -110,7 +110,11 @@ fn upstream(host: &str) -> Upstream {
     Upstream {
         name: host.into(),
         servers: vec![Server {
-            host: Host::Name(host.into(), 80),
+            host: Host::Name {
+                host: host.into(),
+                port: 80,
+                written: host.into(),
+            },
             weight: 1,
             max_fails: 1,
             fail_timeout_ms: 10_000,
