@@ -8,16 +8,17 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use crate::errno::describe;
 use crate::settings::{Settings, User};
-use crate::{listening, process, resolve, resources};
+use crate::{listening, process, resolve, resources, room};
 
 /// What `weir -t` checks after the text: logs can be opened (and are created, as nginx does), the
-/// folders of pid file, region and dumps can be written, addresses can be bound, names resolve.
+/// folders of pid file, region and dumps can be written, addresses can be bound, names resolve, and
+/// the region has room.
 ///
 /// # Errors
 /// nginx's message of the first that fails, without the level.
 pub fn check(settings: &Settings) -> Result<(), String> {
     resources::open(&settings.resources)?;
-    resolve(&settings.upstreams)?;
+    room::check(settings, &resolve(&settings.upstreams)?)?;
     pid_folder(settings)?;
     folder_of(&settings.region.path, None)?;
     dumps(settings)?;

@@ -34,6 +34,18 @@ pub(crate) fn build(
     (table.collect(), learned)
 }
 
+/// Every upstream with its configured servers.
+pub(crate) fn configured(resolved: &[ResolvedUpstream]) -> Vec<Upstream> {
+    resolved
+        .iter()
+        .map(|upstream| Upstream {
+            name: upstream.name.clone(),
+            changed: 0,
+            servers: upstream.servers.clone(),
+        })
+        .collect()
+}
+
 fn last_run(upstream: &settings::Upstream, last: Option<&Table>) -> Option<Vec<Server>> {
     let known = last?
         .upstreams

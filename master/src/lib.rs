@@ -21,6 +21,7 @@ mod pidfile;
 mod process;
 pub mod resolve;
 mod resources;
+mod room;
 pub mod settings;
 mod signal;
 pub mod syncer;

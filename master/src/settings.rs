@@ -58,6 +58,8 @@ pub struct Region {
     pub path: PathBuf,
     /// Its size in entries.
     pub capacity: Capacity,
+    /// `servers=` was given. Otherwise there is room for fewer where the file system is small.
+    pub servers_given: bool,
 }
 
 /// A listening socket to open.

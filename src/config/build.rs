@@ -28,6 +28,13 @@ const KEEPALIVE: usize = 32;
 const KEEPALIVE_REQUESTS: u64 = 1000;
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60 * 60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `region … servers=`, `upstreams=` and `slots=`
+const SERVERS: u32 = 32_768;
+const UPSTREAMS: u32 = 4096;
+const SLOTS: u32 = Capacity::MIN_SLOTS;
+/// `region … workers=` is `worker_processes` and as many again, to grow in: of those at least and at
+/// most so many, as each takes room whether it comes or not.
+const MORE_WORKERS: (u32, u32) = (4, 16);
 /// `upsync_start_timeout`
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -353,16 +360,22 @@ fn region(main: &Main, pid: &str, processes: usize, source: &Source) -> Region {
         Some(region) => source.paths().full(&region.path),
         None => default_region(&source.absolute(pid)),
     };
-    let workers = u32::try_from((2 * processes).max(processes + 4)).unwrap_or(u32::MAX);
+    let processes = u32::try_from(processes).unwrap_or(u32::MAX);
+    let more = processes.clamp(MORE_WORKERS.0, MORE_WORKERS.1);
+    let workers = processes.saturating_add(more).min(Capacity::MAX_WORKERS);
+    let servers = draft.and_then(|region| region.servers);
     let capacity = Capacity {
-        servers: draft.and_then(|region| region.servers).unwrap_or(32_768),
-        upstreams: draft.and_then(|region| region.upstreams).unwrap_or(4096),
+        servers: servers.unwrap_or(SERVERS),
+        upstreams: draft
+            .and_then(|region| region.upstreams)
+            .unwrap_or(UPSTREAMS),
         workers: draft.and_then(|region| region.workers).unwrap_or(workers),
-        slots: draft.and_then(|region| region.slots).unwrap_or(4),
+        slots: draft.and_then(|region| region.slots).unwrap_or(SLOTS),
     };
     Region {
         path: PathBuf::from(path),
         capacity,
+        servers_given: servers.is_some(),
     }
 }
 

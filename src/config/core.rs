@@ -1,6 +1,7 @@
 //! Directives of the main context.
 
 use weir_master::settings::User;
+use weir_shm::Capacity;
 
 use super::directive::{
     Directive, EVENTS, LEVELS, MAIN, Set, UPSTREAM, at_least, between, once, row, take,
@@ -9,13 +10,6 @@ use super::draft::RegionDraft;
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
-
-/// Workers at most, also `region … workers=`.
-pub const MOST_WORKERS: u64 = 4096;
-/// `region … servers=` and `upstreams=` at most.
-const MOST_ENTRIES: u64 = 1 << 20;
-/// `region … slots=`, at least and at most.
-const SLOTS: (u64, u64) = (4, 64);
 
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
@@ -90,9 +84,9 @@ fn worker_processes(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         &mut parser.draft.main.worker_processes,
         call,
         || match call.value() {
-            "auto" => Ok(cpus),
+            "auto" => Ok(cpus.min(Capacity::MAX_WORKERS as usize)),
             value => unit::number(value)
-                .filter(|count| (1..=MOST_WORKERS).contains(count))
+                .filter(|count| (1..=u64::from(Capacity::MAX_WORKERS)).contains(count))
                 .map(|count| count as usize)
                 .ok_or_else(|| call.blame("invalid value")),
         },
@@ -112,19 +106,19 @@ fn region(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
             let bad = || call.invalid_parameter(parameter);
             let (name, value) = parameter.split_once('=').ok_or_else(bad)?;
             let (place, least, most) = match name {
-                "servers" => (&mut region.servers, 1, MOST_ENTRIES),
-                "upstreams" => (&mut region.upstreams, 1, MOST_ENTRIES),
-                "workers" => (&mut region.workers, 1, MOST_WORKERS),
-                "slots" => (&mut region.slots, SLOTS.0, SLOTS.1),
+                "servers" => (&mut region.servers, 1, Capacity::MAX_SERVERS),
+                "upstreams" => (&mut region.upstreams, 1, Capacity::MAX_UPSTREAMS),
+                "workers" => (&mut region.workers, 1, Capacity::MAX_WORKERS),
+                "slots" => (&mut region.slots, Capacity::MIN_SLOTS, Capacity::MAX_SLOTS),
                 _ => return Err(bad()),
             };
-            let value = unit::number(value).filter(|value| (least..=most).contains(value));
-            let value = value.ok_or_else(|| {
+            let value = unit::number(value).and_then(|value| u32::try_from(value).ok());
+            let value = value.filter(|value| (least..=most).contains(value));
+            *place = Some(value.ok_or_else(|| {
                 call.fault(format!(
                     "invalid parameter \"{parameter}\", it must be between {least} and {most}"
                 ))
-            })?;
-            *place = u32::try_from(value).ok();
+            })?);
         }
         Ok(region)
     })

@@ -67,6 +67,30 @@ fn an_argument_that_is_no_text_is_refused() {
 }
 
 #[test]
+fn what_does_not_fit_the_region_is_told_by_t() {
+    for (text, message) in [
+        (
+            "region @DIR@/r servers=1; events {} http { upstream a { server 127.0.0.1:1; server 127.0.0.1:2; } }",
+            "2 configured servers do not fit \"region\", which has room for 1 (see \"region ... servers=\")",
+        ),
+        (
+            "region @DIR@/r workers=1; worker_processes 2; events {}",
+            "2 worker_processes do not fit \"region\", which has room for 1 (see \"region ... workers=\")",
+        ),
+    ] {
+        let mut setup = Setup::whole(text);
+        for arguments in [&["-t"][..], &["-g", "daemon off;"]] {
+            let done = setup.run(arguments);
+            let line = format!("weir: [emerg] {message}\n");
+            assert!(
+                done.code == Some(1) && done.stderr.contains(&line),
+                "{done:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_good_configuration_tests_well() {
     let mut setup = Setup::server("location = /x { return 200 x; }");
     let file = setup.dir().join("conf/weir.conf").display().to_string();

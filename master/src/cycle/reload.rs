@@ -14,11 +14,12 @@ use weir_shm::Address;
 use weir_worker::channel::{Order, Role as Passed};
 
 use super::seat::Child;
-use super::start::{tell_warnings, workers_of};
+use super::start::tell_warnings;
 use super::{Cycle, Master, Role};
 use crate::errno::describe;
 use crate::listening::Added;
 use crate::log::Log;
+use crate::room::workers_of;
 use crate::settings::Settings;
 use crate::{check, daemon, orders, resources};
 

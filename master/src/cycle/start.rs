@@ -19,6 +19,7 @@ use crate::listening::Listening;
 use crate::log::Log;
 use crate::process::Title;
 use crate::resolve::{ResolvedUpstream, resolve};
+use crate::room::{self, workers_of};
 use crate::settings::Settings;
 use crate::signal::Signals;
 use crate::{Loaded, Program, check, first_table, listening, pidfile, resources};
@@ -119,14 +120,6 @@ fn prepare(
     })
 }
 
-/// How many workers these settings ask for.
-pub(super) fn workers_of(settings: &Settings) -> usize {
-    match settings.master_process {
-        true => settings.worker_processes,
-        false => 1,
-    }
-}
-
 /// Tells the warnings of a configuration.
 pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
     for warning in &loaded.warnings {
@@ -141,21 +134,31 @@ fn shared(
     resolved: &[ResolvedUpstream],
     log: &Log,
 ) -> Result<(Region, Vec<OwnedFd>, Vec<String>), String> {
-    let (room, workers) = (settings.region.capacity.workers, workers_of(settings));
-    if workers > room as usize {
-        return Err(format!(
-            "\"worker_processes\" is {workers}, \"region\" has room for {room} workers"
+    room::check(settings, resolved)?;
+    let capacity = room::capacity(&settings.region);
+    if capacity != settings.region.capacity {
+        log.notice(format_args!(
+            "region \"{}\" has room for {} servers, to take no more than half of its file system",
+            settings.region.path.display(),
+            capacity.servers
         ));
     }
     // Before it is replaced.
     let last = last_table(&settings.region.path, log);
-    let (table, learned) =
+    let (mut table, mut learned) =
         first_table::build(&settings.upstreams, resolved, last.as_ref(), |line| {
             log.warn(line);
         });
+    let servers: usize = table.iter().map(|upstream| upstream.servers.len()).sum();
+    if servers > capacity.servers as usize {
+        log.warn(format_args!(
+            "the {servers} servers of the last run do not fit \"region\", which has room for {}, and are not used",
+            capacity.servers
+        ));
+        (table, learned) = (first_table::configured(resolved), Vec::new());
+    }
     let path = &settings.region.path;
-    let region =
-        Region::create(path, settings.region.capacity).map_err(|error| error.to_string())?;
+    let region = Region::create(path, capacity).map_err(|error| error.to_string())?;
     if let Some(user) = settings.user.as_ref().filter(|_| geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
         chown(path, Some(uid), Some(gid)).map_err(|error| {
@@ -166,7 +169,7 @@ fn shared(
     region.set_master(std::process::id());
     publish(&region, table)?;
     let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-    let wakers = (0..room)
+    let wakers = (0..capacity.workers)
         .map(|_| EventFd::from_flags(flags).map(OwnedFd::from))
         .collect::<Result<_, _>>()
         .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))?;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal as Number, kill};
 use weir_worker::channel::{Order, Role as Passed};
 
-use super::start::workers_of;
 use super::{Master, Seat};
 use crate::errno::describe;
 use crate::orders;
+use crate::room::workers_of;
 
 /// What a worker may take beyond `worker_shutdown_timeout` before it is killed.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);

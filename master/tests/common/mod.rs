@@ -62,6 +62,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         region: RegionSettings {
             path: PathBuf::new(),
             capacity: CAPACITY,
+            servers_given: true,
         },
         listeners: Vec::new(),
         resources: Vec::new(),

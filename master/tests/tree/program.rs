@@ -82,6 +82,7 @@ fn build(text: &str) -> Result<Built, String> {
                 workers: 6,
                 slots: 4,
             },
+            servers_given: true,
         },
         listeners: addresses.iter().cloned().map(socket).collect(),
         resources: vec![Resource::Log(format!("{folder}/error.log").into())],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_master::settings::Host;
 use weir_worker::settings::{AccessFrom, Handler, Part, ProxyTarget, ServerName, Variable};
 
 use super::{at, built, http, proxy, server};
@@ -256,4 +257,36 @@ fn the_regions_name_follows_the_pid_file() {
     };
     assert_eq!(region("/run/weir.pid"), "/dev/shm/weir-run-weir.pid.region");
     assert!(region("weir.pid").starts_with("/dev/shm/weir-"));
+}
+
+#[test]
+fn the_region_has_room_for_more_workers_than_are_asked_for() {
+    for (processes, workers) in [(1, 5), (2, 6), (8, 16), (64, 80), (1024, 1024)] {
+        let built = built(&format!("worker_processes {processes}; events {{}}"));
+        let region = built.settings.region;
+        assert_eq!(region.capacity.workers, workers, "{processes}");
+        assert!(!region.servers_given);
+    }
+    let given = built("region /dev/shm/x servers=32768; events {}");
+    assert!(given.settings.region.servers_given);
+}
+
+#[test]
+fn a_server_keeps_how_it_is_written_for_when_it_is_not_found() {
+    let built = built(
+        "events {} http { upstream a { server x:80; server x; } server { location / {
+         proxy_pass http://y:81/z; } } }",
+    );
+    let servers = built
+        .settings
+        .upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.servers);
+    let written: Vec<_> = servers
+        .map(|server| match &server.host {
+            Host::Name { written, .. } => written.as_str(),
+            Host::Address(address) => panic!("{address}"),
+        })
+        .collect();
+    assert_eq!(written, ["x:80", "x", "y"]);
 }

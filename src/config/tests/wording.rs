@@ -211,6 +211,18 @@ fn main_context() {
             ),
             ("region a b;", "invalid parameter \"b\""),
             (
+                "region a upstreams=65537;",
+                "invalid parameter \"upstreams=65537\", it must be between 1 and 65536",
+            ),
+            (
+                "region a workers=1025;",
+                "invalid parameter \"workers=1025\", it must be between 1 and 1024",
+            ),
+            (
+                "worker_processes 1025;",
+                "\"worker_processes\" directive invalid value",
+            ),
+            (
                 "region a slots=3;",
                 "invalid parameter \"slots=3\", it must be between 4 and 64",
             ),

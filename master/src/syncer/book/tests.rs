@@ -52,6 +52,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
                 workers: 1,
                 slots: 4,
             },
+            servers_given: true,
         },
         listeners: Vec::new(),
         resources: Vec::new(),
