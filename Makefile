@@ -28,6 +28,7 @@ bench:
 	$(CARGO) build --release --workspace --bins
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/compare
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes
+	$(TARGET)/release/micro
 
 # Binaries, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
 # A configuration that is there already is kept; the new one then lies beside it as NAME.default.
