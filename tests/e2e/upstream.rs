@@ -351,7 +351,7 @@ fn ipv6_on_both_sides() {
 fn a_variable_names_the_upstream() {
     let [a, b] = ["a", "b"].map(Backend::named);
     let body = format!(
-        "upstream one.example {{ server {}; }} upstream two.example {{ server {}; }}\n{}",
+        "upstream one.example {{ server {}; }} upstream Two.Example {{ server {}; }}\n{}",
         a.address(),
         b.address(),
         in_server("location / { proxy_pass http://$host; }")

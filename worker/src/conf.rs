@@ -34,6 +34,7 @@ pub struct Conf {
     pub uses_sent_http: bool,
     names: Vec<Names>,
     locations: Vec<Locations>,
+    /// By name in lower case: nginx compares the names of upstreams in any.
     upstreams: HashMap<String, UpstreamId>,
     /// By the number of a listening socket, its place in `settings.listeners`.
     listeners: Vec<Option<usize>>,
@@ -75,7 +76,7 @@ impl Conf {
             names: names.collect(),
             locations: locations.collect(),
             upstreams: upstreams
-                .map(|(upstream, id)| (upstream.name.clone(), id))
+                .map(|(upstream, id)| (upstream.name.to_ascii_lowercase(), id))
                 .collect(),
             listeners: sockets
                 .iter()
@@ -190,7 +191,7 @@ impl Conf {
     /// The upstream of this name.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<UpstreamId> {
-        self.upstreams.get(name).copied()
+        self.upstreams.get(&name.to_ascii_lowercase()).copied()
     }
 
     /// `$server_name`: the first name of the server.

@@ -158,7 +158,10 @@ impl<N: Network> Session<'_, N> {
                 exchange.named_host.push_str(&name);
                 self.shared.line = text;
                 exchange.upstream_id = conf.upstream(&name);
-                let found = self.shared.plan.upstream(&name).cloned();
+                let found = exchange.upstream_id.and_then(|id| {
+                    let known = conf.settings.upstreams.get(id)?;
+                    self.shared.plan.upstream(&known.name).cloned()
+                });
                 if found.is_none() {
                     self.log_request(
                         exchange,
