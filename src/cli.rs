@@ -224,7 +224,7 @@ fn send(signal: Signal, loaded: &Loaded) -> ExitCode {
     match weir_master::send_signal(&loaded.settings.pid, signal) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            say(&format!("[error] {message}"));
+            say(&message);
             ExitCode::FAILURE
         }
     }

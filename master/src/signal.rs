@@ -143,22 +143,22 @@ impl Signal {
 /// Sends `signal` to the master whose id `pid_file` holds.
 ///
 /// # Errors
-/// nginx's messages, without the level: `open() "/run/weir.pid" failed (2: …)`, `invalid PID
-/// number "x" in "/run/weir.pid"`, `kill(123, 1) failed (3: No such process)`.
+/// nginx's messages with their levels: `[error] open() "/run/weir.pid" failed (2: …)`,
+/// `[error] invalid PID number "x" in "/run/weir.pid"`, `[alert] kill(123, 1) failed (3: No such process)`.
 pub fn send_signal(pid_file: &Path, signal: Signal) -> Result<(), String> {
     let shown = pid_file.display();
     let text = std::fs::read_to_string(pid_file)
-        .map_err(|error| format!("open() \"{shown}\" failed {}", describe(&error)))?;
+        .map_err(|error| format!("[error] open() \"{shown}\" failed {}", describe(&error)))?;
     let text = text.trim_end_matches(['\r', '\n']);
     let pid = text
         .parse()
         .ok()
         .filter(|&pid: &i32| pid > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .ok_or_else(|| format!("invalid PID number \"{text}\" in \"{shown}\""))?;
+        .ok_or_else(|| format!("[error] invalid PID number \"{text}\" in \"{shown}\""))?;
     let number = signal.number();
     kill(Pid::from_raw(pid), number).map_err(|error| {
         format!(
-            "kill({pid}, {}) failed {}",
+            "[alert] kill({pid}, {}) failed {}",
             number as i32,
             describe_errno(error)
         )
@@ -180,11 +180,12 @@ mod tests {
     #[test]
     fn bad_pid_files_are_told_in_nginx_words() {
         for bad in ["", "x", "-1", "0", "+5", "1 2", "99999999999"] {
-            let expected = format!("invalid PID number \"{bad}\" in \"PID\"");
+            let expected = format!("[error] invalid PID number \"{bad}\" in \"PID\"");
             assert_eq!(sent(bad).unwrap_err(), expected);
         }
         let error = send_signal(Path::new("/nonexistent/weir.pid"), Signal::Stop).unwrap_err();
-        let expected = "open() \"/nonexistent/weir.pid\" failed (2: No such file or directory)";
+        let expected =
+            "[error] open() \"/nonexistent/weir.pid\" failed (2: No such file or directory)";
         assert_eq!(error, expected);
     }
 
@@ -199,7 +200,10 @@ mod tests {
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), Some(Number::SIGUSR1 as i32));
         let error = sent(&child.id().to_string()).unwrap_err();
-        let expected = format!("kill({}, 10) failed (3: No such process)", child.id());
+        let expected = format!(
+            "[alert] kill({}, 10) failed (3: No such process)",
+            child.id()
+        );
         assert_eq!(error, expected);
     }
 
