@@ -9,29 +9,25 @@ use crate::syncer::dump;
 /// Every upstream in configuration order. One that Consul feeds has, of these, the first that
 /// there is: what the last run knew of it, its dump, its configured servers.
 ///
-/// Beside the table: the names of the upstreams with servers of the first two kinds. `report` gets
-/// a line for a dump that is there and cannot be used; it does not stop a start.
+/// `report` gets a line for a dump that is there and cannot be used; it does not stop a start.
 pub(crate) fn build(
     upstreams: &[settings::Upstream],
     resolved: &[ResolvedUpstream],
     last: Option<&Table>,
     report: impl Fn(&str),
-) -> (Vec<Upstream>, Vec<String>) {
-    let mut learned = Vec::new();
+) -> Vec<Upstream> {
     let table = upstreams.iter().zip(resolved).map(|(upstream, resolved)| {
         let fed = upstream.upsync.as_ref();
         let known =
             fed.and_then(|_| last_run(upstream, last).or_else(|| dumped(upstream, &report)));
-        if known.is_some() {
-            learned.push(upstream.name.clone());
-        }
         Upstream {
             name: upstream.name.clone(),
             changed: 0,
+            learned: known.is_some(),
             servers: known.unwrap_or_else(|| resolved.servers.clone()),
         }
     });
-    (table.collect(), learned)
+    table.collect()
 }
 
 /// Every upstream with its configured servers.
@@ -41,17 +37,19 @@ pub(crate) fn configured(resolved: &[ResolvedUpstream]) -> Vec<Upstream> {
         .map(|upstream| Upstream {
             name: upstream.name.clone(),
             changed: 0,
+            learned: false,
             servers: upstream.servers.clone(),
         })
         .collect()
 }
 
+/// What the last run had learned: servers that were configured then say nothing about now.
 fn last_run(upstream: &settings::Upstream, last: Option<&Table>) -> Option<Vec<Server>> {
     let known = last?
         .upstreams
         .iter()
         .find(|known| known.name == upstream.name)?;
-    (!known.servers.is_empty()).then(|| known.servers.clone())
+    (known.learned && !known.servers.is_empty()).then(|| known.servers.clone())
 }
 
 fn dumped(upstream: &settings::Upstream, report: impl Fn(&str)) -> Option<Vec<Server>> {
@@ -106,26 +104,32 @@ mod tests {
         }
     }
 
-    fn ports(fed: bool, last: Option<&[u16]>, dump: Option<&Path>) -> (Vec<u16>, Vec<String>) {
+    /// `last`: the last run's servers, and whether it had learned them.
+    fn ports(
+        fed: bool,
+        last: Option<(&[u16], bool)>,
+        dump: Option<&Path>,
+    ) -> (Vec<u16>, Vec<String>) {
         let upstreams = [upstream("test", fed, dump.map(Path::to_owned))];
         let resolved = [ResolvedUpstream {
             name: "test".into(),
             servers: vec![server(1)],
         }];
-        let last = last.map(|ports| Table {
+        let last = last.map(|(ports, learned)| Table {
             version: 9,
             upstreams: vec![Upstream {
                 name: "test".into(),
                 changed: 3,
+                learned,
                 servers: ports.iter().copied().map(server).collect(),
             }],
             ..Table::default()
         });
         let reports = std::cell::RefCell::new(Vec::new());
-        let (table, learned) = build(&upstreams, &resolved, last.as_ref(), |line| {
+        let table = build(&upstreams, &resolved, last.as_ref(), |line| {
             reports.borrow_mut().push(line.to_owned());
         });
-        assert_eq!(learned.is_empty(), table[0].servers == resolved[0].servers);
+        assert_ne!(table[0].learned, table[0].servers == resolved[0].servers);
         let ports = table[0].servers.iter().map(|server| match &server.address {
             Address::Ip(address) => address.port(),
             Address::Unix(_) => 0,
@@ -139,10 +143,23 @@ mod tests {
         let path = folder.path().join("test.conf");
         assert_eq!(ports(true, None, Some(&path)).0, [1]);
         dump::write(&path, &[server(3), server(4)]).unwrap();
-        assert_eq!(ports(true, Some(&[2]), Some(&path)).0, [2]);
-        assert_eq!(ports(true, Some(&[]), Some(&path)).0, [3, 4]);
+        assert_eq!(ports(true, Some((&[2], true)), Some(&path)).0, [2]);
+        assert_eq!(ports(true, Some((&[], true)), Some(&path)).0, [3, 4]);
         assert_eq!(ports(true, None, None).0, [1]);
-        assert_eq!(ports(false, Some(&[2]), Some(&path)).0, [1]);
+        assert_eq!(ports(false, Some((&[2], true)), Some(&path)).0, [1]);
+    }
+
+    #[test]
+    fn what_was_configured_for_the_last_run_is_not_taken_over() {
+        assert_eq!(ports(true, Some((&[2], false)), None).0, [1]);
+    }
+
+    #[test]
+    fn a_dump_is_newer_than_what_was_configured_for_the_last_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.conf");
+        dump::write(&path, &[server(3)]).unwrap();
+        assert_eq!(ports(true, Some((&[2], false)), Some(&path)).0, [3]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn strong_dependency_needs_an_answer_or_servers_from_before() {
     assert!(message.contains("upstream \"a\"") && message.contains("strong_dependency=on"));
 
     let learned = Options {
-        learned: vec!["a".into()],
+        learned: true,
         ..Options::new(text.clone())
     };
     Syncer::start(learned).ready();
@@ -110,6 +110,7 @@ fn a_successor_waits_for_the_lock_and_goes_on_from_the_table() {
     let upstream = weir_shm::Upstream {
         name: "a".into(),
         changed: 0,
+        learned: true,
         servers,
     };
     orphan.publish(vec![upstream.clone()]).unwrap();

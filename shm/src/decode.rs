@@ -20,6 +20,8 @@ pub(crate) const UNIX: u64 = 3;
 /// Flags beside them.
 pub(crate) const DOWN: u64 = 1 << 8;
 pub(crate) const BACKUP: u64 = 1 << 9;
+/// The highest bit of an upstream's last word.
+pub(crate) const LEARNED: u64 = 1 << 63;
 /// Bits of the first word that are not in use.
 const UNUSED: u64 = 0xfc00;
 
@@ -98,6 +100,7 @@ impl Head {
 pub(crate) struct UpstreamRecord {
     name: u64,
     pub(crate) changed: u64,
+    pub(crate) learned: bool,
     pub(crate) first: usize,
     pub(crate) servers: usize,
 }
@@ -107,8 +110,9 @@ impl UpstreamRecord {
         UpstreamRecord {
             name: words[0],
             changed: words[1],
+            learned: words[2] & LEARNED != 0,
             first: low(words[2]) as usize,
-            servers: high(words[2]) as usize,
+            servers: high(words[2] & !LEARNED) as usize,
         }
     }
 
@@ -276,6 +280,7 @@ impl<'a> View<'a> {
             upstreams.push(Upstream {
                 name: name.to_owned(),
                 changed: record.changed,
+                learned: record.learned,
                 servers: record
                     .range()
                     .map(|at| self.server(at))

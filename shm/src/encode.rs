@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::decode::{BACKUP, DOWN, IPV4, IPV6, UNIX};
+use crate::decode::{BACKUP, DOWN, IPV4, IPV6, LEARNED, UNIX};
 use crate::layout::{WORD, slot};
 use crate::table::{Address, Leaving, Server, Table, halves};
 
@@ -44,7 +44,8 @@ pub(crate) fn encode(table: &Table, words: &mut Vec<u64>) {
     for upstream in &table.upstreams {
         words.push(put(&mut text, upstream.name.as_bytes()));
         words.push(upstream.changed);
-        words.push(halves(first, upstream.servers.len() as u32));
+        let learned = if upstream.learned { LEARNED } else { 0 };
+        words.push(halves(first, upstream.servers.len() as u32) | learned);
         first += upstream.servers.len() as u32;
     }
     for server in table
@@ -191,6 +192,7 @@ mod tests {
         let upstream = (
             ".{0,20}",
             any::<u64>(),
+            any::<bool>(),
             prop::collection::vec(server(), 0..6),
         );
         let leaving = (".{0,20}", server(), any::<u64>()).prop_map(
@@ -207,13 +209,14 @@ mod tests {
             prop::collection::vec(leaving, 0..6),
         )
             .prop_map(|(version, upstreams, leaving)| {
-                let upstream = |(name, changed, servers)| Upstream {
+                let upstream = |(name, changed, learned, servers)| Upstream {
                     name,
                     changed: if version == u64::MAX {
                         changed
                     } else {
                         changed % (version + 1)
                     },
+                    learned,
                     servers,
                 };
                 Table {

@@ -7,7 +7,7 @@
 /// not pass for one.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"weir-shm");
 /// Rises with every change of the layout.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 
 /// Bytes of a word.
 pub const WORD: usize = 8;

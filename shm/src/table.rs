@@ -35,6 +35,8 @@ pub struct Upstream {
     pub name: String,
     /// The table version that last changed this upstream.
     pub changed: u64,
+    /// `servers` were learned, from Consul or a dump of what it said; else they are configured.
+    pub learned: bool,
     /// In the order of `upstream_show`: the most recently added server first.
     pub servers: Vec<Server>,
 }

@@ -57,6 +57,7 @@ fn fixture() -> Fixture {
         let upstreams = ["test", "a_longer_name.example:8080"].map(|name| Upstream {
             name: name.to_owned(),
             changed: 0,
+            learned: false,
             servers: all.iter().skip(skip).map(server).collect(),
         });
         publisher.publish(upstreams.into()).unwrap();
@@ -174,7 +175,7 @@ fn each_damage_has_its_error() {
     };
     let first = current();
     for (at, value, repair, expected) in [
-        (header::LAYOUT, 2, false, "layout version 2"),
+        (header::LAYOUT, 3, false, "layout version 3"),
         (header::SERVERS, 13, false, "damaged header: checksum"),
         (
             header::SERVERS,

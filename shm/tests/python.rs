@@ -54,6 +54,7 @@ fn upstream(name: &str, servers: Vec<Server>) -> Upstream {
     Upstream {
         name: name.to_owned(),
         changed: 0,
+        learned: name.len().is_multiple_of(2),
         servers,
     }
 }
@@ -134,8 +135,10 @@ fn expected(path: &Path) -> String {
     for upstream in &table.upstreams {
         writeln!(
             text,
-            "upstream {} changed {}",
-            upstream.name, upstream.changed
+            "upstream {} changed {} learned {}",
+            upstream.name,
+            upstream.changed,
+            u8::from(upstream.learned)
         )
         .unwrap();
         for server in &upstream.servers {

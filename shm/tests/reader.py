@@ -38,7 +38,7 @@ class Region:
         self.fd = os.open(path, os.O_RDONLY)
         head = self.words(0, 65)
         check(struct.pack("=Q", head[0]) == b"weir-shm", "not a region")
-        check(head[1] == 1, "layout version")
+        check(head[1] == 2, "layout version")
         check(zlib.crc32(struct.pack("=15Q", *head[:15])) == head[15], "checksum of the header")
         check(head[2] == os.fstat(self.fd).st_size, "size")
         self.head = head
@@ -132,14 +132,14 @@ class Table:
         expected = 0
         for number in range(upstreams):
             name, changed, span = words[8 + 3 * number : 11 + 3 * number]
-            first, count = low(span), high(span)
+            first, count, learned = low(span), high(span) & 0x7FFFFFFF, span >> 63
             check(first == expected, "first server")
             expected += count
             records = [
                 words[at_servers + 7 * n : at_servers + 7 * n + 7]
                 for n in range(first, first + count)
             ]
-            self.upstreams.append((self.string(name).decode(), changed, records))
+            self.upstreams.append((self.string(name).decode(), changed, learned, records))
         check(expected == servers, "servers without an upstream")
         self.leaving = [
             words[at_leaving + 9 * n : at_leaving + 9 * n + 9] for n in range(leaving)
@@ -175,8 +175,8 @@ def main(path):
     table = region.table()
     if table:
         print(f"version {table.version}")
-        for name, changed, records in table.upstreams:
-            print(f"upstream {name} changed {changed}")
+        for name, changed, learned, records in table.upstreams:
+            print(f"upstream {name} changed {changed} learned {learned}")
             for record in records:
                 print(f"server {table.server(record)}")
                 print("counts", *region.counts(record[6]))

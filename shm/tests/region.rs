@@ -57,6 +57,7 @@ fn upstream(name: &str, ports: impl IntoIterator<Item = u16>) -> Upstream {
     Upstream {
         name: name.to_owned(),
         changed: 0,
+        learned: false,
         servers,
     }
 }

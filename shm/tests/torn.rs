@@ -202,6 +202,7 @@ fn table(version: u64) -> Vec<Upstream> {
     let upstream = |number: usize| Upstream {
         name: format!("upstream{number}"),
         changed: 0,
+        learned: false,
         servers: (number * share..(number + 1) * share).map(server).collect(),
     };
     (0..UPSTREAMS).map(upstream).collect()

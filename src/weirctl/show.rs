@@ -81,7 +81,12 @@ fn upstream_json(upstream: &Upstream) -> Value {
             })
         })
         .collect();
-    json!({ "name": upstream.name, "changed": upstream.changed, "servers": servers })
+    json!({
+        "name": upstream.name,
+        "changed": upstream.changed,
+        "learned": upstream.learned,
+        "servers": servers,
+    })
 }
 
 /// `workers`; `alive` tells whether a process still exists.

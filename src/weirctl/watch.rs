@@ -344,6 +344,7 @@ mod tests {
             .map(|(name, servers)| Upstream {
                 name: (*name).to_owned(),
                 changed: version,
+                learned: false,
                 servers: servers
                     .iter()
                     .map(|(port, weight)| server(*port, *weight))

@@ -186,6 +186,20 @@ fn strong_dependency_without_data_refuses_to_start() {
     assert_eq!(weir.get("/").status, 502);
 }
 
+/// Whoever starts it again and again must not find the configured servers of the first attempt in
+/// the region and take them for what Consul said.
+#[test]
+fn strong_dependency_refuses_the_second_start_as_the_first() {
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let text = upstream(&nowhere, "upstreams/test", &format!("{STRONG};"))
+        .replace("upsync ", "server 127.0.0.1:1; upsync ");
+    let mut setup = Setup::http(&text);
+    for attempt in 1..=2 {
+        let done = setup.run(&[]);
+        assert_eq!(done.code, Some(1), "attempt {attempt}: {}", done.stderr);
+    }
+}
+
 #[test]
 fn strong_dependency_starts_from_the_last_regions_table() {
     let consul = Consul::shared();

@@ -119,6 +119,7 @@ fn upstream(name: &str, servers: Vec<Server>) -> Upstream {
     Upstream {
         name: name.to_owned(),
         changed: 0,
+        learned: false,
         servers,
     }
 }

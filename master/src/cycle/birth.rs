@@ -78,14 +78,13 @@ fn syncer(mut master: Master, channel: OwnedFd) -> Result<(), String> {
     })?;
     confine(&settings)?;
     let respawned = first.is_none();
-    let (resolved, learned) = match first {
-        Some(first) => (first.resolved, first.learned),
-        None => (resolve_or_keep(&settings, &region), Vec::new()),
+    let resolved = match first {
+        Some(first) => first.resolved,
+        None => resolve_or_keep(&settings, &region),
     };
     syncer::run(syncer::Start {
         settings,
         resolved,
-        learned,
         respawned,
         region,
         writer,

@@ -73,8 +73,6 @@ pub(crate) struct Cycle {
 struct First {
     /// The configured servers with their names resolved.
     resolved: Vec<ResolvedUpstream>,
-    /// Upstreams whose servers were learnt before this start, from the last region or a dump.
-    learned: Vec<String>,
 }
 
 /// Where in its life the master is.

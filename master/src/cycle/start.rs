@@ -86,7 +86,7 @@ fn prepare(
         .hold()
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
     let mut listening = Listening::bind(&settings.listeners, workers_of(settings))?;
-    let (region, wakers, learned) = match shared(settings, &resolved, log) {
+    let (region, wakers) = match shared(settings, &resolved, log) {
         Ok(shared) => shared,
         Err(message) => {
             listening.close();
@@ -97,7 +97,7 @@ fn prepare(
     let mut workers = Vec::new();
     workers.resize_with(wakers.len(), Seat::default);
     let mut cycle = Cycle::new(FIRST_GENERATION, loaded, files);
-    cycle.first = Some(First { resolved, learned });
+    cycle.first = Some(First { resolved });
     let log = std::mem::replace(log, Log::stderr());
     Ok(Master {
         program,
@@ -127,13 +127,12 @@ pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
     }
 }
 
-/// The region with its first table, an eventfd for each of its worker slots, and the names of the
-/// upstreams whose servers in that table were learnt before this start.
+/// The region with its first table, and an eventfd for each of its worker slots.
 fn shared(
     settings: &Settings,
     resolved: &[ResolvedUpstream],
     log: &Log,
-) -> Result<(Region, Vec<OwnedFd>, Vec<String>), String> {
+) -> Result<(Region, Vec<OwnedFd>), String> {
     room::check(settings, resolved)?;
     let capacity = room::capacity(&settings.region);
     if capacity != settings.region.capacity {
@@ -145,17 +144,16 @@ fn shared(
     }
     // Before it is replaced.
     let last = last_table(&settings.region.path, log);
-    let (mut table, mut learned) =
-        first_table::build(&settings.upstreams, resolved, last.as_ref(), |line| {
-            log.warn(line);
-        });
+    let mut table = first_table::build(&settings.upstreams, resolved, last.as_ref(), |line| {
+        log.warn(line);
+    });
     let servers: usize = table.iter().map(|upstream| upstream.servers.len()).sum();
     if servers > capacity.servers as usize {
         log.warn(format_args!(
             "the {servers} servers of the last run do not fit \"region\", which has room for {}, and are not used",
             capacity.servers
         ));
-        (table, learned) = (first_table::configured(resolved), Vec::new());
+        table = first_table::configured(resolved);
     }
     let path = &settings.region.path;
     let region = Region::create(path, capacity).map_err(|error| error.to_string())?;
@@ -173,7 +171,7 @@ fn shared(
         .map(|_| EventFd::from_flags(flags).map(OwnedFd::from))
         .collect::<Result<_, _>>()
         .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))?;
-    Ok((region, wakers, learned))
+    Ok((region, wakers))
 }
 
 /// Publishes the first table. The writer's lock is free again when this returns.

@@ -60,27 +60,17 @@ pub struct Book {
 
 impl Book {
     /// The book of a syncer that starts: an `upsync` upstream goes on with what `table` has for
-    /// it. That was learned if `learned` names the upstream, or if it is not what is configured.
-    pub fn new(
-        settings: &Settings,
-        resolved: Vec<ResolvedUpstream>,
-        learned: &[String],
-        table: &Table,
-    ) -> Book {
+    /// it, if that was learned.
+    pub fn new(settings: &Settings, resolved: Vec<ResolvedUpstream>, table: &Table) -> Book {
         let mut book = Book::default();
         let tables: HashMap<&str, &Upstream> = table
             .upstreams
             .iter()
             .map(|u| (u.name.as_str(), u))
             .collect();
-        book.current = book.slots(settings, resolved, |name, configured| {
-            let servers = tables.get(name)?.servers.clone();
-            let differs = !servers
-                .iter()
-                .map(content)
-                .eq(configured.iter().map(content));
-            let learned = differs || learned.iter().any(|learned| learned == name);
-            (learned && !servers.is_empty()).then_some(servers)
+        book.current = book.slots(settings, resolved, |name| {
+            let known = tables.get(name).filter(|known| known.learned)?;
+            (!known.servers.is_empty()).then(|| known.servers.clone())
         });
         book
     }
@@ -89,14 +79,14 @@ impl Book {
         &mut self,
         settings: &Settings,
         resolved: Vec<ResolvedUpstream>,
-        first: impl Fn(&str, &[Server]) -> Option<Vec<Server>>,
+        first: impl Fn(&str) -> Option<Vec<Server>>,
     ) -> Vec<Slot> {
         let configured = settings.upstreams.iter().zip(resolved);
         configured
             .map(|(upstream, ResolvedUpstream { name, servers })| Slot {
                 feed: upstream.upsync.as_ref().map(|upsync| {
                     self.shared(&name, upsync).unwrap_or_else(|| {
-                        let first = first(&name, &servers);
+                        let first = first(&name);
                         self.add(&name, upsync, first)
                     })
                 }),
@@ -192,11 +182,16 @@ impl Book {
             .find(|slot| slot.feed == Some(id))
     }
 
-    fn servers(&self, slot: &Slot) -> Vec<Server> {
+    fn upstream(&self, slot: &Slot) -> Upstream {
         let feed = slot.feed.and_then(|feed| self.feeds.get(&feed));
-        match feed.filter(|feed| feed.learned) {
-            Some(feed) => feed.servers.clone(),
-            None => slot.configured.clone(),
+        let learned = feed.filter(|feed| feed.learned);
+        Upstream {
+            name: slot.name.clone(),
+            changed: 0,
+            learned: learned.is_some(),
+            servers: learned
+                .map_or(&slot.configured, |feed| &feed.servers)
+                .clone(),
         }
     }
 
@@ -212,14 +207,7 @@ impl Book {
                     .filter(|slot| !names.contains(slot.name.as_str())),
             );
         }
-        slots
-            .into_iter()
-            .map(|slot| Upstream {
-                name: slot.name.clone(),
-                changed: 0,
-                servers: self.servers(slot),
-            })
-            .collect()
+        slots.into_iter().map(|slot| self.upstream(slot)).collect()
     }
 
     /// The dumps that a change of `feed` asks for; a configuration not in force dumps nothing.
@@ -252,7 +240,7 @@ impl Book {
                     .then(|| (slot.name.clone(), feed.servers.clone()))
             })
             .collect();
-        let slots = self.slots(settings, resolved, |name, _| {
+        let slots = self.slots(settings, resolved, |name| {
             now.get(name).or_else(|| dumped.get(name)).cloned()
         });
         self.prepared = Some(slots);

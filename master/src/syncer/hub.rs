@@ -74,7 +74,6 @@ enum Phase {
 struct First {
     settings: Settings,
     resolved: Vec<ResolvedUpstream>,
-    learned: Vec<String>,
     wakers: Vec<OwnedFd>,
 }
 
@@ -125,7 +124,6 @@ impl Hub {
             first: Some(First {
                 settings: start.settings,
                 resolved: start.resolved,
-                learned: start.learned,
                 wakers: start.wakers,
             }),
             phase: Phase::Locked,
@@ -206,12 +204,7 @@ impl Hub {
         let Some(first) = self.first.take() else {
             return Ok(());
         };
-        self.book = Book::new(
-            &first.settings,
-            first.resolved,
-            &first.learned,
-            publisher.table(),
-        );
+        self.book = Book::new(&first.settings, first.resolved, publisher.table());
         let mut tables = Tables::new(*publisher, first.wakers, self.log.clone())
             .map_err(|error| format!("thread: {error}"))?;
         tables.publish_or_retry(&self.book);

@@ -41,8 +41,6 @@ pub struct Start {
     pub generation: u64,
     /// Its configured servers, in the order of `settings.upstreams`.
     pub resolved: Vec<ResolvedUpstream>,
-    /// Names of upstreams whose servers in the first table came from the last region or a dump.
-    pub learned: Vec<String>,
     /// Another syncer served before this one: `strong_dependency` is met already.
     pub respawned: bool,
     /// Holds a table already.

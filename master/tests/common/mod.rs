@@ -123,7 +123,8 @@ pub struct Options {
     pub text: String,
     pub capacity: Capacity,
     pub respawned: bool,
-    pub learned: Vec<String>,
+    /// The first table has its servers from before.
+    pub learned: bool,
 }
 
 impl Options {
@@ -132,7 +133,7 @@ impl Options {
             text: text.into(),
             capacity: CAPACITY,
             respawned: false,
-            learned: Vec::new(),
+            learned: false,
         }
     }
 }
@@ -155,6 +156,7 @@ impl Syncer {
         let table = upstreams.map(|u| weir_shm::Upstream {
             name: u.name,
             changed: 0,
+            learned: options.learned,
             servers: u.servers,
         });
         let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
@@ -175,7 +177,6 @@ impl Syncer {
             resolved: resolve(&settings.upstreams).unwrap(),
             settings,
             generation: 1,
-            learned: options.learned,
             respawned: options.respawned,
             writer: region.writer_file().unwrap(),
             region,

@@ -294,6 +294,7 @@ pub fn table(servers: &[SocketAddr]) -> Vec<Published> {
     vec![Published {
         name: "backend".to_owned(),
         changed: 0,
+        learned: false,
         servers: servers.iter().map(|address| server(*address)).collect(),
     }]
 }

@@ -25,11 +25,13 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
     let one = Upstream {
         name: "one".to_owned(),
         changed: 0,
+        learned: false,
         servers: list(1),
     };
     let many = Upstream {
         name: "many".to_owned(),
         changed: 0,
+        learned: false,
         servers: list(servers),
     };
     publisher.publish(vec![one, many])?;

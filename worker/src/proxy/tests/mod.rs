@@ -258,6 +258,7 @@ impl World {
         let table = vec![Published {
             name: "backend".to_owned(),
             changed: 0,
+            learned: false,
             servers: (1..=servers).map(server).collect(),
         }];
         publisher.publish(table).unwrap();
