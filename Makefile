@@ -19,7 +19,7 @@ check:
 test:
 	tests/setup consul nginx haproxy strace python3 curl
 	$(MAKE) check
-	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace
+	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace --no-fail-fast
 
 # weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long. Then how soon
 # a change in Consul is live on all workers, and the parts on their own.

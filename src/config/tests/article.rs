@@ -101,7 +101,9 @@ fn the_default_configuration_with_its_media_types() {
     let settings = at(&built, "/");
     assert_eq!(settings.types[&b"html"[..]], b"text/html");
     assert_eq!(settings.types[&b"svgz"[..]], b"image/svg+xml");
-    assert_eq!(settings.default_type, b"application/octet-stream");
+    assert_eq!(settings.default_type, b"text/plain");
+    let elsewhere = at(&built, "/stub_status");
+    assert_eq!(elsewhere.default_type, b"application/octet-stream");
     assert_eq!(settings.keepalive_timeout, Duration::from_secs(65));
     assert_eq!(settings.ret.as_ref().map(|ret| ret.status), Some(200));
 }
