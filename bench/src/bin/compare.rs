@@ -236,86 +236,62 @@ fn nginx_configuration(
 }
 
 fn start_weir(folder: &Path, backend: u16) -> Result<Proxy, String> {
-    let port = peer::free_port().map_err(|error| error.to_string())?;
-    let file = folder.join("weir.conf");
+    let prefix = folder.display().to_string();
     let more = format!("region {}/weir.region;\n", folder.display());
-    write(
-        &file,
-        &nginx_configuration(folder, port, backend, &more, ""),
-    )?;
-    let arguments = [
-        "-p",
-        &folder.display().to_string(),
-        "-c",
-        &file.display().to_string(),
-    ];
-    let process = start(
-        PROXY_CPU,
+    start_proxy(
+        "weir",
         &peer::weir()?,
-        &arguments,
-        &folder.join("weir.log"),
-        port,
-    )?;
-    Ok(Proxy {
-        name: "weir",
-        port,
-        process,
-    })
+        folder,
+        &["-p", &prefix, "-c"],
+        |port| nginx_configuration(folder, port, backend, &more, ""),
+    )
 }
 
 fn start_nginx(folder: &Path, backend: u16) -> Result<Proxy, String> {
-    let port = peer::free_port().map_err(|error| error.to_string())?;
-    let file = folder.join("nginx.conf");
+    let prefix = folder.display().to_string();
     // Else it makes folders where it was built to.
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("  {name}_temp_path {}/{name};\n", folder.display()))
         .concat();
-    write(
-        &file,
-        &nginx_configuration(folder, port, backend, "", &temporary),
-    )?;
-    let arguments = [
-        "-p",
-        &folder.display().to_string(),
-        "-c",
-        &file.display().to_string(),
-    ];
-    let process = start(
-        PROXY_CPU,
+    start_proxy(
+        "nginx",
         &peer::program("nginx")?,
-        &arguments,
-        &folder.join("nginx.log"),
-        port,
-    )?;
-    Ok(Proxy {
-        name: "nginx",
-        port,
-        process,
-    })
+        folder,
+        &["-p", &prefix, "-c"],
+        |port| nginx_configuration(folder, port, backend, "", &temporary),
+    )
 }
 
 fn start_haproxy(folder: &Path, backend: u16) -> Result<Proxy, String> {
-    let port = peer::free_port().map_err(|error| error.to_string())?;
-    let file = folder.join("haproxy.cfg");
-    let text = format!(
-        "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  \
-         timeout server 60s\n  http-reuse always\nlisten front\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{backend}\n"
-    );
-    write(&file, &text)?;
-    let process = start(
-        PROXY_CPU,
-        &peer::program("haproxy")?,
-        &["-db", "-f", &file.display().to_string()],
-        &folder.join("haproxy.log"),
-        port,
-    )?;
-    Ok(Proxy {
-        name: "haproxy",
-        port,
-        process,
+    let program = peer::program("haproxy")?;
+    start_proxy("haproxy", &program, folder, &["-db", "-f"], |port| {
+        format!(
+            "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  \
+             timeout client 60s\n  timeout server 60s\n  http-reuse always\nlisten front\n  \
+             bind 127.0.0.1:{port}\n  server one 127.0.0.1:{backend}\n"
+        )
     })
 }
 
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+/// Starts a proxy on a free port; its last `options` takes the configuration's file.
+fn start_proxy(
+    name: &'static str,
+    program: &Path,
+    folder: &Path,
+    options: &[&str],
+    configuration: impl FnOnce(u16) -> String,
+) -> Result<Proxy, String> {
+    let port = peer::free_port().map_err(|error| error.to_string())?;
+    let file = folder.join(format!("{name}.conf"));
+    fs::write(&file, configuration(port))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    let file = file.display().to_string();
+    let arguments: Vec<&str> = options.iter().copied().chain([file.as_str()]).collect();
+    let log = folder.join(format!("{name}.log"));
+    let process = start(PROXY_CPU, program, &arguments, &log, port)?;
+    Ok(Proxy {
+        name,
+        port,
+        process,
+    })
 }

@@ -89,20 +89,21 @@ impl Peer {
 impl RoundRobin {
     /// From the servers of a table, in its order.
     pub fn new(servers: &[Server]) -> RoundRobin {
-        let mut peers: Vec<Peer> = servers.iter().map(Peer::new).collect();
-        let primary = Tier::new(&mut peers, false);
-        let backup = Tier::new(&mut peers, true);
-        let single = peers.len() == 1;
-        let mut made = RoundRobin {
-            peers,
-            primary,
-            backup,
-            single,
-        };
+        let mut made = RoundRobin::unsettled(servers.iter().map(Peer::new).collect());
         for peer in 0..made.peers.len() {
             made.settle(peer);
         }
         made
+    }
+
+    /// Of which no peer has its place in a tier yet.
+    fn unsettled(mut peers: Vec<Peer>) -> RoundRobin {
+        RoundRobin {
+            primary: Tier::new(&mut peers, false),
+            backup: Tier::new(&mut peers, true),
+            single: peers.len() == 1,
+            peers,
+        }
     }
 
     /// As [`RoundRobin::new`], and a server that was there before goes on where it was: its turn, its
@@ -124,15 +125,7 @@ impl RoundRobin {
             (peer.fails, peer.accessed, peer.checked) =
                 (known.fails, known.accessed, known.checked);
         }
-        let primary = Tier::new(&mut peers, false);
-        let backup = Tier::new(&mut peers, true);
-        let single = peers.len() == 1;
-        let mut made = RoundRobin {
-            peers,
-            primary,
-            backup,
-            single,
-        };
+        let mut made = RoundRobin::unsettled(peers);
         // In the order of their turns, so that each goes to the end of its queue.
         let mut order: Vec<usize> = (0..made.peers.len()).collect();
         order.sort_by_key(|&peer| (Reverse(made.peers[peer].current), peer));
