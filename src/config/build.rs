@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_master::Built;
 use weir_master::settings::{self as master, ListenSocket, Region, Resource};
 use weir_shm::Capacity;
-use weir_worker::settings::{self as worker, Balance, LogTarget, ServerName};
+use weir_worker::settings::{self as worker, LogTarget, ServerName};
 
 use super::draft::{Common, Draft, Events, Http, Level, Listen, Main, UpstreamDraft};
 use super::error::Fault;
@@ -22,12 +22,6 @@ const NOBODY: &str = "nobody";
 const WORKER_CONNECTIONS: u64 = 512;
 /// The most connections that a worker may be given.
 const MOST_CONNECTIONS: u64 = 1 << 24;
-/// nginx 1.29.7's `keepalive` of an upstream with a block.
-const KEEPALIVE: usize = 32;
-/// nginx's `keepalive_requests`, `keepalive_time` and `keepalive_timeout` of an upstream.
-const KEEPALIVE_REQUESTS: u64 = 1000;
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60 * 60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// `region … servers=`, `upstreams=` and `slots=`
 const SERVERS: u32 = 32_768;
 const UPSTREAMS: u32 = 4096;
@@ -266,15 +260,24 @@ fn key(upstream: &UpstreamDraft) -> String {
 }
 
 fn worker_upstream(upstream: &UpstreamDraft) -> worker::Upstream {
-    let default = if upstream.explicit { KEEPALIVE } else { 0 };
+    let nginx = worker::Upstream::default();
+    let keepalive = if upstream.explicit {
+        nginx.keepalive
+    } else {
+        0
+    };
     worker::Upstream {
         name: key(upstream),
         implicit: !upstream.explicit,
-        keepalive: upstream.keepalive.unwrap_or(default),
-        keepalive_requests: upstream.keepalive_requests.unwrap_or(KEEPALIVE_REQUESTS),
-        keepalive_timeout: upstream.keepalive_timeout.unwrap_or(KEEPALIVE_TIMEOUT),
-        keepalive_time: upstream.keepalive_time.unwrap_or(KEEPALIVE_TIME),
-        balance: Balance::RoundRobin,
+        keepalive: upstream.keepalive.unwrap_or(keepalive),
+        keepalive_requests: upstream
+            .keepalive_requests
+            .unwrap_or(nginx.keepalive_requests),
+        keepalive_timeout: upstream
+            .keepalive_timeout
+            .unwrap_or(nginx.keepalive_timeout),
+        keepalive_time: upstream.keepalive_time.unwrap_or(nginx.keepalive_time),
+        balance: nginx.balance,
     }
 }
 

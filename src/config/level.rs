@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use weir_worker::settings::{
     Handler, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return, ServerName,
@@ -12,20 +11,6 @@ use weir_worker::settings::{
 use super::draft::{Common, HandlerDraft, Level, ProxyPass};
 use super::variable::template;
 
-/// nginx's default of most timeouts.
-const MINUTE: Duration = Duration::from_secs(60);
-/// `keepalive_timeout`
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
-/// `keepalive_time`
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60 * 60);
-/// `keepalive_requests`
-const KEEPALIVE_REQUESTS: u64 = 1000;
-/// `client_max_body_size`
-const MAX_BODY: u64 = 1 << 20;
-/// `client_header_buffer_size`
-const HEADER_BUFFER: u64 = 1024;
-/// `large_client_header_buffers`
-const LARGE_HEADER_BUFFERS: (u64, u64) = (4, 8192);
 /// `types`, where none are given.
 const TYPES: [(&str, &str); 3] = [
     ("html", "text/html"),
@@ -59,17 +44,21 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
     if names.is_empty() {
         names.push(ServerName::Exact(String::new()));
     }
-    let (number, size) = common
-        .large_client_header_buffers
-        .unwrap_or(LARGE_HEADER_BUFFERS);
+    let nginx = VirtualServer::default();
+    let sizes = |(number, size): (u64, u64)| (number as usize, size as usize);
     VirtualServer {
         names,
         locations,
         fallback: Arc::new(settings(level, &common, outer.order)),
-        client_header_timeout: common.client_header_timeout.unwrap_or(MINUTE),
-        client_header_buffer_size: common.client_header_buffer_size.unwrap_or(HEADER_BUFFER)
-            as usize,
-        large_client_header_buffers: (number as usize, size as usize),
+        client_header_timeout: common
+            .client_header_timeout
+            .unwrap_or(nginx.client_header_timeout),
+        client_header_buffer_size: common
+            .client_header_buffer_size
+            .map_or(nginx.client_header_buffer_size, |size| size as usize),
+        large_client_header_buffers: common
+            .large_client_header_buffers
+            .map_or(nginx.large_client_header_buffers, sizes),
     }
 }
 
@@ -95,9 +84,10 @@ fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) {
 }
 
 fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings {
+    let nginx = LocationSettings::default();
     let (keepalive_timeout, keepalive_header) = common
         .keepalive_timeout
-        .unwrap_or((KEEPALIVE_TIMEOUT, None));
+        .unwrap_or((nginx.keepalive_timeout, nginx.keepalive_header));
     LocationSettings {
         name: level.path.clone().into_bytes(),
         handler: handler(level, common, order),
@@ -107,21 +97,26 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings
         }),
         access: common.access.clone().unwrap_or_default(),
         add_headers: common.add_headers.clone().unwrap_or_default(),
-        client_max_body_size: common.client_max_body_size.unwrap_or(MAX_BODY),
-        client_body_timeout: common.client_body_timeout.unwrap_or(MINUTE),
-        send_timeout: common.send_timeout.unwrap_or(MINUTE),
+        client_max_body_size: common
+            .client_max_body_size
+            .unwrap_or(nginx.client_max_body_size),
+        client_body_timeout: common
+            .client_body_timeout
+            .unwrap_or(nginx.client_body_timeout),
+        send_timeout: common.send_timeout.unwrap_or(nginx.send_timeout),
         keepalive_timeout,
         keepalive_header,
-        keepalive_requests: common.keepalive_requests.unwrap_or(KEEPALIVE_REQUESTS),
-        keepalive_time: common.keepalive_time.unwrap_or(KEEPALIVE_TIME),
-        tcp_nodelay: common.tcp_nodelay.unwrap_or(true),
-        tcp_nopush: common.tcp_nopush.unwrap_or(false),
-        sendfile: common.sendfile.unwrap_or(false),
+        keepalive_requests: common
+            .keepalive_requests
+            .unwrap_or(nginx.keepalive_requests),
+        keepalive_time: common.keepalive_time.unwrap_or(nginx.keepalive_time),
+        tcp_nodelay: common.tcp_nodelay.unwrap_or(nginx.tcp_nodelay),
+        tcp_nopush: common.tcp_nopush.unwrap_or(nginx.tcp_nopush),
+        sendfile: common.sendfile.unwrap_or(nginx.sendfile),
         default_type: common
             .default_type
             .clone()
-            .unwrap_or_else(|| "text/plain".into())
-            .into_bytes(),
+            .map_or(nginx.default_type, String::into_bytes),
         types: common.types.clone().unwrap_or_else(default_types),
         access_logs: common.access_logs.clone().unwrap_or_default(),
         error_logs: common.error_logs.clone().unwrap_or_default().into(),
@@ -153,15 +148,18 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
             (ProxyTarget::Upstream(index), host.clone(), uri.clone())
         }
     };
+    let nginx = Proxy::default();
     Handler::Proxy(Box::new(Proxy {
         target,
         host: host.into_bytes(),
         uri: uri.map(String::into_bytes),
-        http_minor: common.proxy_http_minor.unwrap_or(1),
+        http_minor: common.proxy_http_minor.unwrap_or(nginx.http_minor),
         set_headers: set_headers(common),
-        connect_timeout: common.proxy_connect_timeout.unwrap_or(MINUTE),
-        read_timeout: common.proxy_read_timeout.unwrap_or(MINUTE),
-        send_timeout: common.proxy_send_timeout.unwrap_or(MINUTE),
+        connect_timeout: common
+            .proxy_connect_timeout
+            .unwrap_or(nginx.connect_timeout),
+        read_timeout: common.proxy_read_timeout.unwrap_or(nginx.read_timeout),
+        send_timeout: common.proxy_send_timeout.unwrap_or(nginx.send_timeout),
     }))
 }
 

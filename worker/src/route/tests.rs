@@ -1,57 +1,26 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use weir_shm::Address;
 
 use super::*;
-use crate::settings::{LocationSettings, Proxy, ProxyTarget};
+use crate::settings::LocationSettings;
 
 fn settings(handler: Handler) -> Arc<LocationSettings> {
     Arc::new(LocationSettings {
-        name: Vec::new(),
         handler,
-        ret: None,
-        access: Vec::new(),
-        add_headers: Vec::new(),
-        client_max_body_size: 0,
-        client_body_timeout: Duration::ZERO,
-        send_timeout: Duration::ZERO,
-        keepalive_timeout: Duration::ZERO,
-        keepalive_header: None,
-        keepalive_requests: 0,
-        keepalive_time: Duration::ZERO,
-        tcp_nodelay: true,
-        tcp_nopush: false,
-        sendfile: false,
-        default_type: Vec::new(),
-        types: Arc::default(),
-        access_logs: Vec::new(),
-        error_logs: Arc::new([]),
+        ..LocationSettings::default()
     })
 }
 
 fn proxy() -> Handler {
-    Handler::Proxy(Box::new(Proxy {
-        target: ProxyTarget::Upstream(0),
-        host: Vec::new(),
-        uri: None,
-        http_minor: 1,
-        set_headers: Vec::new(),
-        connect_timeout: Duration::ZERO,
-        read_timeout: Duration::ZERO,
-        send_timeout: Duration::ZERO,
-    }))
+    Handler::Proxy(Box::default())
 }
 
 fn server(names: Vec<ServerName>) -> VirtualServer {
     VirtualServer {
         names,
-        locations: Vec::new(),
-        fallback: settings(Handler::None),
-        client_header_timeout: Duration::ZERO,
-        client_header_buffer_size: 0,
-        large_client_header_buffers: (0, 0),
+        ..VirtualServer::default()
     }
 }
 

@@ -14,8 +14,8 @@ use weir_shm::{Address, Capacity, CounterId, Publisher, Region, Server, Upstream
 use weir_worker::Start;
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::{
-    Balance, Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Part,
-    Proxy, ProxyTarget, Settings, Template, Upstream, Variable, VirtualServer,
+    Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Part, Proxy,
+    ProxyTarget, Settings, Template, Upstream, Variable, VirtualServer,
 };
 
 /// Nothing in these tests takes this long.
@@ -51,27 +51,12 @@ pub fn location(handler: Handler) -> LocationSettings {
     LocationSettings {
         name: b"/".to_vec(),
         handler,
-        ret: None,
-        access: Vec::new(),
-        add_headers: Vec::new(),
-        client_max_body_size: 1 << 20,
-        client_body_timeout: Duration::from_secs(60),
-        send_timeout: Duration::from_secs(60),
-        keepalive_timeout: Duration::from_secs(75),
-        keepalive_header: None,
-        keepalive_requests: 1000,
-        keepalive_time: Duration::from_secs(3600),
-        tcp_nodelay: true,
-        tcp_nopush: false,
-        sendfile: false,
-        default_type: b"text/plain".to_vec(),
-        types: Arc::default(),
-        access_logs: Vec::new(),
         error_logs: vec![LogTarget {
             resource: 0,
             level: Level::Debug,
         }]
         .into(),
+        ..LocationSettings::default()
     }
 }
 
@@ -79,29 +64,20 @@ pub fn proxy(upstream: usize) -> Proxy {
     Proxy {
         target: ProxyTarget::Upstream(upstream),
         host: b"backend".to_vec(),
-        uri: None,
-        http_minor: 1,
         set_headers: vec![(
             b"Host".to_vec(),
             Template {
                 parts: vec![Part::Variable(Variable::ProxyHost)],
             },
         )],
-        connect_timeout: Duration::from_secs(60),
-        read_timeout: Duration::from_secs(60),
-        send_timeout: Duration::from_secs(60),
+        ..Proxy::default()
     }
 }
 
 pub fn upstream(name: &str) -> Upstream {
     Upstream {
         name: name.to_owned(),
-        implicit: false,
-        keepalive: 32,
-        keepalive_requests: 1000,
-        keepalive_timeout: Duration::from_secs(60),
-        keepalive_time: Duration::from_secs(3600),
-        balance: Balance::RoundRobin,
+        ..Upstream::default()
     }
 }
 
@@ -119,16 +95,13 @@ pub fn settings(address: SocketAddr) -> Settings {
             default: 0,
         }],
         servers: vec![VirtualServer {
-            names: Vec::new(),
             locations: vec![Location {
                 kind: LocationKind::Prefix,
                 path: b"/".to_vec(),
                 settings: proxied,
             }],
             fallback: Arc::new(location(Handler::None)),
-            client_header_timeout: Duration::from_secs(60),
-            client_header_buffer_size: 1024,
-            large_client_header_buffers: (4, 8192),
+            ..VirtualServer::default()
         }],
         upstreams: vec![upstream("backend")],
     }

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use weir_shm::{
@@ -23,8 +22,8 @@ use crate::connection::Key;
 use crate::event::Token;
 use crate::log::Files;
 use crate::settings::{
-    Balance, Handler, Listener, Location, LocationKind, LocationSettings, Proxy as Proxied,
-    ProxyTarget, Settings, Upstream, VirtualServer,
+    Handler, Listener, Location, LocationKind, LocationSettings, Proxy as Proxied, ProxyTarget,
+    Settings, Upstream, VirtualServer,
 };
 use crate::transport::{Readiness, Transport};
 use crate::upstream::plan::{Builder, Numbering};
@@ -170,23 +169,7 @@ fn location(handler: Handler) -> LocationSettings {
     LocationSettings {
         name: b"/".to_vec(),
         handler,
-        ret: None,
-        access: Vec::new(),
-        add_headers: Vec::new(),
-        client_max_body_size: 1 << 20,
-        client_body_timeout: Duration::from_secs(60),
-        send_timeout: Duration::from_secs(60),
-        keepalive_timeout: Duration::from_secs(75),
-        keepalive_header: None,
-        keepalive_requests: 1000,
-        keepalive_time: Duration::from_secs(3600),
-        tcp_nodelay: true,
-        tcp_nopush: false,
-        sendfile: false,
-        default_type: b"text/plain".to_vec(),
-        types: Arc::default(),
-        access_logs: Vec::new(),
-        error_logs: Arc::new([]),
+        ..LocationSettings::default()
     }
 }
 
@@ -194,12 +177,7 @@ fn settings() -> Settings {
     let proxied = Proxied {
         target: ProxyTarget::Upstream(0),
         host: b"backend".to_vec(),
-        uri: None,
-        http_minor: 1,
-        set_headers: Vec::new(),
-        connect_timeout: Duration::from_secs(60),
-        read_timeout: Duration::from_secs(60),
-        send_timeout: Duration::from_secs(60),
+        ..Proxied::default()
     };
     Settings {
         worker_connections: 512,
@@ -212,25 +190,17 @@ fn settings() -> Settings {
             default: 0,
         }],
         servers: vec![VirtualServer {
-            names: Vec::new(),
             locations: vec![Location {
                 kind: LocationKind::Prefix,
                 path: b"/".to_vec(),
                 settings: Arc::new(location(Handler::Proxy(Box::new(proxied)))),
             }],
             fallback: Arc::new(location(Handler::None)),
-            client_header_timeout: Duration::from_secs(60),
-            client_header_buffer_size: 1024,
-            large_client_header_buffers: (4, 8192),
+            ..VirtualServer::default()
         }],
         upstreams: vec![Upstream {
             name: "backend".to_owned(),
-            implicit: false,
-            keepalive: 32,
-            keepalive_requests: 1000,
-            keepalive_timeout: Duration::from_secs(60),
-            keepalive_time: Duration::from_secs(3600),
-            balance: Balance::RoundRobin,
+            ..Upstream::default()
         }],
     }
 }

@@ -1,0 +1,162 @@
+//! What a location says or inherits.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{HOUR, LogTarget, MINUTE, Proxy, ResourceId, Template};
+
+/// One `location {}` block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Location {
+    /// Its modifier.
+    pub kind: LocationKind,
+    /// The prefix or whole path, after unescaping.
+    pub path: Vec<u8>,
+    /// Everything that it says or inherits.
+    pub settings: Arc<LocationSettings>,
+}
+
+/// The modifier of a `location`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocationKind {
+    /// `=`
+    Exact,
+    /// none
+    Prefix,
+    /// `^~`
+    PrefixNoRegex,
+}
+
+/// Directives of a location, inherited ones included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocationSettings {
+    /// The location's path as written in the configuration; empty for the server's fallback.
+    pub name: Vec<u8>,
+    /// Who answers.
+    pub handler: Handler,
+    /// `return` is decided before access rules, as nginx's rewrite phase is.
+    pub ret: Option<Return>,
+    /// `allow` and `deny`, in order; the first match decides, no match allows.
+    pub access: Vec<AccessRule>,
+    /// `add_header`.
+    pub add_headers: Vec<AddHeader>,
+    /// `client_max_body_size` in bytes; 0 is no limit.
+    pub client_max_body_size: u64,
+    /// `client_body_timeout`, between two reads.
+    pub client_body_timeout: Duration,
+    /// `send_timeout`, between two writes.
+    pub send_timeout: Duration,
+    /// `keepalive_timeout`; zero closes after the answer.
+    pub keepalive_timeout: Duration,
+    /// `keepalive_timeout`'s second value, for the `Keep-Alive` field.
+    pub keepalive_header: Option<Duration>,
+    /// `keepalive_requests`.
+    pub keepalive_requests: u64,
+    /// `keepalive_time`: the age after which a connection closes with its next answer.
+    pub keepalive_time: Duration,
+    /// `tcp_nodelay`.
+    pub tcp_nodelay: bool,
+    /// `tcp_nopush`.
+    pub tcp_nopush: bool,
+    /// `sendfile`.
+    pub sendfile: bool,
+    /// `default_type`.
+    pub default_type: Vec<u8>,
+    /// `types`: file extension (lower case) to type.
+    pub types: Arc<HashMap<Vec<u8>, Vec<u8>>>,
+    /// `access_log`; empty is `off`.
+    pub access_logs: Vec<AccessLog>,
+    /// `error_log` in force here.
+    pub error_logs: Arc<[LogTarget]>,
+}
+
+impl Default for LocationSettings {
+    /// nginx's defaults, without logs.
+    fn default() -> Self {
+        Self {
+            name: Vec::new(),
+            handler: Handler::None,
+            ret: None,
+            access: Vec::new(),
+            add_headers: Vec::new(),
+            client_max_body_size: 1 << 20,
+            client_body_timeout: MINUTE,
+            send_timeout: MINUTE,
+            keepalive_timeout: Duration::from_secs(75),
+            keepalive_header: None,
+            keepalive_requests: 1000,
+            keepalive_time: HOUR,
+            tcp_nodelay: true,
+            tcp_nopush: false,
+            sendfile: false,
+            default_type: b"text/plain".to_vec(),
+            types: Arc::default(),
+            access_logs: Vec::new(),
+            error_logs: Arc::new([]),
+        }
+    }
+}
+
+/// An `access_log`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// The opened log.
+    pub resource: ResourceId,
+    /// The line, without its newline; `combined` unless named.
+    pub format: Template,
+}
+
+/// What produces the answer of a location.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Handler {
+    /// None was configured: 404.
+    None,
+    /// `proxy_pass`.
+    Proxy(Box<Proxy>),
+    /// `upstream_show`.
+    UpstreamShow,
+    /// `stub_status`.
+    StubStatus,
+}
+
+/// `return CODE [TEXT|URL]` or `return URL`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Return {
+    /// 0 to 999; 444 closes the connection without an answer.
+    pub status: u16,
+    /// The text, or for 301, 302, 303, 307 and 308 the URL.
+    pub text: Option<Template>,
+}
+
+/// One `allow` or `deny`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// `allow` rather than `deny`.
+    pub allow: bool,
+    /// Whom it matches.
+    pub from: AccessFrom,
+}
+
+/// Whom an access rule matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessFrom {
+    /// `all`
+    All,
+    /// `unix:`
+    Unix,
+    /// A network: its address with the host bits cleared, and the prefix length.
+    Network(IpAddr, u8),
+}
+
+/// One `add_header`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddHeader {
+    /// The field's name.
+    pub name: Vec<u8>,
+    /// Its value; an empty result adds nothing.
+    pub value: Template,
+    /// Also for codes other than 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308.
+    pub always: bool,
+}

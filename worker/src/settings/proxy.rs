@@ -1,0 +1,53 @@
+//! `proxy_pass` and what shapes it.
+
+use std::time::Duration;
+
+use super::{MINUTE, Template, UpstreamId};
+
+/// A `proxy_pass` and the directives that shape it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Which upstream.
+    pub target: ProxyTarget,
+    /// `$proxy_host`: the name and port as `proxy_pass` has them (empty with variables).
+    pub host: Vec<u8>,
+    /// The URI of `proxy_pass`, which replaces the location's part; `None` passes the request's own.
+    pub uri: Option<Vec<u8>>,
+    /// `proxy_http_version`: 0 or 1, the minor version.
+    pub http_minor: u8,
+    /// `proxy_set_header` in force, nginx's defaults (Host, Connection) merged in; a result that is
+    /// empty drops the field.
+    pub set_headers: Vec<(Vec<u8>, Template)>,
+    /// `proxy_connect_timeout`.
+    pub connect_timeout: Duration,
+    /// `proxy_read_timeout`, between two reads.
+    pub read_timeout: Duration,
+    /// `proxy_send_timeout`, between two writes.
+    pub send_timeout: Duration,
+}
+
+impl Default for Proxy {
+    /// nginx's defaults, to the first upstream; without any field of its own.
+    fn default() -> Self {
+        Self {
+            target: ProxyTarget::Upstream(0),
+            host: Vec::new(),
+            uri: None,
+            http_minor: 1,
+            set_headers: Vec::new(),
+            connect_timeout: MINUTE,
+            read_timeout: MINUTE,
+            send_timeout: MINUTE,
+        }
+    }
+}
+
+/// Which upstream a `proxy_pass` names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProxyTarget {
+    /// Known when the configuration was read.
+    Upstream(UpstreamId),
+    /// With variables: the text after `http://`, looked up by name for each request; a URI in it
+    /// is passed as it is.
+    Named(Template),
+}

@@ -1,0 +1,69 @@
+//! Values with variables.
+
+/// A value with variables, such as `$scheme://$host/x`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// Its parts in order.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a [`Template`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// As it stands.
+    Text(Vec<u8>),
+    /// Evaluated for each request.
+    Variable(Variable),
+}
+
+/// nginx's variables that weir knows. Names with a suffix hold it in the form in which it is
+/// looked up: lower case, and `-` for `_` in names of fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is nginx's variable of the same name")]
+pub enum Variable {
+    Arg(Vec<u8>),
+    Cookie(Vec<u8>),
+    Http(Vec<u8>),
+    SentHttp(Vec<u8>),
+    UpstreamHttp(Vec<u8>),
+    Args,
+    BinaryRemoteAddr,
+    BodyBytesSent,
+    BytesSent,
+    Connection,
+    ConnectionRequests,
+    ContentLength,
+    ContentType,
+    DocumentUri,
+    Host,
+    Hostname,
+    Https,
+    IsArgs,
+    Msec,
+    NginxVersion,
+    Pid,
+    ProxyAddXForwardedFor,
+    ProxyHost,
+    ProxyPort,
+    QueryString,
+    RemoteAddr,
+    RemotePort,
+    RemoteUser,
+    Request,
+    RequestLength,
+    RequestMethod,
+    RequestTime,
+    RequestUri,
+    Scheme,
+    ServerAddr,
+    ServerName,
+    ServerPort,
+    ServerProtocol,
+    Status,
+    TimeIso8601,
+    TimeLocal,
+    UpstreamAddr,
+    UpstreamStatus,
+    UpstreamResponseTime,
+    Uri,
+}
