@@ -1,17 +1,17 @@
-//! Heads for servers and clients, and the answers that weir gives itself.
+//! The answers that weir gives itself.
 
 use super::Network;
 use super::client::{Next, State};
-use super::describe::upstream_uri;
 use super::exchange::Exchange;
+use super::forward::set_header;
 use super::numbers::Phase;
 use super::receive::Stop;
 use super::relay::{self, Framing, Read};
 use super::request::answering;
 use super::session::Session;
 use crate::handler::{stub_status, upstream_show};
-use crate::http::answer::{self, field};
-use crate::http::{Answer, Body, Known, Method, Persist, status};
+use crate::http::answer;
+use crate::http::{Answer, Body, Method, Persist, status};
 use crate::settings::Return;
 
 /// No answer at all: `return 444`.
@@ -25,95 +25,8 @@ struct Content<'a> {
 }
 
 impl<N: Network> Session<'_, N> {
-    /// Writes the head for the server into the upload's lead.
-    pub(super) fn write_upstream_head(&mut self, exchange: &mut Exchange) {
-        let mut out = std::mem::take(exchange.upload.lead());
-        if let Some(proxy) = exchange.proxy() {
-            let head = exchange.input.head();
-            out.extend_from_slice(exchange.head.method_name.of(head));
-            out.push(b' ');
-            upstream_uri(exchange, &mut out);
-            out.extend_from_slice(if proxy.http_minor == 0 {
-                b" HTTP/1.0\r\n"
-            } else {
-                b" HTTP/1.1\r\n"
-            });
-            let values = self.values(exchange);
-            for (name, value) in &proxy.set_headers {
-                set_header(&mut out, name, |out| value.write(&values, out));
-            }
-            match exchange.head.body {
-                Body::Length(length) => {
-                    out.extend_from_slice(b"Content-Length: ");
-                    answer::decimal(&mut out, length);
-                    out.extend_from_slice(b"\r\n");
-                }
-                Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-                // A length of zero says that there is none, where one could be expected.
-                Body::None => {
-                    if exchange
-                        .head
-                        .fields
-                        .known(Known::ContentLength, head)
-                        .is_some()
-                    {
-                        out.extend_from_slice(b"Content-Length: 0\r\n");
-                    }
-                }
-                Body::UntilClose => {}
-            }
-            for sent in &exchange.head.fields {
-                let kept = !sent.is_hop_by_hop()
-                    && !matches!(
-                        sent.known,
-                        Known::Host | Known::ContentLength | Known::Expect
-                    );
-                let name = sent.name.of(head);
-                let mut set = proxy.set_headers.iter();
-                if kept && !set.any(|(set, _)| set.eq_ignore_ascii_case(name)) {
-                    field(&mut out, name, sent.value.of(head));
-                }
-            }
-            answer::end(&mut out);
-        }
-        *exchange.upload.lead() = out;
-        exchange.upload.frame_again();
-    }
-
-    /// Writes the head of the upstream's answer for the client into the download's lead.
-    pub(super) fn write_answer_head(&mut self, exchange: &mut Exchange, chunked: bool) {
-        let mut out = std::mem::take(exchange.download.lead());
-        let begin = out.len();
-        let from = exchange.output.head();
-        let response = &exchange.response;
-        let has_length = matches!(response.body, Body::Length(_))
-            || (response.body == Body::None && !matches!(response.status, 100..=199 | 204));
-        Answer {
-            status: response.status,
-            reason: Some(response.reason.of(from)),
-            date: self.shared.clock.http(),
-            content_type: response.fields.known(Known::ContentType, from),
-            length: response.content_length.filter(|_| has_length),
-            location: None,
-            chunked,
-            persist: self.persist(exchange),
-        }
-        .write(&mut out);
-        if exchange.switched {
-            let protocol = response.fields.known(Known::Upgrade, from);
-            field(&mut out, b"Upgrade", protocol.unwrap_or_default());
-        }
-        for sent in response.forwarded() {
-            field(&mut out, sent.name.of(from), sent.value.of(from));
-        }
-        self.write_added_fields(exchange, &mut out);
-        answer::end(&mut out);
-        self.keep_sent_head(exchange, &out[begin..]);
-        *exchange.download.lead() = out;
-    }
-
     /// `add_header`.
-    fn write_added_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+    pub(super) fn write_added_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
         let Some(location) = &exchange.location else {
             return;
         };
@@ -129,7 +42,7 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// What the client is told of its connection.
-    fn persist(&self, exchange: &Exchange) -> Persist {
+    pub(super) fn persist(&self, exchange: &Exchange) -> Persist {
         if exchange.switched {
             return Persist::Upgrade;
         }
@@ -141,7 +54,7 @@ impl<N: Network> Session<'_, N> {
         Persist::KeepAlive(header.map(|header| header.as_secs()))
     }
 
-    fn keep_sent_head(&self, exchange: &mut Exchange, head: &[u8]) {
+    pub(super) fn keep_sent_head(&self, exchange: &mut Exchange, head: &[u8]) {
         exchange.answer_head = head.len() as u64;
         let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
         if conf.uses_sent_http {
@@ -373,19 +286,5 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
-    }
-}
-
-/// Appends a field unless its value is empty.
-fn set_header(out: &mut Vec<u8>, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
-    let begin = out.len();
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    let start = out.len();
-    value(out);
-    if out.len() == start {
-        out.truncate(begin);
-    } else {
-        out.extend_from_slice(b"\r\n");
     }
 }

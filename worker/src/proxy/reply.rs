@@ -1,0 +1,41 @@
+//! Heads of servers' answers for clients.
+
+use super::Network;
+use super::exchange::Exchange;
+use super::session::Session;
+use crate::http::answer::{self, field};
+use crate::http::{Answer, Body, Known};
+
+impl<N: Network> Session<'_, N> {
+    /// Writes the head of the upstream's answer for the client into the download's lead.
+    pub(super) fn write_answer_head(&mut self, exchange: &mut Exchange, chunked: bool) {
+        let mut out = std::mem::take(exchange.download.lead());
+        let begin = out.len();
+        let from = exchange.output.head();
+        let response = &exchange.response;
+        let has_length = matches!(response.body, Body::Length(_))
+            || (response.body == Body::None && !matches!(response.status, 100..=199 | 204));
+        Answer {
+            status: response.status,
+            reason: Some(response.reason.of(from)),
+            date: self.shared.clock.http(),
+            content_type: response.fields.known(Known::ContentType, from),
+            length: response.content_length.filter(|_| has_length),
+            location: None,
+            chunked,
+            persist: self.persist(exchange),
+        }
+        .write(&mut out);
+        if exchange.switched {
+            let protocol = response.fields.known(Known::Upgrade, from);
+            field(&mut out, b"Upgrade", protocol.unwrap_or_default());
+        }
+        for sent in response.forwarded() {
+            field(&mut out, sent.name.of(from), sent.value.of(from));
+        }
+        self.write_added_fields(exchange, &mut out);
+        answer::end(&mut out);
+        self.keep_sent_head(exchange, &out[begin..]);
+        *exchange.download.lead() = out;
+    }
+}
