@@ -8,6 +8,7 @@ use std::time::Duration;
 use weir_shm::Address;
 
 use crate::http::Limits;
+use crate::http::head::MAX_FIELDS;
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
@@ -150,6 +151,7 @@ impl Conf {
         Limits {
             line: size.max(first),
             head: number.saturating_mul(size).max(first),
+            fields: MAX_FIELDS,
         }
     }
 

@@ -72,6 +72,7 @@ impl Warm {
         let limits = Limits {
             line: 8192,
             head: 32_768,
+            fields: 1000,
         };
         self.request.clear();
         self.response.clear();

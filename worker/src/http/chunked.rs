@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use super::fields::is_token;
+
 /// A chunk's size has at most this many hexadecimal digits.
 pub const MAX_SIZE_DIGITS: u8 = 16;
 /// Bytes of extension (and blanks) after one chunk's size.
 pub const MAX_EXTENSION: u32 = 256;
 /// Bytes of extensions in one message: tiny chunks with long extensions would cost far more than they carry.
 pub const MAX_EXTENSIONS: u32 = 16 * 1024;
-/// Bytes of trailer fields, line ends included.
+/// Bytes of trailer fields, their line ends included.
 pub const MAX_TRAILER: u32 = 8 * 1024;
 /// A size is below this: nginx's `off_t`.
 pub const SIZE_BOUND: u64 = 1 << 63;
@@ -26,18 +28,23 @@ pub struct Decoder {
     extension: u32,
     extensions: u32,
     trailer: u32,
+    /// The trailer line being read has the beginning of a name.
+    named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Size,
+    /// Blanks after a size: an extension may follow, or the end of the line.
+    Blank,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     EndLf,
     End,
@@ -75,7 +82,7 @@ pub enum ChunkError {
     Extension,
     /// A line end other than CRLF.
     LineEnd,
-    /// Trailer fields beyond their bound, or with control bytes.
+    /// Trailer fields beyond their bound, or lines that are no fields.
     Trailer,
 }
 
@@ -95,6 +102,7 @@ impl Decoder {
             extension: 0,
             extensions: 0,
             trailer: 0,
+            named: false,
         }
     }
 
@@ -115,7 +123,23 @@ impl Decoder {
     /// Reads the start of `input`: framing up to data, and the data of one chunk that is there. Call
     /// again with what follows until the input is used up or the end is reached. An empty result
     /// means that the input was empty or the end reached before. After an error the body is lost.
+    ///
+    /// # Errors
+    /// Why the body is not well chunked.
     pub fn decode(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
+        self.decode_keeping(input, None)
+    }
+
+    /// As [`Decoder::decode`]; the lines of the trailer section, with their line ends, are appended
+    /// to `trailers` as they come.
+    ///
+    /// # Errors
+    /// Why the body is not well chunked.
+    pub fn decode_keeping(
+        &mut self,
+        input: &[u8],
+        mut trailers: Option<&mut Vec<u8>>,
+    ) -> Result<Piece, ChunkError> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
             match self.state {
@@ -133,9 +157,17 @@ impl Decoder {
                     });
                 }
                 State::End => break,
-                State::Trailer => {
-                    // Most of a trailer is of no interest; pass over it at once.
-                    at += self.trailer(&input[at..])?;
+                State::TrailerName | State::TrailerValue | State::TrailerLf => {
+                    let part = &input[at..];
+                    let length = self.trailer(part)?;
+                    if let Some(kept) = trailers.as_deref_mut() {
+                        kept.extend_from_slice(&part[..length]);
+                    }
+                    at += length;
+                    continue;
+                }
+                State::TrailerStart if byte != b'\r' => {
+                    self.state = State::TrailerName;
                     continue;
                 }
                 _ => self.framing(byte)?,
@@ -172,8 +204,14 @@ impl Decoder {
             (State::Size, b';' | b' ' | b'\t') if self.digits > 0 => {
                 self.extension = 0;
                 self.count_extension()?;
-                State::Extension
+                after_size(byte)
             }
+            (State::Blank, b';' | b' ' | b'\t') => {
+                self.count_extension()?;
+                after_size(byte)
+            }
+            (State::Blank, b'\r') => State::SizeLf,
+            (State::Blank, _) => return Err(ChunkError::Size),
             (State::Size, _) => {
                 let digit = char::from(byte).to_digit(16).ok_or(ChunkError::Size)?;
                 if self.digits == MAX_SIZE_DIGITS || self.left >= SIZE_BOUND >> 4 {
@@ -185,7 +223,7 @@ impl Decoder {
             }
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, _) => {
-                if (byte < b' ' && byte != b'\t') || byte == 0x7f {
+                if is_control(byte) {
                     return Err(ChunkError::Extension);
                 }
                 self.count_extension()?;
@@ -202,11 +240,6 @@ impl Decoder {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart, _) => {
-                self.trailer(&[byte])?;
-                State::Trailer
-            }
-            (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::End,
             _ => return Err(ChunkError::LineEnd),
         };
@@ -222,23 +255,47 @@ impl Decoder {
         Ok(())
     }
 
-    /// Passes over a trailer line up to its CR, and says how many bytes that was.
+    /// Passes over a trailer line, or what there is of it, and says how many bytes that was.
     fn trailer(&mut self, input: &[u8]) -> Result<usize, ChunkError> {
         for (at, &byte) in input.iter().enumerate() {
             self.trailer += 1;
             if self.trailer > MAX_TRAILER {
                 return Err(ChunkError::Trailer);
             }
-            if byte == b'\r' {
-                self.state = State::TrailerLf;
-                return Ok(at + 1);
-            }
-            if (byte < b' ' && byte != b'\t') || byte == 0x7f {
-                return Err(ChunkError::Trailer);
-            }
+            self.state = match (self.state, byte) {
+                (State::TrailerName, b':') if self.named => State::TrailerValue,
+                (State::TrailerName, byte) if is_token(byte) => {
+                    self.named = true;
+                    State::TrailerName
+                }
+                (State::TrailerValue, b'\r') => State::TrailerLf,
+                (State::TrailerValue, byte) if !is_control(byte) => State::TrailerValue,
+                (State::TrailerLf, b'\n') => {
+                    self.named = false;
+                    self.state = State::TrailerStart;
+                    return Ok(at + 1);
+                }
+                (State::TrailerLf, _) => return Err(ChunkError::LineEnd),
+                _ => return Err(ChunkError::Trailer),
+            };
         }
         Ok(input.len())
     }
+}
+
+/// RFC 9112, section 7.1.1, lets blanks stand before the semicolon of an extension; old servers also
+/// pad their sizes with them.
+fn after_size(byte: u8) -> State {
+    if byte == b';' {
+        State::Extension
+    } else {
+        State::Blank
+    }
+}
+
+/// No byte of a field's value (RFC 9110, section 5.5).
+fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
 /// The line before a chunk's data, on the stack. CRLF goes after the data.

@@ -91,6 +91,7 @@ pub enum Known {
     KeepAlive,
     LastModified,
     Location,
+    MaxForwards,
     ProxyConnection,
     Referer,
     Server,
@@ -146,7 +147,10 @@ impl Known {
                 b's' => is(b"set-cookie", Known::SetCookie),
                 _ => is(b"user-agent", Known::UserAgent),
             },
-            12 => is(b"content-type", Known::ContentType),
+            12 => match name[0] | 0x20 {
+                b'm' => is(b"max-forwards", Known::MaxForwards),
+                _ => is(b"content-type", Known::ContentType),
+            },
             13 => match name[0] | 0x20 {
                 b'a' if name[1] | 0x20 == b'u' => is(b"authorization", Known::Authorization),
                 b'a' => is(b"accept-ranges", Known::AcceptRanges),
@@ -218,6 +222,7 @@ impl Known {
                 | Known::Location
                 | Known::Date
                 | Known::CacheControl
+                | Known::MaxForwards
                 | Known::XForwardedFor
         )
     }
@@ -313,6 +318,9 @@ impl Fields {
     }
 
     fn mark(&mut self, name: &[u8], buffer: &[u8]) {
+        if tells_of_the_client(name) {
+            return;
+        }
         for field in &mut self.list {
             if field.known.is_droppable() && field.name.of(buffer).eq_ignore_ascii_case(name) {
                 field.connection_option = true;
@@ -327,6 +335,17 @@ impl<'a> IntoIterator for &'a Fields {
     fn into_iter(self) -> Self::IntoIter {
         self.list.iter()
     }
+}
+
+/// Fields by which a proxy in front tells of the client, for which nginx has no treatment: a client
+/// must not be able to have them taken out between that proxy and the server that believes them.
+fn tells_of_the_client(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    name.eq_ignore_ascii_case(b"forwarded")
+        || name.eq_ignore_ascii_case(b"x-real-ip")
+        || name
+            .get(..PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// At most this many fields can be named in `Connection`; a head with more is refused.
@@ -347,6 +366,11 @@ pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .split(|&byte| byte == b',')
         .map(trim)
         .filter(|token| !token.is_empty())
+}
+
+/// A byte of a field's name (RFC 9110, section 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Without blanks and tabs at either end.
@@ -380,6 +404,7 @@ mod tests {
             ("Keep-Alive", Known::KeepAlive),
             ("Last-Modified", Known::LastModified),
             ("Location", Known::Location),
+            ("Max-Forwards", Known::MaxForwards),
             ("Proxy-Connection", Known::ProxyConnection),
             ("Referer", Known::Referer),
             ("Server", Known::Server),

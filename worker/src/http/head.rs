@@ -10,18 +10,21 @@ use super::lines::{Lines, Scan};
 use super::method::Method;
 use super::target::{Target, TargetError, host_of};
 
-/// At most this many fields in one head, as nginx's `max_headers` has it.
+/// At most this many fields in one head: nginx's default of `max_headers`, and the bound for answers.
 pub const MAX_FIELDS: usize = 1000;
 /// Heads with no more fields than this are parsed without the large scratch.
 const USUAL_FIELDS: usize = 64;
 
-/// How long a head may be, in bytes.
+/// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// One line with its CRLF: `large_client_header_buffers`' size.
+    /// One line with its CRLF, in bytes: `large_client_header_buffers`' size.
     pub line: usize,
-    /// The whole head, at most [`MAX_HEAD`]: that size by their number, and `client_header_buffer_size`.
+    /// The whole head in bytes, at most [`MAX_HEAD`]: that size by their number, and
+    /// `client_header_buffer_size`.
     pub head: usize,
+    /// How many fields, those that are ignored too: `max_headers`.
+    pub fields: usize,
 }
 
 /// No head is longer than this, whatever the configuration says; spans count in `u32`.
@@ -102,7 +105,9 @@ const INVALID_VERSION: Refusal = Refusal::new(
     "client sent invalid version while reading client request line",
 );
 const INVALID_HEADER: Refusal = Refusal::new(400, "client sent invalid header line");
-const TOO_MANY_FIELDS: Refusal = Refusal::new(400, "client sent too many header lines");
+const TOO_MANY_FIELDS: Refusal = Refusal::new(494, "client sent too many header lines");
+const BLANK_LINES: Refusal =
+    Refusal::new(400, "client sent more than one empty line before a request");
 const BARE_LF: Refusal = Refusal::new(400, "client sent a line that ends with LF alone");
 
 /// One request's head. Reuse it: its buffers keep their room.
@@ -130,7 +135,10 @@ pub struct RequestHead {
     pub upgrade: bool,
     /// The first field that was ignored because of its name, for the log (info, `client sent invalid header line`).
     pub ignored: Option<Span>,
+    /// `Max-Forwards` of an OPTIONS request: how many more hops it may take (RFC 9110, section 7.6.2).
+    pub max_forwards: Option<u64>,
     host: Vec<u8>,
+    lines_of_fields: usize,
     lines: Lines,
     line_checked: bool,
 }
@@ -154,6 +162,8 @@ impl RequestHead {
         self.expect_continue = false;
         self.upgrade = false;
         self.ignored = None;
+        self.max_forwards = None;
+        self.lines_of_fields = 0;
         self.host.clear();
         self.lines = Lines::default();
         self.line_checked = false;
@@ -182,6 +192,7 @@ impl RequestHead {
                 };
             }
             Scan::BareLf => return Parsed::Refused(BARE_LF),
+            Scan::Blank => return Parsed::Refused(BLANK_LINES),
             Scan::TooLong(true) => {
                 return Parsed::Refused(Refusal::new(414, "client sent too long URI"));
             }
@@ -192,7 +203,7 @@ impl RequestHead {
                 return Parsed::Refused(Refusal::new(494, "client sent too large request"));
             }
         };
-        match self.complete(&buffer[..end]) {
+        match self.complete(&buffer[..end], limits.fields) {
             Ok(()) => Parsed::Head(end),
             Err(refusal) => Parsed::Refused(refusal),
         }
@@ -227,21 +238,23 @@ impl RequestHead {
         }
     }
 
-    fn complete(&mut self, head: &[u8]) -> Result<(), Refusal> {
+    fn complete(&mut self, head: &[u8], most: usize) -> Result<(), Refusal> {
         let text = &head[self.lines.first()..];
         let mut scratch = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         if self.take(head, text, &mut scratch).is_err() {
-            self.complete_unusual(head)?;
+            self.complete_unusual(head, most)?;
+        }
+        if self.lines_of_fields > most {
+            return Err(TOO_MANY_FIELDS);
         }
         self.decide(head)
     }
 
-    /// What httparse does not take as a whole: many fields, a minor version above 1, bytes in the target
-    /// that are no UTF-8, all of which nginx takes; or a fault, which is named here. Apart, so that
-    /// the usual request does not touch so much stack.
+    /// What httparse does not take as a whole: many fields or a minor version above 1, both of which
+    /// nginx takes; or a fault, which is named here. Apart, for its room comes from the heap.
     #[cold]
     #[inline(never)]
-    fn complete_unusual(&mut self, head: &[u8]) -> Result<(), Refusal> {
+    fn complete_unusual(&mut self, head: &[u8], most: usize) -> Result<(), Refusal> {
         self.fields.clear();
         self.ignored = None;
         let line = RequestLine::read(self.line.of(head))?;
@@ -250,13 +263,17 @@ impl RequestHead {
         self.minor = line.minor;
         self.target.set_raw(Span::within(head, line.target));
         let fields = head.get(self.line.end as usize + 2..).unwrap_or_default();
-        let mut scratch = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let lines = memchr::memchr_iter(b'\n', fields).count();
+        // The empty line at the end is none.
+        if lines > most.saturating_add(1) {
+            return Err(TOO_MANY_FIELDS);
+        }
+        let mut scratch = vec![httparse::EMPTY_HEADER; lines];
         match httparse::parse_headers(fields, &mut scratch) {
             Ok(httparse::Status::Complete((_, headers))) => {
                 self.take_fields(head, headers);
                 Ok(())
             }
-            Err(httparse::Error::TooManyHeaders) => Err(TOO_MANY_FIELDS),
             Ok(httparse::Status::Partial) | Err(_) => Err(INVALID_HEADER),
         }
     }
@@ -286,6 +303,7 @@ impl RequestHead {
     }
 
     fn take_fields(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) {
+        self.lines_of_fields = headers.len();
         for header in headers {
             let name = header.name.as_bytes();
             let span = Span::within(head, name);
@@ -322,6 +340,9 @@ impl RequestHead {
                 "client sent \"Connection\" header with too many names",
             ));
         }
+        if self.method == Method::Options {
+            self.max_forwards = self.hops(head)?;
+        }
         self.keep_alive = !options.close && (self.minor > 0 || options.keep_alive);
         self.upgrade =
             self.minor > 0 && options.upgrade && self.fields.known(Known::Upgrade, head).is_some();
@@ -331,6 +352,26 @@ impl RequestHead {
                 .known(Known::Expect, head)
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         Ok(())
+    }
+
+    /// `Max-Forwards`; TRACE, the other method that it is for, is refused.
+    #[cold]
+    fn hops(&self, head: &[u8]) -> Result<Option<u64>, Refusal> {
+        let mut named = self
+            .fields
+            .iter()
+            .filter(|field| field.known == Known::MaxForwards);
+        let Some(field) = named.next() else {
+            return Ok(None);
+        };
+        match framing::content_length(field.value.of(head)) {
+            Some(hops) if named.next().is_none() => Ok(Some(hops)),
+            _ => {
+                let mut refusal = Refusal::new(400, "client sent invalid \"Max-Forwards\" header");
+                refusal.reason.about = Some(field.value);
+                Err(refusal)
+            }
+        }
     }
 
     fn take_host(&mut self, head: &[u8]) -> Result<(), Refusal> {
@@ -445,7 +486,7 @@ impl<'b> RequestLine<'b> {
             .rposition(|&byte| byte == b' ')
             .ok_or(INVALID_REQUEST)?;
         let (target, version) = (&rest[..space], &rest[space + 1..]);
-        if target.is_empty() || target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        if target.is_empty() || target.iter().any(|byte| !byte.is_ascii_graphic()) {
             return Err(INVALID_REQUEST);
         }
         let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] = *version else {

@@ -7,7 +7,7 @@ pub(crate) struct Lines {
     line: usize,
     /// Bytes before this hold no further LF.
     seen: usize,
-    /// Where the first line starts, after the empty lines that may stand before it.
+    /// Where the first line starts, after the empty line that may stand before it.
     first: usize,
     /// Where the first line ends, its CRLF included; 0 until it is there.
     first_end: usize,
@@ -22,6 +22,8 @@ pub(crate) enum Scan {
     End(usize),
     /// A LF without CR before it.
     BareLf,
+    /// A second empty line before the first line.
+    Blank,
     /// A line longer than allowed; `true` for the first line.
     TooLong(bool),
 }
@@ -58,7 +60,10 @@ impl Lines {
             self.line = lf + 1;
             if self.first_end == 0 {
                 if empty {
-                    // RFC 9112, section 2.2: empty lines before a request line are passed over.
+                    // RFC 9112, section 2.2: an empty line before a request line is passed over.
+                    if self.first > 0 {
+                        return Scan::Blank;
+                    }
                     self.first = self.line;
                 } else {
                     self.first_end = self.line;
@@ -85,10 +90,17 @@ mod tests {
     #[test]
     fn the_end_is_the_empty_line_after_a_first_line() {
         assert_eq!(whole(b"a\r\n\r\nrest", 100), Scan::End(5));
-        assert_eq!(whole(b"\r\n\r\na\r\nb\r\n\r\n", 100), Scan::End(12));
-        assert_eq!(whole(b"\r\n\r\n", 100), Scan::Partial);
+        assert_eq!(whole(b"\r\na\r\nb\r\n\r\n", 100), Scan::End(10));
+        assert_eq!(whole(b"\r\n", 100), Scan::Partial);
         assert_eq!(whole(b"a\r\n\r", 100), Scan::Partial);
         assert_eq!(whole(b"", 100), Scan::Partial);
+    }
+
+    #[test]
+    fn one_empty_line_may_stand_before_the_first() {
+        assert_eq!(whole(b"\r\n\r", 100), Scan::Partial);
+        assert_eq!(whole(b"\r\n\r\n", 100), Scan::Blank);
+        assert_eq!(whole(b"\r\n\r\na\r\n\r\n", 100), Scan::Blank);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Malformed(pub &'static str);
 /// One answer's head. Reuse it: its buffers keep their room.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
-    /// The status code, 100 to 999.
+    /// The status code, 100 to 599.
     pub status: u16,
     /// The reason phrase as sent; may be empty.
     pub reason: Span,
@@ -89,6 +89,7 @@ impl ResponseHead {
                     "upstream sent a header line that ends with LF alone",
                 ));
             }
+            Scan::Blank => return ResponseParsed::Malformed(NO_HEADER),
             Scan::End(_) | Scan::Partial | Scan::TooLong(_) => {
                 return ResponseParsed::Malformed(Malformed("upstream sent too big header"));
             }
@@ -126,10 +127,14 @@ impl ResponseHead {
                 "upstream sent \"Connection\" header with too many names",
             ));
         }
+        // RFC 9110, section 8.6, and RFC 9112, section 6.1: 204 has no body and so says nothing of
+        // one. A server that does may well send it, where the next answer is awaited.
+        let overtold = self.status == 204 && (declared.chunked || declared.length > Some(0));
         self.keep_alive = !options.close
             && (self.minor > 0 || options.keep_alive)
             && self.body != Body::UntilClose
-            && self.status != 101;
+            && self.status != 101
+            && !overtold;
         Ok(())
     }
 
@@ -157,7 +162,8 @@ impl ResponseHead {
             return Err(httparse::Error::NewLine);
         }
         self.status = response.code.unwrap_or_default();
-        if self.status < 100 {
+        // RFC 9110, section 15: there are no others.
+        if !(100..=599).contains(&self.status) {
             return Err(httparse::Error::Status);
         }
         self.minor = response.version.unwrap_or_default();

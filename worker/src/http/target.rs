@@ -25,7 +25,7 @@ pub struct Target {
 /// Why a target is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// No path, a broken `%XX`, a NUL, or `..` above the root.
+    /// No path, a byte that is not printable ASCII, a broken `%XX`, a NUL, or `..` above the root.
     Invalid,
     /// The authority of an absolute target.
     Host,
@@ -64,6 +64,10 @@ impl Target {
     /// Splits `raw` and normalizes its path.
     pub(crate) fn parse(&mut self, buffer: &[u8]) -> Result<(), TargetError> {
         let raw = self.raw.of(buffer);
+        // RFC 9112, section 3.2: a target is ASCII; what it means beyond that each parser guesses.
+        if raw.iter().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(TargetError::Invalid);
+        }
         let base = self.raw.start as usize;
         let uri = match raw {
             [b'/', ..] => 0,
@@ -96,9 +100,6 @@ impl Target {
             self.args = Some(Span::new(base + args, base + end));
         }
         let path = &rest[..path];
-        if path.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
-            return Err(TargetError::Invalid);
-        }
         self.quoted = path.contains(&b'%');
         self.is_normal = !self.quoted && is_normal(path);
         if !self.is_normal {
@@ -322,6 +323,11 @@ mod tests {
             "/%00",
             "/a/%2e%2e/../x",
             "ftp://h/",
+            "/ü",
+            "/?ü",
+            "/a b",
+            "/?\t",
+            "/\x7f",
         ] {
             assert_eq!(parsed(path).err(), Some(TargetError::Invalid), "{path}");
         }

@@ -22,6 +22,7 @@ fn with_values(test: impl FnOnce(&mut Values<'_>)) {
     let limits = Limits {
         line: 8192,
         head: 32_768,
+        fields: 1000,
     };
     assert_eq!(request.parse(&bytes, &limits), Parsed::Head(bytes.len()));
     let clock = Clock::new(784_111_777_123);

@@ -43,6 +43,7 @@ fn requests(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     let limits = Limits {
         line: 8192,
         head: 32_768,
+        fields: 1000,
     };
     for (name, text) in [("short", SHORT), ("browser's", BROWSER)] {
         let mut head = RequestHead::new();
@@ -117,6 +118,7 @@ fn logs(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     let limits = Limits {
         line: 8192,
         head: 32_768,
+        fields: 1000,
     };
     let mut head = RequestHead::new();
     if head.parse(BROWSER, &limits) != Parsed::Head(BROWSER.len()) {

@@ -43,6 +43,10 @@ fn hostile_chunks_are_refused() {
         (b"ffffffffffffffff\r\n", Size),
         (b"10000000000000000\r\n", Size),
         (b"5\nhello", Size),
+        (b"5 \nhello", Size),
+        (b"5 x\r\nhello", Size),
+        (b"5\t5\r\nhello", Size),
+        (b"5 ;a\nhello", Extension),
         (b"5\r\rhello", LineEnd),
         (b"5\rhello", LineEnd),
         (b"5\r\nhelloX\r\n", LineEnd),
@@ -55,6 +59,12 @@ fn hostile_chunks_are_refused() {
         (b"0\r\n\n", Trailer),
         (b"0\r\nX: y\n\r\n", Trailer),
         (b"0\r\nX: \0\r\n", Trailer),
+        (b"0\r\nGET / HTTP/1.1\r\n\r\n", Trailer),
+        (b"0\r\nX : y\r\n\r\n", Trailer),
+        (b"0\r\n: y\r\n\r\n", Trailer),
+        (b"0\r\nX: y\r\n folded\r\n\r\n", Trailer),
+        (b"0\r\n\tX: y\r\n\r\n", Trailer),
+        (b"0\r\nX\r\n\r\n", Trailer),
         (b"0\r\n\rX", LineEnd),
         (b"0\r\nX: y\rZ", LineEnd),
     ] {
@@ -92,8 +102,7 @@ fn the_bounds_are_exact() {
         whole((all + "1;\r\n").as_bytes()),
         Err(ChunkError::Extension)
     );
-    // The CR of a trailer line counts, its LF and the last line do not.
-    let trailer = |length: u32| format!("0\r\n{}\r\n\r\n", "t".repeat(length as usize - 1));
+    let trailer = |length: u32| format!("0\r\nt:{}\r\n\r\n", "t".repeat(length as usize - 4));
     assert!(whole(trailer(MAX_TRAILER).as_bytes()).unwrap().2);
     assert_eq!(
         whole(trailer(MAX_TRAILER + 1).as_bytes()),
@@ -132,6 +141,23 @@ fn nothing_after_the_end_is_looked_at() {
             end: true
         }
     );
+}
+
+#[test]
+fn trailers_are_kept_line_by_line_whatever_the_split() {
+    let text = b"3;x\r\nabc\r\n0 \r\nX: y\r\nEmpty:\r\n\r\nZ: not mine\r\n";
+    for size in 1..=text.len() {
+        let (mut decoder, mut kept) = (Decoder::new(), Vec::new());
+        for part in text.chunks(size) {
+            let mut at = 0;
+            while at < part.len() && !decoder.is_end() {
+                let piece = decoder.decode_keeping(&part[at..], Some(&mut kept));
+                at += piece.unwrap().consumed();
+            }
+        }
+        assert!(decoder.is_end());
+        assert_eq!(kept, b"X: y\r\nEmpty:\r\n", "pieces of {size}");
+    }
 }
 
 fn encoded() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {

@@ -5,6 +5,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     line: 8192,
     head: 32_768,
+    fields: 1000,
 };
 
 fn parse(text: &[u8]) -> (RequestHead, Parsed) {
@@ -65,6 +66,8 @@ fn hostile_heads_are_refused() {
         ("GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX\0: 1\r\n\r\n", 400),
         ("\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         // Names.
         ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         (
@@ -83,6 +86,8 @@ fn hostile_heads_are_refused() {
         ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /?\x7f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /?\u{e9} HTTP/1.7\r\nHost: a\r\n\r\n", 400),
         ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /.. HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -196,7 +201,7 @@ fn hostile_heads_are_refused() {
             494,
         ),
         (&format!("GET / HTTP/1.1\r\nHost: a\r\n{large}\r\n"), 494),
-        (&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 400),
+        (&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 494),
         (&format!("GET / HTTP/1.1\r\nHost: a\r\n{named}\r\n"), 400),
     ] {
         assert_eq!(
@@ -212,7 +217,7 @@ fn hostile_heads_are_refused() {
 fn unusual_but_right_heads_are_taken() {
     let many = "x: y\r\n".repeat(MAX_FIELDS - 1);
     for text in [
-        "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "GET http://h/x HTTP/1.1\r\nHost: a\r\n\r\n",
         "M-SEARCH /x HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -228,13 +233,60 @@ fn unusual_but_right_heads_are_taken() {
 
 #[test]
 fn what_nginx_takes_and_httparse_does_not_is_taken() {
-    let text = b"GET /\xff\x80?\xfe HTTP/1.7\r\nHost: a\r\nX_y: 1\r\nContent-Length: 3\r\n\r\n";
+    let text = b"GET /a?b HTTP/1.7\r\nHost: a\r\nX_y: 1\r\nContent-Length: 3\r\n\r\n";
     let (head, parsed) = parse(text);
     assert_eq!(parsed, Parsed::Head(text.len()));
     assert_eq!((head.minor, head.body), (1, Body::Length(3)));
-    assert_eq!(head.target.normalized(text), b"/\xff\x80");
+    assert_eq!(head.target.normalized(text), b"/a");
     assert_eq!(head.ignored.unwrap().of(text), b"X_y: 1");
     assert_eq!(head.method_name.of(text), b"GET");
+}
+
+#[test]
+fn the_number_of_fields_is_bounded_exactly() {
+    for fields in [3, 63, 64, 65, 100, 2000] {
+        let limits = Limits {
+            line: 100,
+            head: 100_000,
+            fields,
+        };
+        let status = |extra: usize, name: &str| {
+            let more = format!("{name}: y\r\n").repeat(fields - 1 + extra);
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+            match RequestHead::new().parse(text.as_bytes(), &limits) {
+                Parsed::Head(_) => 200,
+                Parsed::Partial => 0,
+                Parsed::Refused(refusal) => refusal.status,
+            }
+        };
+        assert_eq!((status(0, "x"), status(1, "x")), (200, 494), "{fields}");
+        // Those that are ignored count too.
+        assert_eq!((status(0, "x_"), status(1, "x_")), (200, 494), "{fields}");
+    }
+}
+
+#[test]
+fn only_options_has_hops_to_count() {
+    let hops = |method: &str, fields: &str| {
+        let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let (head, parsed) = parse(text.as_bytes());
+        matches!(parsed, Parsed::Head(_)).then_some(head.max_forwards)
+    };
+    assert_eq!(hops("OPTIONS", ""), Some(None));
+    assert_eq!(hops("OPTIONS", "max-forwards: 0\r\n"), Some(Some(0)));
+    assert_eq!(hops("OPTIONS", "Max-Forwards: 12\r\n"), Some(Some(12)));
+    assert_eq!(hops("GET", "Max-Forwards: x\r\n"), Some(None));
+    for bad in ["x", "-1", "", "1, 2", "99999999999999999999"] {
+        assert_eq!(
+            hops("OPTIONS", &format!("Max-Forwards: {bad}\r\n")),
+            None,
+            "{bad}"
+        );
+    }
+    assert_eq!(
+        hops("OPTIONS", "Max-Forwards: 1\r\nMax-Forwards: 1\r\n"),
+        None
+    );
 }
 
 #[test]
@@ -290,6 +342,7 @@ fn what_cannot_become_a_request_is_not_waited_for() {
         "\r",
         "\r\n",
         "\r\n\r",
+        "\r\nG",
         "G",
         "GET",
         "GET ",
@@ -304,7 +357,16 @@ fn what_cannot_become_a_request_is_not_waited_for() {
 fn the_limits_are_exact() {
     // A line of 20 bytes, a head of 20 + 9 + 2.
     let text = b"GET /12345 HTTP/1.1\r\nHost: a\r\n\r\n";
-    let parse = |line: usize, head: usize| RequestHead::new().parse(text, &Limits { line, head });
+    let parse = |line: usize, head: usize| {
+        RequestHead::new().parse(
+            text,
+            &Limits {
+                line,
+                head,
+                fields: 100,
+            },
+        )
+    };
     assert_eq!(parse(21, 100), Parsed::Head(32));
     assert!(matches!(
         parse(20, 100),
@@ -383,7 +445,7 @@ proptest! {
 
     #[test]
     fn any_split_gives_what_the_whole_gives(text in any_head()) {
-        let limits = Limits { line: 64, head: 200 };
+        let limits = Limits { line: 64, head: 200, fields: 8 };
         let mut whole = RequestHead::new();
         let at_once = whole.parse(&text, &limits);
         let (pieces, bytewise) = parse_bytewise(&text, &limits);
