@@ -234,6 +234,7 @@ common! {
     large_client_header_buffers: (u64, u64),
     proxy_connect_timeout: Duration,
     proxy_http_minor: u8,
+    proxy_pass_trailers: bool,
     proxy_read_timeout: Duration,
     proxy_send_timeout: Duration,
     proxy_set_headers: Vec<(String, Template)>,

@@ -154,6 +154,7 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         host: host.into_bytes(),
         uri: uri.map(String::into_bytes),
         http_minor: common.proxy_http_minor.unwrap_or(nginx.http_minor),
+        pass_trailers: common.proxy_pass_trailers.unwrap_or(nginx.pass_trailers),
         set_headers: set_headers(common),
         connect_timeout: common
             .proxy_connect_timeout

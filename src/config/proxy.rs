@@ -25,6 +25,12 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     row("proxy_pass", LOCATION, take(1), Set::Call(proxy_pass)),
     row(
+        "proxy_pass_trailers",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().proxy_pass_trailers),
+    ),
+    row(
         "proxy_read_timeout",
         LEVELS,
         take(1),

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
@@ -28,6 +29,9 @@ pub trait Transport {
     /// # Errors
     /// As `shutdown(2)`.
     fn shutdown(&mut self) -> io::Result<()>;
+
+    /// Makes of the close that follows a reset: the other side learns that it does not have all.
+    fn abort(&mut self);
 }
 
 /// What the event loop has told of a connection, until a read or write finds it used up.
@@ -128,6 +132,11 @@ impl Transport for Socket {
 
     fn shutdown(&mut self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+
+    fn abort(&mut self) {
+        // A unix socket knows no reset.
+        let _ = rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO));
     }
 }
 

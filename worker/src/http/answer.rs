@@ -102,6 +102,29 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Leaves nothing in `out` from `start` on that could end a line: CR, LF and NUL, which a decoded
+/// path may hold, are percent-encoded again.
+#[inline]
+pub fn keep_to_one_line(out: &mut Vec<u8>, start: usize) {
+    let value = out.get(start..).unwrap_or_default();
+    if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
+        encode_line_ends(out, start);
+    }
+}
+
+#[cold]
+fn encode_line_ends(out: &mut Vec<u8>, start: usize) {
+    let value = out.split_off(start);
+    for byte in value {
+        match byte {
+            b'\r' => out.extend_from_slice(b"%0D"),
+            b'\n' => out.extend_from_slice(b"%0A"),
+            0 => out.extend_from_slice(b"%00"),
+            byte => out.push(byte),
+        }
+    }
+}
+
 /// Ends the head.
 #[inline]
 pub fn end(out: &mut Vec<u8>) {
@@ -248,6 +271,18 @@ mod tests {
         assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length: 1"));
         assert!(!page(204, Method::Get).contains("Content-"));
         assert!(page(200, Method::Get).contains("Content-Length: 0\r\n"));
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let kept = |value: &[u8]| {
+            let mut out = [b"a\r\nX: ", value].concat();
+            keep_to_one_line(&mut out, 6);
+            out.split_off(6)
+        };
+        assert_eq!(kept(b""), b"");
+        assert_eq!(kept(b"plain \xff\t"), b"plain \xff\t");
+        assert_eq!(kept(b"1\r\nB: 2\0"), b"1%0D%0AB: 2%00");
     }
 
     #[test]

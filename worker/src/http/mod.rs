@@ -13,6 +13,7 @@ pub mod page;
 pub mod response;
 pub mod status;
 pub mod target;
+pub mod trailers;
 
 mod lines;
 

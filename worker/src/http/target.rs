@@ -249,9 +249,29 @@ pub fn upstream_uri(
     }
 }
 
+/// Percent-encodes what would end a target or a line, and nothing else: the text is a target already,
+/// but a variable in it may have been decoded.
+pub fn escape_unprintable(target: &[u8], out: &mut Vec<u8>) {
+    for &byte in target {
+        if byte.is_ascii_graphic() {
+            out.push(byte);
+        } else {
+            push_escaped(byte, out);
+        }
+    }
+}
+
+fn push_escaped(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend([
+        b'%',
+        DIGITS[usize::from(byte >> 4)],
+        DIGITS[usize::from(byte & 15)],
+    ]);
+}
+
 /// Percent-encodes what may not stand in a path.
 pub fn escape(path: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in path {
         let bad = byte <= b' '
             || byte >= 0x7f
@@ -260,11 +280,7 @@ pub fn escape(path: &[u8], out: &mut Vec<u8>) {
                 b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
             );
         if bad {
-            out.extend([
-                b'%',
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]);
+            push_escaped(byte, out);
         } else {
             out.push(byte);
         }
@@ -389,5 +405,8 @@ mod tests {
         assert_eq!(build("/proxy_test", Some("/test/"), 11), "/test/");
         assert_eq!(build("/name/a%20b%3Fc", Some("/r/"), 6), "/r/a%20b%3Fc");
         assert_eq!(build("/name/./a?", Some("/r/"), 6), "/r/a");
+        let mut out = Vec::new();
+        escape_unprintable(b"/a b\r\n%20\xff?x", &mut out);
+        assert_eq!(out, b"/a%20b%0D%0A%20%FF?x");
     }
 }

@@ -17,6 +17,9 @@ use crate::settings::Return;
 /// No answer at all: `return 444`.
 const CLOSE_SILENTLY: u16 = 444;
 
+/// The methods that are passed on, save those that RFC 9110 does not name.
+const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
 /// An answer with a body of our own.
 struct Content<'a> {
     status: u16,
@@ -181,6 +184,7 @@ impl<N: Network> Session<'_, N> {
         } else {
             url.extend_from_slice(to);
         }
+        answer::keep_to_one_line(&mut url, 0);
         self.answer_with(&mut exchange, status, |session, exchange, out| {
             let head = Answer {
                 location: Some(&url),
@@ -189,6 +193,21 @@ impl<N: Network> Session<'_, N> {
             answer::write_page(out, &head, exchange.head.method, |out| {
                 session.write_added_fields(exchange, out);
             });
+        });
+        answering(exchange)
+    }
+
+    /// OPTIONS that may be forwarded no more (RFC 9110, section 7.6.2).
+    pub(super) fn answer_options(&mut self, mut exchange: Box<Exchange>) -> Next {
+        self.answer_with(&mut exchange, 200, |session, exchange, out| {
+            Answer {
+                length: Some(0),
+                ..session.own_head(exchange)
+            }
+            .write(out);
+            answer::field(out, b"Allow", ALLOWED);
+            session.write_added_fields(exchange, out);
+            answer::end(out);
         });
         answering(exchange)
     }

@@ -100,6 +100,7 @@ impl<N: Network> Session<'_, N> {
             sent: false,
             deaf: false,
             received: 0,
+            interims: 0,
         });
         self.write_upstream_head(exchange);
         self.shared.peer_timers.clear(peer.index);

@@ -96,6 +96,8 @@ pub struct Attempt {
     pub deaf: bool,
     /// Bytes read of the answer.
     pub received: u64,
+    /// Interim answers that came before it.
+    pub interims: u32,
 }
 
 /// What a connection waits for, and how far it had come when that began.
@@ -175,16 +177,6 @@ impl Exchange {
             }) => Some(proxy),
             _ => None,
         }
-    }
-
-    /// Whether the client and the configuration have asked for another protocol.
-    #[must_use]
-    pub fn may_switch(&self) -> bool {
-        let upgrade = |name: &[u8]| name.eq_ignore_ascii_case(b"upgrade");
-        let proxy = self.proxy();
-        self.head.upgrade
-            && self.upload.is_done()
-            && proxy.is_some_and(|proxy| proxy.set_headers.iter().any(|(name, _)| upgrade(name)))
     }
 
     /// Bytes of the request, its body included (`$request_length`).

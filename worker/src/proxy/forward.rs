@@ -53,8 +53,16 @@ impl<N: Network> Session<'_, N> {
                     );
                 let name = sent.name.of(head);
                 let mut set = proxy.set_headers.iter();
-                if kept && !set.any(|(set, _)| set.eq_ignore_ascii_case(name)) {
-                    field(&mut out, name, sent.value.of(head));
+                if !kept || set.any(|(set, _)| set.eq_ignore_ascii_case(name)) {
+                    continue;
+                }
+                match exchange.head.max_forwards {
+                    Some(hops) if sent.known == Known::MaxForwards => {
+                        out.extend_from_slice(b"Max-Forwards: ");
+                        answer::decimal(&mut out, hops.saturating_sub(1));
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    _ => field(&mut out, name, sent.value.of(head)),
                 }
             }
             answer::end(&mut out);
@@ -74,6 +82,7 @@ pub(super) fn set_header(out: &mut Vec<u8>, name: &[u8], value: impl FnOnce(&mut
     if out.len() == start {
         out.truncate(begin);
     } else {
+        answer::keep_to_one_line(out, start);
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -20,6 +20,7 @@ mod request;
 mod retry;
 mod send;
 mod session;
+mod switch;
 #[cfg(test)]
 mod tests;
 

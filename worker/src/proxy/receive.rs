@@ -8,11 +8,14 @@ use super::relay::{self, Framing, Read};
 use super::retry::Failure;
 use super::session::Session;
 use crate::buffer::BUFFER_SIZE;
-use crate::http::{Body, ResponseParsed};
+use crate::http::{Body, Malformed, ResponseParsed};
 use crate::settings::Level;
 
 /// Reads of a body in one turn of the loop; then others have theirs.
 pub(super) const READS_A_TURN: usize = 16;
+
+/// Interim answers (1xx) before an answer: a server that sends nothing else never answers.
+const MAX_INTERIMS: u32 = 64;
 
 /// How far a turn came.
 pub(super) enum Turn {
@@ -161,7 +164,7 @@ impl<N: Network> Session<'_, N> {
     /// The answer's head is there: makes the client's of it.
     fn begin_answer(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
         let status = exchange.response.status;
-        if status == 101 && exchange.may_switch() {
+        if status == 101 && self.may_switch(exchange) {
             exchange.switched = true;
             exchange.upload.begin(Body::UntilClose, Framing::Plain);
             exchange.response.body = Body::UntilClose;
@@ -191,8 +194,12 @@ impl<N: Network> Session<'_, N> {
             exchange.upload.is_ended() && !self.client.closing && !self.shared.quitting;
         exchange.status = status;
         exchange.answered = true;
-        self.write_answer_head(exchange, framing == Framing::Chunked);
         exchange.download.begin(exchange.response.body, framing);
+        if framing == Framing::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers)
+        {
+            exchange.download.pass_trailers();
+        }
+        self.write_answer_head(exchange, framing == Framing::Chunked);
         Ok(())
     }
 
@@ -369,6 +376,7 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
             response,
             output,
             head,
+            attempt,
             ..
         } = &mut *exchange;
         let parsed = response.parse(output.data(), head.method, BUFFER_SIZE);
@@ -377,6 +385,15 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
                 output.consume(end);
                 output.next_message();
                 response.clear();
+                let Some(attempt) = attempt else {
+                    return parsed;
+                };
+                attempt.interims += 1;
+                if attempt.interims > MAX_INTERIMS {
+                    return ResponseParsed::Malformed(Malformed(
+                        "upstream sent too many interim responses",
+                    ));
+                }
                 if output.is_empty() {
                     return ResponseParsed::Partial;
                 }

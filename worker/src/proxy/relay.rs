@@ -4,12 +4,14 @@
 use std::io::{self, IoSlice};
 
 use crate::buffer::Buffer;
-use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK};
+use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, trailers};
 use crate::transport::{Readiness, Transport};
 
 /// What follows a chunk's data, and what follows the data of the last one.
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+/// The line of the last chunk.
+const LAST_SIZE: &[u8] = b"0\r\n";
 
 /// How the body that comes in ends.
 #[derive(Debug, Default)]
@@ -45,6 +47,11 @@ pub struct Relay {
     lead_sent: usize,
     owed: usize,
     tail: &'static [u8],
+    /// The lines of the trailer section, where they are passed on.
+    trailers: Vec<u8>,
+    passes_trailers: bool,
+    /// Only the end of the connection tells the other side that the body is complete.
+    until_close: bool,
     received: u64,
     sent: u64,
 }
@@ -60,9 +67,10 @@ impl Relay {
     pub fn clear(&mut self) {
         self.lead.clear();
         self.lead.shrink_to(LEAD_KEPT);
-        let lead = std::mem::take(&mut self.lead);
+        self.trailers.clear();
         *self = Self {
-            lead,
+            lead: std::mem::take(&mut self.lead),
+            trailers: std::mem::take(&mut self.trailers),
             ..Self::default()
         };
     }
@@ -76,6 +84,24 @@ impl Relay {
             Body::UntilClose => Source::UntilClose,
         };
         self.framing = framing;
+        self.until_close =
+            framing == Framing::Plain && matches!(body, Body::Chunked | Body::UntilClose);
+    }
+
+    /// Trailer fields are passed on behind the last chunk. After [`Relay::begin`].
+    pub fn pass_trailers(&mut self) {
+        self.passes_trailers = true;
+    }
+
+    /// See [`Relay::pass_trailers`].
+    pub fn passes_trailers(&self) -> bool {
+        self.passes_trailers
+    }
+
+    /// What is missing would not be missed: the other side takes the end of the connection for the
+    /// end of the body.
+    pub fn is_cut(&self) -> bool {
+        self.until_close && !self.is_done()
     }
 
     /// Bytes to be written before the body, to be appended to.
@@ -129,7 +155,8 @@ impl Relay {
                 data
             }
             Source::Chunked(decoder) => {
-                let data = unchunk(decoder, input, keep)?;
+                let trailers = self.passes_trailers.then_some(&mut self.trailers);
+                let data = unchunk(decoder, input, keep, trailers)?;
                 if decoder.is_end() {
                     self.source = Source::Ended;
                 }
@@ -138,6 +165,9 @@ impl Relay {
         };
         self.received += data as u64;
         self.frame(data);
+        if self.is_ended() && !self.trailers.is_empty() && self.framing == Framing::Chunked {
+            self.frame_trailers(input);
+        }
         Ok(())
     }
 
@@ -196,6 +226,23 @@ impl Relay {
         } else if ended {
             self.lead.extend_from_slice(LAST_CHUNK);
         }
+    }
+
+    /// In place of the last chunk that [`Relay::frame`] has made, one with trailer fields. They are
+    /// rare: the data before them is copied.
+    fn frame_trailers(&mut self, input: &mut Buffer) {
+        if self.owed > 0 {
+            self.lead.extend_from_slice(&input.data()[..self.owed]);
+            self.lead.extend_from_slice(CHUNK_END);
+            self.discard(input);
+        } else {
+            self.lead.truncate(self.lead.len() - LAST_CHUNK.len());
+        }
+        self.lead.extend_from_slice(LAST_SIZE);
+        for line in trailers::passable(&self.trailers) {
+            self.lead.extend_from_slice(line);
+        }
+        self.lead.extend_from_slice(b"\r\n");
     }
 
     /// Nobody takes what waits to be written: drops it.
@@ -282,11 +329,16 @@ impl Relay {
 
 /// Puts the data of all chunks that came together at the beginning of the input and says how much
 /// it is. What follows the body stays behind it.
-fn unchunk(decoder: &mut Decoder, input: &mut Buffer, keep: bool) -> Result<usize, ChunkError> {
+fn unchunk(
+    decoder: &mut Decoder,
+    input: &mut Buffer,
+    keep: bool,
+    mut trailers: Option<&mut Vec<u8>>,
+) -> Result<usize, ChunkError> {
     let mut data = 0;
     let mut read = 0;
     while read < input.len() && !decoder.is_end() {
-        let piece = decoder.decode(&input.data()[read..])?;
+        let piece = decoder.decode_keeping(&input.data()[read..], trailers.as_deref_mut())?;
         if data == 0 && !keep {
             // Nothing in front yet: stepping over the framing is cheaper than moving the data.
             input.consume(read + piece.framing);

@@ -33,6 +33,11 @@ impl<N: Network> Session<'_, N> {
         for sent in response.forwarded() {
             field(&mut out, sent.name.of(from), sent.value.of(from));
         }
+        if exchange.download.passes_trailers()
+            && let Some(names) = response.fields.known(Known::Trailer, from)
+        {
+            field(&mut out, b"Trailer", names);
+        }
         self.write_added_fields(exchange, &mut out);
         answer::end(&mut out);
         self.keep_sent_head(exchange, &out[begin..]);

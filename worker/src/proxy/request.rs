@@ -10,7 +10,7 @@ use super::relay::Framing;
 use super::session::Session;
 use super::shared::millis;
 use crate::access;
-use crate::http::Body;
+use crate::http::{Body, target};
 use crate::settings::{Handler, Level, ProxyTarget};
 use crate::upstream::plan::UpstreamPlan;
 
@@ -70,6 +70,9 @@ impl<N: Network> Session<'_, N> {
         }
         match &location.handler {
             Handler::None => self.answer_error(exchange, 404),
+            Handler::Proxy(_) if exchange.head.max_forwards == Some(0) => {
+                self.answer_options(exchange)
+            }
             Handler::Proxy(_) => self.begin_proxying(exchange),
             Handler::UpstreamShow => self.answer_upstream_show(exchange),
             Handler::StubStatus => self.answer_stub_status(exchange),
@@ -152,7 +155,7 @@ impl<N: Network> Session<'_, N> {
                 let name = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]).into_owned();
                 exchange.named_uri.clear();
                 if let Some(end) = end {
-                    exchange.named_uri.extend_from_slice(&text[end..]);
+                    target::escape_unprintable(&text[end..], &mut exchange.named_uri);
                 }
                 exchange.named_host.clear();
                 exchange.named_host.push_str(&name);

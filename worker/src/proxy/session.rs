@@ -294,6 +294,10 @@ impl<N: Network> Session<'_, N> {
             self.adopt_default(&mut exchange);
         }
         self.log_access(&exchange);
+        if exchange.answered && !exchange.switched && exchange.download.is_cut() {
+            // A plain end would make a whole answer of what the client has.
+            self.client.stream.abort();
+        }
         self.shared.give_back(exchange);
         Next::Close
     }

@@ -15,6 +15,8 @@ pub struct Proxy {
     pub uri: Option<Vec<u8>>,
     /// `proxy_http_version`: 0 or 1, the minor version.
     pub http_minor: u8,
+    /// `proxy_pass_trailers`: trailer fields of answers are passed on as such.
+    pub pass_trailers: bool,
     /// `proxy_set_header` in force, nginx's defaults (Host, Connection) merged in; a result that is
     /// empty drops the field.
     pub set_headers: Vec<(Vec<u8>, Template)>,
@@ -34,6 +36,7 @@ impl Default for Proxy {
             host: Vec::new(),
             uri: None,
             http_minor: 1,
+            pass_trailers: false,
             set_headers: Vec::new(),
             connect_timeout: MINUTE,
             read_timeout: MINUTE,

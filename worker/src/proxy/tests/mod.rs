@@ -46,6 +46,8 @@ pub(super) struct Wire {
     pub broken: Option<io::ErrorKind>,
     /// Our direction was ended.
     pub shut: bool,
+    /// What follows is a reset.
+    pub aborted: bool,
     /// The connection was closed.
     pub closed: bool,
     /// Reads and writes that were tried.
@@ -103,6 +105,10 @@ impl Transport for Stream {
     fn shutdown(&mut self) -> io::Result<()> {
         self.0.borrow_mut().shut = true;
         Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.0.borrow_mut().aborted = true;
     }
 }
 
