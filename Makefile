@@ -21,10 +21,10 @@ test:
 	$(MAKE) check
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace --no-fail-fast
 
-# weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long. Then how soon
-# a change in Consul is live on all workers, and the parts on their own.
+# weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long, ONLY= a part of
+# a workload's name. Then how soon a change in Consul is live on all workers, and the parts on their own.
 bench:
-	tests/setup consul nginx haproxy wrk
+	tests/setup consul nginx haproxy strace wrk
 	$(CARGO) build --release --workspace --bins
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/compare
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod client;
+pub mod forwarder;
 pub mod peer;
 pub mod responder;
 pub mod statistics;

@@ -99,6 +99,26 @@ fn cpu_ns(pid: u32) -> u64 {
         .sum()
 }
 
+/// Addresses of `count` servers that are one responder: it listens at `port` on every address of the
+/// loopback network.
+pub fn servers(port: u16, count: u16) -> Vec<SocketAddr> {
+    let address = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        SocketAddr::from(([127, 1, high, low], port))
+    };
+    (1..=count).map(address).collect()
+}
+
+/// Proportional set size of `pid` and all below it, in bytes.
+pub fn pss(pid: u32) -> u64 {
+    let of = |pid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    tree(pid).into_iter().filter_map(of).sum::<u64>() * 1024
+}
+
 /// A port of the loopback interface that nobody has now.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
         eprintln!("usage: responder PORT");
         return ExitCode::FAILURE;
     };
-    match weir_bench::responder::serve(([127, 0, 0, 1], port).into(), |_| {}) {
+    match weir_bench::responder::serve(([0, 0, 0, 0], port).into(), |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("responder: {error}");
