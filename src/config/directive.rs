@@ -176,13 +176,14 @@ fn flag(call: &Call) -> Result<bool, Fault> {
 
 /// Every directive of weir.
 pub fn all() -> impl Iterator<Item = &'static Directive> {
-    let tables: [&'static [Directive]; 9] = [
+    let tables: [&'static [Directive]; 10] = [
         super::core::DIRECTIVES,
         super::events::DIRECTIVES,
         super::http::DIRECTIVES,
         super::listen::DIRECTIVES,
         super::location::DIRECTIVES,
         super::proxy::DIRECTIVES,
+        super::proxy::failover::DIRECTIVES,
         super::response::DIRECTIVES,
         super::log::DIRECTIVES,
         super::upstream::DIRECTIVES,

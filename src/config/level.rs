@@ -9,6 +9,7 @@ use weir_worker::settings::{
 };
 
 use super::draft::{Common, HandlerDraft, Level, ProxyPass};
+use super::proxy;
 use super::variable::template;
 
 /// `types`, where none are given.
@@ -156,6 +157,13 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         http_minor: common.proxy_http_minor.unwrap_or(nginx.http_minor),
         pass_trailers: common.proxy_pass_trailers.unwrap_or(nginx.pass_trailers),
         set_headers: set_headers(common),
+        next_upstream: proxy::failover::next_upstream(common.proxy_next_upstream),
+        next_upstream_tries: common
+            .proxy_next_upstream_tries
+            .unwrap_or(nginx.next_upstream_tries),
+        next_upstream_timeout: common
+            .proxy_next_upstream_timeout
+            .unwrap_or(nginx.next_upstream_timeout),
         connect_timeout: common
             .proxy_connect_timeout
             .unwrap_or(nginx.connect_timeout),

@@ -1,5 +1,7 @@
 //! `proxy_pass` and what shapes it.
 
+pub mod failover;
+
 use weir_master::settings::Server;
 
 use super::directive::{Directive, LEVELS, LOCATION, Set, between, once, row, take};

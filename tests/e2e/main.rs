@@ -27,3 +27,4 @@ mod syncer;
 mod syscalls;
 mod timeouts;
 mod upstream;
+mod upstream_side;

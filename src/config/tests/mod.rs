@@ -4,6 +4,7 @@ mod article;
 mod docs;
 mod fuzz;
 mod inheritance;
+mod proxying;
 mod rebuild;
 mod unknown;
 mod wording;

@@ -10,10 +10,9 @@ use weir_shm::CounterId;
 use super::client::{Next, State};
 use super::describe::errno;
 use super::exchange::{Attempt, Exchange, Wait};
-use super::retry::{self, Attempted, Failure, Verdict};
+use super::retry::{Attempted, Failure, Verdict};
 use super::session::Session;
 use super::{Network, Peer, close_peer};
-use crate::balance::Failed;
 use crate::connection::Key;
 use crate::event::Token;
 use crate::settings::Level;
@@ -22,7 +21,7 @@ use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
 
 /// Why no attempt was begun.
-enum Unable {
+pub(super) enum Unable {
     /// Because of the server.
     Server,
     /// For want of our own.
@@ -42,34 +41,26 @@ impl<N: Network> Session<'_, N> {
             exchange.tried.insert(server);
             match self.attempt(&mut exchange, server, true) {
                 Ok(()) => return Next::Go(State::Proxying(exchange)),
-                Err(Unable::Server) => {}
                 Err(Unable::Ourselves) => return self.answer_error(exchange, 500),
+                Err(Unable::Server) => {
+                    let unsent = Attempted {
+                        method: exchange.head.method,
+                        sent: false,
+                        repeatable: true,
+                        stale: false,
+                    };
+                    if self.decide(&exchange, Failure::Error, unsent) == Verdict::GiveUp {
+                        return self.answer_error(exchange, Failure::Error.status());
+                    }
+                    exchange.tries_left -= 1;
+                }
             }
         }
-    }
-
-    fn no_server(&mut self, mut exchange: Box<Exchange>) -> Next {
-        if exchange.tried.is_empty() {
-            if let Some(upstream) = &exchange.upstream {
-                exchange.tries.push(variable::Attempt {
-                    address: upstream.name.as_str().into(),
-                    status: 502,
-                    millis: Some(0),
-                });
-            }
-            self.log_request(
-                &exchange,
-                Level::Error,
-                format_args!("no live upstreams while connecting to upstream"),
-            );
-        }
-        let status = exchange.tries.last().map_or(502, |last| last.status);
-        self.answer_error(exchange, status)
     }
 
     /// Begins an attempt at this server, on a kept connection if there is one and `reuse` allows
     /// it.
-    fn attempt(
+    pub(super) fn attempt(
         &mut self,
         exchange: &mut Exchange,
         server: usize,
@@ -216,76 +207,6 @@ impl<N: Network> Session<'_, N> {
                 Ok(())
             }
             None => Err(io::ErrorKind::QuotaExceeded.into()),
-        }
-    }
-
-    /// The attempt failed: notes it, and asks the same server, the next one, or nobody.
-    pub(super) fn attempt_failed(&mut self, mut exchange: Box<Exchange>, failure: Failure) -> Next {
-        let Some(attempt) = exchange.attempt.as_ref() else {
-            return self.answer_error(exchange, failure.status());
-        };
-        let (server, stale) = (attempt.server, attempt.reused && attempt.received == 0);
-        let verdict = retry::decide(
-            failure,
-            Attempted {
-                method: exchange.head.method,
-                sent: attempt.sent,
-                repeatable: exchange.input.can_rewind(),
-                stale,
-            },
-        );
-        let took_ms = self.shared.now_ms.saturating_sub(attempt.started_ms);
-        if let Some(last) = exchange.tries.last_mut() {
-            last.millis = Some(took_ms);
-        }
-        let upstream = exchange.upstream.clone();
-        self.drop_attempt(&mut exchange);
-        if verdict == Verdict::Again {
-            exchange.tries.pop();
-        } else if let Some(upstream) = &upstream {
-            self.count_failure(&mut exchange, upstream, server, failure);
-        }
-        match verdict {
-            Verdict::GiveUp => self.answer_error(exchange, failure.status()),
-            verdict => {
-                exchange.upload.restart(&mut exchange.input);
-                exchange.output.clear();
-                exchange.response.clear();
-                if verdict == Verdict::Again && self.attempt(&mut exchange, server, false).is_ok() {
-                    return Next::Go(State::Proxying(exchange));
-                }
-                self.next_attempt(exchange)
-            }
-        }
-    }
-
-    /// A server failed: it may be out for a while, in every worker.
-    fn count_failure(
-        &mut self,
-        exchange: &mut Exchange,
-        upstream: &Rc<UpstreamPlan>,
-        server: usize,
-        failure: Failure,
-    ) {
-        if let Some(last) = exchange.tries.last_mut() {
-            last.status = failure.status();
-            last.millis.get_or_insert(0);
-        }
-        let counter = upstream.servers[server].counter;
-        self.shared.note_failure(counter);
-        let plan = Rc::clone(&self.shared.plan);
-        let Some((upstream, server)) = plan.find(counter) else {
-            return;
-        };
-        if upstream.failed(server, self.shared.now_ms) == Failed::Disabled {
-            self.log_request(
-                exchange,
-                Level::Warn,
-                format_args!(
-                    "upstream server temporarily disabled while {}",
-                    self.doing(exchange)
-                ),
-            );
         }
     }
 

@@ -34,6 +34,10 @@ pub struct Exchange {
     pub download: Relay,
     /// The upstream chosen for it, and what has been tried there.
     pub upstream: Option<Rc<UpstreamPlan>>,
+    /// How many more servers may be asked, the one at work included.
+    pub tries_left: usize,
+    /// Since when servers are asked, in milliseconds.
+    pub asked_since_ms: u64,
     /// The servers that were tried.
     pub tried: Tried,
     /// The attempt at a server that is under way.
@@ -149,6 +153,8 @@ impl Exchange {
         self.location = None;
         self.upstream = None;
         self.attempt = None;
+        self.tries_left = 0;
+        self.asked_since_ms = 0;
         self.server = 0;
         self.status = 0;
         self.answer_head = 0;

@@ -12,6 +12,7 @@ pub mod shared;
 mod answer;
 mod attempt;
 mod describe;
+mod failed;
 mod finish;
 mod forward;
 mod receive;

@@ -164,6 +164,9 @@ impl<N: Network> Session<'_, N> {
     /// The answer's head is there: makes the client's of it.
     fn begin_answer(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
         let status = exchange.response.status;
+        if self.is_to_be_asked_elsewhere(exchange) {
+            return Err(Stop::Upstream(Failure::Answered(status)));
+        }
         if status == 101 && self.may_switch(exchange) {
             exchange.switched = true;
             exchange.upload.begin(Body::UntilClose, Framing::Plain);

@@ -119,6 +119,7 @@ impl<N: Network> Session<'_, N> {
         let Some(upstream) = self.find_upstream(&mut exchange) else {
             return self.answer_error(exchange, 502);
         };
+        self.allow_tries(&mut exchange, &upstream);
         exchange.upstream = Some(upstream);
         exchange.expects_continue = exchange.head.expect_continue
             && exchange.head.body != Body::None
@@ -132,6 +133,19 @@ impl<N: Network> Session<'_, N> {
             exchange.upload.begin(Body::Chunked, Framing::Chunked);
         }
         self.next_attempt(exchange)
+    }
+
+    /// From now on servers are asked, so many at most.
+    fn allow_tries(&self, exchange: &mut Exchange, upstream: &UpstreamPlan) {
+        let limit = exchange
+            .proxy()
+            .map_or(0, |proxy| proxy.next_upstream_tries);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        exchange.tries_left = match limit {
+            0 => upstream.up,
+            limit => upstream.up.min(limit),
+        };
+        exchange.asked_since_ms = self.shared.now_ms;
     }
 
     /// The upstream that `proxy_pass` means for this request.

@@ -1,7 +1,7 @@
-//! What becomes of a request whose attempt at a server failed (`proxy_next_upstream error
-//! timeout`, nginx's default).
+//! What becomes of a request whose attempt at a server failed: `proxy_next_upstream` and its limits.
 
 use crate::http::Method;
+use crate::settings::NextUpstream;
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,9 +10,10 @@ pub enum Failure {
     Error,
     /// `proxy_connect_timeout`, `proxy_send_timeout` or `proxy_read_timeout`.
     Timeout,
-    /// The answer was no HTTP answer. nginx tries the next server only when `invalid_header` is
-    /// configured, which the default is not.
+    /// The answer was no HTTP answer.
     InvalidHeader,
+    /// The server answered with this status, one that `proxy_next_upstream` can name.
+    Answered(u16),
 }
 
 impl Failure {
@@ -22,6 +23,23 @@ impl Failure {
         match self {
             Failure::Timeout => 504,
             Failure::Error | Failure::InvalidHeader => 502,
+            Failure::Answered(status) => status,
+        }
+    }
+
+    /// Whether it counts for `max_fails`: 403 and 404 say nothing of the server's health.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        !matches!(self, Failure::Answered(403 | 404))
+    }
+
+    /// What `proxy_next_upstream` has to name for another server to be asked.
+    fn named(self) -> Option<NextUpstream> {
+        match self {
+            Failure::Error => Some(NextUpstream::ERROR),
+            Failure::Timeout => Some(NextUpstream::TIMEOUT),
+            Failure::InvalidHeader => Some(NextUpstream::INVALID_HEADER),
+            Failure::Answered(status) => NextUpstream::of_status(status),
         }
     }
 }
@@ -39,6 +57,18 @@ pub struct Attempted {
     pub stale: bool,
 }
 
+/// What may still be done for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    /// `proxy_next_upstream`
+    pub after: NextUpstream,
+    /// Servers that may be asked, the failed one included: those of the upstream that are not
+    /// `down`, and no more than `proxy_next_upstream_tries`.
+    pub tries: usize,
+    /// `proxy_next_upstream_timeout` has not passed.
+    pub in_time: bool,
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -47,25 +77,34 @@ pub enum Verdict {
     Again,
     /// Ask another server.
     Next,
-    /// Answer with [`Failure::status`].
+    /// Answer with [`Failure::status`], or with what the server answered.
     GiveUp,
 }
 
 /// Decides.
 #[must_use]
-pub fn decide(failure: Failure, attempted: Attempted) -> Verdict {
-    let may_repeat = attempted.repeatable && (!attempted.sent || attempted.method.is_retriable());
-    match failure {
-        _ if !may_repeat => Verdict::GiveUp,
-        Failure::Error if attempted.stale => Verdict::Again,
-        Failure::Error | Failure::Timeout => Verdict::Next,
-        Failure::InvalidHeader => Verdict::GiveUp,
+pub fn decide(failure: Failure, attempted: Attempted, allowed: Allowed) -> Verdict {
+    let stale = attempted.stale && failure == Failure::Error;
+    let Some(mut named) = failure.named() else {
+        return Verdict::GiveUp;
+    };
+    if attempted.sent && !attempted.method.is_retriable() {
+        named = named.and(NextUpstream::NON_IDEMPOTENT);
+    }
+    if !attempted.repeatable || !allowed.in_time || !allowed.after.has(named) {
+        return Verdict::GiveUp;
+    }
+    match (stale, allowed.tries) {
+        (true, _) => Verdict::Again,
+        (false, 0 | 1) => Verdict::GiveUp,
+        (false, _) => Verdict::Next,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const FRESH: Attempted = Attempted {
         method: Method::Get,
@@ -74,23 +113,38 @@ mod tests {
         stale: false,
     };
 
+    const USUAL: Allowed = Allowed {
+        after: NextUpstream::DEFAULT,
+        tries: 2,
+        in_time: true,
+    };
+
+    fn usual(failure: Failure, attempted: Attempted) -> Verdict {
+        decide(failure, attempted, USUAL)
+    }
+
     #[test]
     fn what_was_sent_goes_elsewhere_only_if_it_may_be_repeated() {
         for method in [Method::Post, Method::Patch] {
             let sent = Attempted { method, ..FRESH };
-            assert_eq!(decide(Failure::Error, sent), Verdict::GiveUp);
-            assert_eq!(decide(Failure::Timeout, sent), Verdict::GiveUp);
+            assert_eq!(usual(Failure::Error, sent), Verdict::GiveUp);
+            assert_eq!(usual(Failure::Timeout, sent), Verdict::GiveUp);
             let unsent = Attempted {
                 sent: false,
                 ..sent
             };
-            assert_eq!(decide(Failure::Error, unsent), Verdict::Next);
+            assert_eq!(usual(Failure::Error, unsent), Verdict::Next);
+            let any = Allowed {
+                after: NextUpstream::DEFAULT.and(NextUpstream::NON_IDEMPOTENT),
+                ..USUAL
+            };
+            assert_eq!(decide(Failure::Error, sent, any), Verdict::Next);
         }
         for method in [Method::Get, Method::Head, Method::Put, Method::Delete] {
             let sent = Attempted { method, ..FRESH };
-            assert_eq!(decide(Failure::Error, sent), Verdict::Next);
-            assert_eq!(decide(Failure::Timeout, sent), Verdict::Next);
-            assert_eq!(decide(Failure::InvalidHeader, sent), Verdict::GiveUp);
+            assert_eq!(usual(Failure::Error, sent), Verdict::Next);
+            assert_eq!(usual(Failure::Timeout, sent), Verdict::Next);
+            assert_eq!(usual(Failure::InvalidHeader, sent), Verdict::GiveUp);
         }
     }
 
@@ -100,12 +154,12 @@ mod tests {
             repeatable: false,
             ..FRESH
         };
-        assert_eq!(decide(Failure::Error, gone), Verdict::GiveUp);
+        assert_eq!(usual(Failure::Error, gone), Verdict::GiveUp);
         let stale = Attempted {
             stale: true,
             ..gone
         };
-        assert_eq!(decide(Failure::Error, stale), Verdict::GiveUp);
+        assert_eq!(usual(Failure::Error, stale), Verdict::GiveUp);
     }
 
     #[test]
@@ -114,17 +168,74 @@ mod tests {
             stale: true,
             ..FRESH
         };
-        assert_eq!(decide(Failure::Error, stale), Verdict::Again);
-        assert_eq!(decide(Failure::Timeout, stale), Verdict::Next);
+        let last = Allowed { tries: 1, ..USUAL };
+        assert_eq!(decide(Failure::Error, stale, last), Verdict::Again);
+        assert_eq!(decide(Failure::Timeout, stale, last), Verdict::GiveUp);
+        assert_eq!(usual(Failure::Timeout, stale), Verdict::Next);
         let post = Attempted {
             method: Method::Post,
             ..stale
         };
-        assert_eq!(decide(Failure::Error, post), Verdict::GiveUp);
+        assert_eq!(usual(Failure::Error, post), Verdict::GiveUp);
         let unsent = Attempted {
             sent: false,
             ..post
         };
-        assert_eq!(decide(Failure::Error, unsent), Verdict::Again);
+        assert_eq!(usual(Failure::Error, unsent), Verdict::Again);
+        let off = Allowed {
+            after: NextUpstream::OFF,
+            ..USUAL
+        };
+        assert_eq!(decide(Failure::Error, stale, off), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_status_counts_only_where_it_is_named_and_another_server_is_left() {
+        for status in [500, 502, 503, 504, 403, 404, 429] {
+            let answered = Failure::Answered(status);
+            assert_eq!(usual(answered, FRESH), Verdict::GiveUp);
+            let named = Allowed {
+                after: NextUpstream::of_status(status).unwrap(),
+                ..USUAL
+            };
+            assert_eq!(decide(answered, FRESH, named), Verdict::Next);
+            let last = Allowed { tries: 1, ..named };
+            assert_eq!(decide(answered, FRESH, last), Verdict::GiveUp);
+            assert_eq!(answered.counts(), status != 403 && status != 404);
+            assert_eq!(answered.status(), status);
+        }
+        assert_eq!(usual(Failure::Answered(200), FRESH), Verdict::GiveUp);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_goes_to_another_server_beyond_what_is_allowed(
+            mask in 0u16..1 << 11,
+            tries in 0usize..4,
+            in_time: bool,
+            sent: bool,
+            repeatable: bool,
+            stale: bool,
+            post: bool,
+            failure in prop_oneof![
+                Just(Failure::Error),
+                Just(Failure::Timeout),
+                Just(Failure::InvalidHeader),
+                (400u16..600).prop_map(Failure::Answered),
+            ],
+        ) {
+            let method = if post { Method::Post } else { Method::Get };
+            let attempted = Attempted { method, sent, repeatable, stale };
+            let after = NextUpstream(mask);
+            let verdict = decide(failure, attempted, Allowed { after, tries, in_time });
+            if verdict != Verdict::GiveUp {
+                prop_assert!(repeatable && in_time);
+                prop_assert!(!(post && sent) || after.has(NextUpstream::NON_IDEMPOTENT));
+                prop_assert!(after.has(failure.named().unwrap()));
+            }
+            if verdict == Verdict::Next {
+                prop_assert!(tries > 1);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! with every inheritance of nginx's contexts already resolved.
 
 mod location;
+mod next_upstream;
 mod proxy;
 mod template;
 
@@ -14,6 +15,7 @@ pub use location::{
     AccessFrom, AccessLog, AccessRule, AddHeader, Handler, Location, LocationKind,
     LocationSettings, Return,
 };
+pub use next_upstream::NextUpstream;
 pub use proxy::{Proxy, ProxyTarget};
 pub use template::{Part, Template, Variable};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MINUTE, Template, UpstreamId};
+use super::{MINUTE, NextUpstream, Template, UpstreamId};
 
 /// A `proxy_pass` and the directives that shape it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,12 @@ pub struct Proxy {
     /// `proxy_set_header` in force, nginx's defaults (Host, Connection) merged in; a result that is
     /// empty drops the field.
     pub set_headers: Vec<(Vec<u8>, Template)>,
+    /// `proxy_next_upstream`: after which failures another server is asked.
+    pub next_upstream: NextUpstream,
+    /// `proxy_next_upstream_tries`: servers that are asked at most; 0 is no limit.
+    pub next_upstream_tries: u64,
+    /// `proxy_next_upstream_timeout`: for how long servers are asked; zero is no limit.
+    pub next_upstream_timeout: Duration,
     /// `proxy_connect_timeout`.
     pub connect_timeout: Duration,
     /// `proxy_read_timeout`, between two reads.
@@ -38,6 +44,9 @@ impl Default for Proxy {
             http_minor: 1,
             pass_trailers: false,
             set_headers: Vec::new(),
+            next_upstream: NextUpstream::DEFAULT,
+            next_upstream_tries: 0,
+            next_upstream_timeout: Duration::ZERO,
             connect_timeout: MINUTE,
             read_timeout: MINUTE,
             send_timeout: MINUTE,

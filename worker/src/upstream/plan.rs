@@ -25,6 +25,8 @@ pub struct UpstreamPlan {
     pub servers: Vec<Server>,
     /// Their addresses as `$upstream_addr` has them.
     pub addresses: Vec<Arc<str>>,
+    /// How many of them are not `down`.
+    pub up: usize,
     balancer: RefCell<RoundRobin>,
 }
 
@@ -235,6 +237,7 @@ impl Draft {
         UpstreamPlan {
             number: numbering.of(&self.name),
             name: self.name,
+            up: self.servers.iter().filter(|server| !server.down).count(),
             servers: self.servers,
             addresses: self.addresses,
             balancer: RefCell::new(balancer),

@@ -1,0 +1,3 @@
+//! What is said to upstream servers, and what becomes of their answers.
+
+mod failover;

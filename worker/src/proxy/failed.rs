@@ -1,0 +1,140 @@
+//! Attempts that failed: what is noted of them, and who is asked next.
+
+use std::rc::Rc;
+
+use super::Network;
+use super::client::{Next, State};
+use super::exchange::Exchange;
+use super::retry::{self, Allowed, Attempted, Failure, Verdict};
+use super::session::Session;
+use super::shared::millis;
+use crate::balance::Failed;
+use crate::settings::{Level, NextUpstream};
+use crate::upstream::plan::UpstreamPlan;
+use crate::variable;
+
+impl<N: Network> Session<'_, N> {
+    /// The attempt failed: notes it, and asks the same server, the next one, or nobody.
+    pub(super) fn attempt_failed(&mut self, mut exchange: Box<Exchange>, failure: Failure) -> Next {
+        let Some(attempt) = exchange.attempt.as_ref() else {
+            return self.answer_error(exchange, failure.status());
+        };
+        let server = attempt.server;
+        let took_ms = self.shared.now_ms.saturating_sub(attempt.started_ms);
+        let verdict = self.verdict(&exchange, failure);
+        if let Some(last) = exchange.tries.last_mut() {
+            last.millis = Some(took_ms);
+        }
+        let upstream = exchange.upstream.clone();
+        self.drop_attempt(&mut exchange);
+        if verdict == Verdict::Again {
+            exchange.tries.pop();
+        } else if let Some(upstream) = &upstream {
+            self.count_failure(&mut exchange, upstream, server, failure);
+        }
+        if verdict == Verdict::GiveUp {
+            return self.answer_error(exchange, failure.status());
+        }
+        exchange.upload.restart(&mut exchange.input);
+        exchange.output.clear();
+        exchange.response.clear();
+        if verdict == Verdict::Again && self.attempt(&mut exchange, server, false).is_ok() {
+            return Next::Go(State::Proxying(exchange));
+        }
+        exchange.tries_left = exchange.tries_left.saturating_sub(1);
+        self.next_attempt(exchange)
+    }
+
+    /// Whether the server's answer is passed on, or taken for a failure after which another one is
+    /// asked.
+    pub(super) fn is_to_be_asked_elsewhere(&self, exchange: &Exchange) -> bool {
+        let status = exchange.response.status;
+        let named = NextUpstream::of_status(status).is_some();
+        named && self.verdict(exchange, Failure::Answered(status)) == Verdict::Next
+    }
+
+    fn verdict(&self, exchange: &Exchange, failure: Failure) -> Verdict {
+        let Some(attempt) = &exchange.attempt else {
+            return Verdict::GiveUp;
+        };
+        let attempted = Attempted {
+            method: exchange.head.method,
+            sent: attempt.sent,
+            repeatable: exchange.input.can_rewind(),
+            stale: attempt.reused && attempt.received == 0,
+        };
+        self.decide(exchange, failure, attempted)
+    }
+
+    pub(super) fn decide(
+        &self,
+        exchange: &Exchange,
+        failure: Failure,
+        attempted: Attempted,
+    ) -> Verdict {
+        let Some(proxy) = exchange.proxy() else {
+            return Verdict::GiveUp;
+        };
+        let limit_ms = millis(proxy.next_upstream_timeout);
+        let asked_ms = self.shared.now_ms.saturating_sub(exchange.asked_since_ms);
+        let allowed = Allowed {
+            after: proxy.next_upstream,
+            tries: exchange.tries_left,
+            in_time: limit_ms == 0 || asked_ms < limit_ms,
+        };
+        retry::decide(failure, attempted, allowed)
+    }
+
+    /// Every server that could be asked is out.
+    pub(super) fn no_server(&mut self, mut exchange: Box<Exchange>) -> Next {
+        if let Some(upstream) = &exchange.upstream {
+            exchange.tries.push(variable::Attempt {
+                address: upstream.name.as_str().into(),
+                status: Failure::Error.status(),
+                millis: Some(0),
+            });
+        }
+        self.log_request(
+            &exchange,
+            Level::Error,
+            format_args!("no live upstreams while connecting to upstream"),
+        );
+        self.answer_error(exchange, Failure::Error.status())
+    }
+
+    /// A server failed: it may be out for a while, in every worker.
+    pub(super) fn count_failure(
+        &mut self,
+        exchange: &mut Exchange,
+        upstream: &Rc<UpstreamPlan>,
+        server: usize,
+        failure: Failure,
+    ) {
+        if let Some(last) = exchange.tries.last_mut() {
+            last.status = failure.status();
+            last.millis.get_or_insert(0);
+        }
+        let counter = upstream.servers[server].counter;
+        let plan = Rc::clone(&self.shared.plan);
+        if !failure.counts() {
+            if let Some((upstream, server)) = plan.find(counter) {
+                upstream.succeeded(server);
+            }
+            return;
+        }
+        self.shared.note_failure(counter);
+        let Some((upstream, server)) = plan.find(counter) else {
+            return;
+        };
+        if upstream.failed(server, self.shared.now_ms) == Failed::Disabled {
+            self.log_request(
+                exchange,
+                Level::Warn,
+                format_args!(
+                    "upstream server temporarily disabled while {}",
+                    self.doing(exchange)
+                ),
+            );
+        }
+    }
+}
