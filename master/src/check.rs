@@ -8,15 +8,17 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use crate::errno::describe;
 use crate::settings::{Settings, User};
-use crate::{listening, process, resolve, resources, room};
+use crate::{listening, process, resolve, resources, room, temp};
 
-/// What `weir -t` checks after the text: logs can be opened (and are created, as nginx does), the
+/// What `weir -t` checks after the text: logs can be opened and the folders of
+/// temporary files are there (and are created, as nginx does), the
 /// folders of pid file, region and dumps can be written, addresses can be bound, names resolve, and
 /// the region has room.
 ///
 /// # Errors
 /// nginx's message of the first that fails, without the level.
 pub fn check(settings: &Settings) -> Result<(), String> {
+    temp::make(&settings.temp_folders, settings.user.as_ref())?;
     resources::open(&settings.resources)?;
     room::check(settings, &resolve(&settings.upstreams)?)?;
     pid_folder(settings)?;

@@ -25,6 +25,7 @@ mod room;
 pub mod settings;
 mod signal;
 pub mod syncer;
+mod temp;
 
 pub use check::check;
 pub use resolve::{ResolvedUpstream, resolve};

@@ -32,6 +32,8 @@ pub struct Settings {
     pub listeners: Vec<ListenSocket>,
     /// The numbered resources that the master opens.
     pub resources: Vec<Resource>,
+    /// Folders of temporary files, made at the start and given to `user`.
+    pub temp_folders: Vec<PathBuf>,
     /// `error_log` of the main context; the master's and the syncer's own lines go there.
     pub error_logs: Arc<[LogTarget]>,
     /// Every upstream, implicit ones too, in configuration order.

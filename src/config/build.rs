@@ -9,7 +9,9 @@ use std::time::Duration;
 use weir_master::Built;
 use weir_master::settings::{self as master, ListenSocket, Region, Resource};
 use weir_shm::Capacity;
-use weir_worker::settings::{self as worker, LogTarget, ServerName};
+use weir_worker::settings::{
+    self as worker, Buffering, ClientBody, Handler, LogTarget, ServerName, TempFolder,
+};
 
 use super::draft::{Common, Draft, Events, Http, Level, Listen, Main, UpstreamDraft};
 use super::error::Fault;
@@ -59,7 +61,7 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
     let connections = connections(&events, sockets.len())?;
     let (order, upstreams) = ordered(&http.upstreams);
     check_upstreams(&upstreams)?;
-    let servers = virtual_servers(&mut draft, &http, &order, &error_logs, source);
+    let servers = virtual_servers(&mut draft, &http, &order, &error_logs, source)?;
     let worker = worker::Settings {
         worker_connections: connections,
         shutdown_timeout: main.shutdown_timeout,
@@ -76,6 +78,7 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
     let settings = master_settings(main, &http, sockets, &upstreams, connections, source);
     let settings = master::Settings {
         resources: draft.resources,
+        temp_folders: temp_folders(&worker.servers)?,
         error_logs,
         ..settings
     };
@@ -287,7 +290,7 @@ fn virtual_servers(
     order: &[usize],
     error_logs: &Arc<[LogTarget]>,
     source: &Source,
-) -> Vec<worker::VirtualServer> {
+) -> Result<Vec<worker::VirtualServer>, Fault> {
     let mut common = http.level.common.clone();
     let named = |level: &Level| level.common.access_logs.is_some();
     if common.access_logs.is_none() && !http.servers.iter().all(named) {
@@ -298,6 +301,8 @@ fn virtual_servers(
     }
     let main = Common {
         error_logs: Some(error_logs.to_vec()),
+        client_body_temp_path: Some(default_temp(source, &ClientBody::default().temp)),
+        proxy_temp_path: Some(default_temp(source, &Buffering::default().temp)),
         ..Common::default()
     };
     common.inherit(&main);
@@ -309,6 +314,42 @@ fn virtual_servers(
         .iter()
         .map(|server| level::server(server, &outer))
         .collect()
+}
+
+/// nginx's folder for temporary files, under the prefix.
+fn default_temp(source: &Source, folder: &TempFolder) -> Arc<TempFolder> {
+    let path = source.paths().full(&folder.path.to_string_lossy());
+    Arc::new(TempFolder {
+        path: path.into(),
+        levels: folder.levels.clone(),
+    })
+}
+
+/// Folders that some request may need a temporary file in, each once.
+fn temp_folders(servers: &[worker::VirtualServer]) -> Result<Vec<PathBuf>, Fault> {
+    let mut folders: Vec<&TempFolder> = Vec::new();
+    let locations = servers.iter().flat_map(|server| {
+        let own = server.locations.iter().map(|location| &location.settings);
+        own.chain([&server.fallback])
+    });
+    for location in locations {
+        let Handler::Proxy(proxy) = &location.handler else {
+            continue;
+        };
+        for folder in [&location.client_body.temp, &proxy.buffering.temp] {
+            match folders.iter().find(|known| known.path == folder.path) {
+                Some(known) if known.levels == folder.levels => {}
+                Some(_) => {
+                    return Err(Fault::whole(format!(
+                        "the path name \"{}\" has the same name, but the different levels",
+                        folder.path.display()
+                    )));
+                }
+                None => folders.push(folder),
+            }
+        }
+    }
+    Ok(folders.iter().map(|folder| folder.path.clone()).collect())
 }
 
 fn master_settings(
@@ -335,6 +376,7 @@ fn master_settings(
         shutdown_timeout: main.shutdown_timeout,
         listeners,
         resources: Vec::new(),
+        temp_folders: Vec::new(),
         error_logs: Arc::from([]),
         upstreams: upstreams
             .iter()

@@ -108,6 +108,8 @@ pub enum Set {
     Flag(Place<bool>),
     /// Keeps a number.
     Number(Place<u64>),
+    /// Keeps a size of memory in bytes.
+    Size(Place<u64>),
     /// Keeps a size of a file in bytes.
     Offset(Place<u64>),
     /// Keeps a time to the millisecond.
@@ -137,6 +139,9 @@ impl Set {
             Set::Flag(place) => once(place(draft), call, || flag(call)),
             Set::Number(place) => once(place(draft), call, || {
                 unit::number(call.value()).ok_or_else(|| call.blame("invalid number"))
+            }),
+            Set::Size(place) => once(place(draft), call, || {
+                unit::size(call.value()).ok_or_else(|| call.blame("invalid value"))
             }),
             Set::Offset(place) => once(place(draft), call, || {
                 unit::offset(call.value()).ok_or_else(|| call.blame("invalid value"))
@@ -176,7 +181,8 @@ fn flag(call: &Call) -> Result<bool, Fault> {
 
 /// Every directive of weir.
 pub fn all() -> impl Iterator<Item = &'static Directive> {
-    let tables: [&'static [Directive]; 10] = [
+    let tables: [&'static [Directive]; 11] = [
+        super::body::DIRECTIVES,
         super::core::DIRECTIVES,
         super::events::DIRECTIVES,
         super::http::DIRECTIVES,

@@ -1,15 +1,14 @@
 //! What the directives have said so far, before anything is inherited.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_master::settings::{Place, Resource, Server, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, LocationKind, LogTarget, Return, ServerId, ServerName,
-    Template,
+    AccessLog, AccessRule, AddHeader, InFileOnly, LocationKind, LogTarget, Return, ServerId,
+    ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -221,7 +220,10 @@ common! {
     access: Vec<AccessRule>,
     access_logs: Vec<AccessLog>,
     add_headers: Vec<AddHeader>,
-    client_body_temp_path: PathBuf,
+    client_body_buffer_size: u64,
+    client_body_in_file_only: InFileOnly,
+    client_body_in_single_buffer: bool,
+    client_body_temp_path: Arc<TempFolder>,
     client_body_timeout: Duration,
     client_header_buffer_size: u64,
     client_header_timeout: Duration,
@@ -232,16 +234,26 @@ common! {
     keepalive_time: Duration,
     keepalive_timeout: (Duration, Option<Duration>),
     large_client_header_buffers: (u64, u64),
+    limit_rate: Template,
+    limit_rate_after: Template,
+    proxy_buffer_size: u64,
+    proxy_buffering: bool,
+    proxy_buffers: (u64, u64),
+    proxy_busy_buffers_size: u64,
     proxy_connect_timeout: Duration,
     proxy_http_minor: u8,
     proxy_next_upstream: u16,
     proxy_next_upstream_timeout: Duration,
     proxy_next_upstream_tries: u64,
     proxy_pass_trailers: bool,
+    proxy_limit_rate: Template,
+    proxy_max_temp_file_size: u64,
     proxy_read_timeout: Duration,
+    proxy_request_buffering: bool,
     proxy_send_timeout: Duration,
     proxy_set_headers: Vec<(String, Template)>,
-    proxy_temp_path: PathBuf,
+    proxy_temp_file_write_size: u64,
+    proxy_temp_path: Arc<TempFolder>,
     send_timeout: Duration,
     sendfile: bool,
     tcp_nodelay: bool,

@@ -21,12 +21,6 @@ const SERVERS: super::directive::Contexts = HTTP.or(SERVER);
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
     row(
-        "client_body_temp_path",
-        LEVELS,
-        between(1, 4),
-        Set::Call(client_body_temp_path),
-    ),
-    row(
         "client_body_timeout",
         LEVELS,
         take(1),
@@ -135,21 +129,6 @@ fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     }
     parser.draft.http().servers.push(level);
     read
-}
-
-/// A folder and the widths of the names of the folders below it.
-pub fn temp_path(call: &Call) -> Result<std::path::PathBuf, Fault> {
-    for level in &call.values()[1..] {
-        if !matches!(unit::number(level), Some(1..)) {
-            return Err(call.blame("invalid value"));
-        }
-    }
-    Ok(call.value().into())
-}
-
-fn client_body_temp_path(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    let place = &mut parser.draft.common().client_body_temp_path;
-    once(place, call, || temp_path(call))
 }
 
 fn keepalive_timeout(parser: &mut Parser, call: &Call) -> Result<(), Fault> {

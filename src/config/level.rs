@@ -8,7 +8,9 @@ use weir_worker::settings::{
     Template, VirtualServer,
 };
 
+use super::body;
 use super::draft::{Common, HandlerDraft, Level, ProxyPass};
+use super::error::Fault;
 use super::proxy;
 use super::variable::template;
 
@@ -28,7 +30,7 @@ pub struct Outer<'a> {
 }
 
 /// One `server {}`.
-pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
+pub fn server(level: &Level, outer: &Outer<'_>) -> Result<VirtualServer, Fault> {
     let mut common = level.common.clone();
     common.inherit(outer.common);
     let inner = Outer {
@@ -38,7 +40,7 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
     let mut locations = Vec::new();
     // `return` of the server answers before a location is looked for.
     if level.ret.is_none() {
-        collect(&level.locations, &inner, &mut locations);
+        collect(&level.locations, &inner, &mut locations)?;
     }
     let names = level.names.iter().map(|(_, name)| name.clone());
     let mut names: Vec<_> = names.collect();
@@ -47,10 +49,10 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
     }
     let nginx = VirtualServer::default();
     let sizes = |(number, size): (u64, u64)| (number as usize, size as usize);
-    VirtualServer {
+    Ok(VirtualServer {
         names,
         locations,
-        fallback: Arc::new(settings(level, &common, outer.order)),
+        fallback: Arc::new(settings(level, &common, outer.order)?),
         client_header_timeout: common
             .client_header_timeout
             .unwrap_or(nginx.client_header_timeout),
@@ -60,18 +62,18 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> VirtualServer {
         large_client_header_buffers: common
             .large_client_header_buffers
             .map_or(nginx.large_client_header_buffers, sizes),
-    }
+    })
 }
 
 /// Locations and those within them; one inside another is found by its own, longer prefix.
-fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) {
+fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) -> Result<(), Fault> {
     for level in levels {
         let mut common = level.common.clone();
         common.inherit(outer.common);
         into.push(Location {
             kind: level.kind.unwrap_or(LocationKind::Prefix),
             path: level.path.clone().into_bytes(),
-            settings: Arc::new(settings(level, &common, outer.order)),
+            settings: Arc::new(settings(level, &common, outer.order)?),
         });
         collect(
             &level.locations,
@@ -80,16 +82,18 @@ fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) {
                 order: outer.order,
             },
             into,
-        );
+        )?;
     }
+    Ok(())
 }
 
-fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings {
+fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationSettings, Fault> {
+    body::check(level, common)?;
     let nginx = LocationSettings::default();
     let (keepalive_timeout, keepalive_header) = common
         .keepalive_timeout
         .unwrap_or((nginx.keepalive_timeout, nginx.keepalive_header));
-    LocationSettings {
+    Ok(LocationSettings {
         name: level.path.clone().into_bytes(),
         handler: handler(level, common, order),
         ret: level.ret.as_ref().map(|ret| Return {
@@ -101,6 +105,7 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings
         client_max_body_size: common
             .client_max_body_size
             .unwrap_or(nginx.client_max_body_size),
+        client_body: body::client_body(common),
         client_body_timeout: common
             .client_body_timeout
             .unwrap_or(nginx.client_body_timeout),
@@ -111,6 +116,8 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings
             .keepalive_requests
             .unwrap_or(nginx.keepalive_requests),
         keepalive_time: common.keepalive_time.unwrap_or(nginx.keepalive_time),
+        limit_rate: common.limit_rate.clone(),
+        limit_rate_after: common.limit_rate_after.clone(),
         tcp_nodelay: common.tcp_nodelay.unwrap_or(nginx.tcp_nodelay),
         tcp_nopush: common.tcp_nopush.unwrap_or(nginx.tcp_nopush),
         sendfile: common.sendfile.unwrap_or(nginx.sendfile),
@@ -121,7 +128,7 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> LocationSettings
         types: common.types.clone().unwrap_or_else(default_types),
         access_logs: common.access_logs.clone().unwrap_or_default(),
         error_logs: common.error_logs.clone().unwrap_or_default().into(),
-    }
+    })
 }
 
 fn default_types() -> Arc<HashMap<Vec<u8>, Vec<u8>>> {
@@ -164,6 +171,7 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         next_upstream_timeout: common
             .proxy_next_upstream_timeout
             .unwrap_or(nginx.next_upstream_timeout),
+        buffering: body::buffering(common),
         connect_timeout: common
             .proxy_connect_timeout
             .unwrap_or(nginx.connect_timeout),

@@ -1,5 +1,6 @@
 //! nginx's configuration language: from text to the settings of master, syncer and workers.
 
+mod body;
 mod build;
 mod core;
 mod directive;

@@ -4,7 +4,7 @@ pub mod failover;
 
 use weir_master::settings::Server;
 
-use super::directive::{Directive, LEVELS, LOCATION, Set, between, once, row, take};
+use super::directive::{Directive, LEVELS, LOCATION, Set, once, row, take};
 use super::draft::{Draft, HandlerDraft, ProxyPass, UpstreamDraft};
 use super::error::Fault;
 use super::parser::{Call, Parser};
@@ -50,12 +50,6 @@ pub const DIRECTIVES: &[Directive] = &[
         take(2),
         Set::Call(proxy_set_header),
     ),
-    row(
-        "proxy_temp_path",
-        LEVELS,
-        between(1, 4),
-        Set::Call(proxy_temp_path),
-    ),
 ];
 
 fn proxy_http_version(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
@@ -89,12 +83,6 @@ fn proxy_set_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
 /// A byte of a field's name (RFC 9110, section 5.6.2).
 pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn proxy_temp_path(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    once(&mut parser.draft.common().proxy_temp_path, call, || {
-        super::http::temp_path(call)
-    })
 }
 
 fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {

@@ -222,14 +222,17 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
         let fields = location.add_headers.iter().any(|field| asks(&field.value));
         let logs = location.access_logs.iter().any(|log| asks(&log.format));
         let text = location.ret.as_ref().and_then(|ret| ret.text.as_ref());
+        let rates = [&location.limit_rate, &location.limit_rate_after];
+        let rates = rates.into_iter().flatten().any(asks);
         let proxy = match &location.handler {
             Handler::Proxy(proxy) => {
                 matches!(&proxy.target, ProxyTarget::Named(target) if asks(target))
                     || proxy.set_headers.iter().any(|(_, value)| asks(value))
+                    || proxy.buffering.limit_rate.as_ref().is_some_and(asks)
             }
             _ => false,
         };
-        fields || logs || proxy || text.is_some_and(asks)
+        fields || logs || proxy || rates || text.is_some_and(asks)
     };
     settings.servers.iter().any(|server| {
         let mut locations = server.locations.iter();

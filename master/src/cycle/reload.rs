@@ -21,7 +21,7 @@ use crate::listening::Added;
 use crate::log::Log;
 use crate::room::workers_of;
 use crate::settings::Settings;
-use crate::{check, daemon, orders, resources};
+use crate::{check, daemon, orders, resources, temp};
 
 /// What the workers may take to build their settings, or to put them in force.
 const WORKERS_BOUND: Duration = Duration::from_secs(10);
@@ -105,6 +105,7 @@ impl Master {
             ));
         }
         check::dumps(&loaded.settings)?;
+        temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
         let files = resources::open(&loaded.settings.resources)?;
         let text = sealed(&loaded.text)
             .map_err(|error| format!("memfd_create() failed {}", describe(&error)))?;

@@ -22,7 +22,7 @@ use crate::resolve::{ResolvedUpstream, resolve};
 use crate::room::{self, workers_of};
 use crate::settings::Settings;
 use crate::signal::Signals;
-use crate::{Loaded, Program, check, first_table, listening, pidfile, resources};
+use crate::{Loaded, Program, check, first_table, listening, pidfile, resources, temp};
 
 /// The config generation of a start.
 const FIRST_GENERATION: u64 = 1;
@@ -67,6 +67,7 @@ fn prepare(
     }
     let signals =
         Signals::open().map_err(|error| format!("signalfd() failed {}", describe(&error)))?;
+    temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
     let files = resources::open(&loaded.settings.resources)?;
     *log = Log::open(&loaded.settings, &files, true).map_err(|error| failed("dup()", &error))?;
     abort_on_panic();

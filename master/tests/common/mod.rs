@@ -66,6 +66,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         },
         listeners: Vec::new(),
         resources: Vec::new(),
+        temp_folders: Vec::new(),
         error_logs: Arc::clone(&error_logs),
         upstreams,
         start_timeout: Duration::from_millis(400),

@@ -11,8 +11,8 @@ use weir_master::settings::{
 use weir_master::{Built, Loaded, Program};
 use weir_shm::{Address, Capacity};
 use weir_worker::settings::{
-    Handler, Level, Listener, LocationSettings, LogTarget, Part, Return, Settings as Worker,
-    Template, VirtualServer,
+    Level, Listener, LocationSettings, LogTarget, Part, Return, Settings as Worker, Template,
+    VirtualServer,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -86,6 +86,7 @@ fn build(text: &str) -> Result<Built, String> {
         },
         listeners: addresses.iter().cloned().map(socket).collect(),
         resources: vec![Resource::Log(format!("{folder}/error.log").into())],
+        temp_folders: Vec::new(),
         error_logs: error_logs.clone(),
         upstreams: words("host ").map(upstream).collect(),
         start_timeout: SECOND,
@@ -134,36 +135,19 @@ fn worker(answer: &str, addresses: Vec<Address>, error_logs: Arc<[LogTarget]>) -
         parts: vec![Part::Text(answer.into())],
     };
     let location = LocationSettings {
-        name: Vec::new(),
-        handler: Handler::None,
         ret: Some(Return {
             status: 200,
             text: Some(text),
         }),
-        access: Vec::new(),
-        add_headers: Vec::new(),
-        client_max_body_size: 0,
         client_body_timeout: SECOND,
         send_timeout: SECOND,
         keepalive_timeout: SECOND,
-        keepalive_header: None,
-        keepalive_requests: 100,
-        keepalive_time: 60 * SECOND,
-        tcp_nodelay: true,
-        tcp_nopush: false,
-        sendfile: false,
-        default_type: b"text/plain".to_vec(),
-        types: Arc::default(),
-        access_logs: Vec::new(),
         error_logs: error_logs.clone(),
+        ..LocationSettings::default()
     };
     let server = VirtualServer {
-        names: Vec::new(),
-        locations: Vec::new(),
         fallback: Arc::new(location),
-        client_header_timeout: 60 * SECOND,
-        client_header_buffer_size: 1024,
-        large_client_header_buffers: (4, 8192),
+        ..VirtualServer::default()
     };
     Worker {
         worker_connections: 64,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use weir_master::settings::Host;
-use weir_worker::settings::{AccessFrom, Handler, Part, ProxyTarget, ServerName, Variable};
+use weir_worker::settings::{
+    AccessFrom, Handler, InFileOnly, Part, ProxyTarget, ServerName, Variable,
+};
 
 use super::{at, built, http, proxy, server};
 use crate::config::variable::template;
@@ -289,4 +291,46 @@ fn a_server_keeps_how_it_is_written_for_when_it_is_not_found() {
         })
         .collect();
     assert_eq!(written, ["x:80", "x", "y"]);
+}
+
+#[test]
+fn sizes_of_bodies_and_their_folders_are_nginxs() {
+    let built = http(
+        "proxy_buffers 4 16k; client_body_temp_path /body 1 2; limit_rate 10k;
+         server {
+           location /a { proxy_pass http://127.0.0.1:1; }
+           location /b { proxy_pass http://127.0.0.1:1; proxy_buffering off; proxy_request_buffering off;
+             proxy_buffer_size 8k; proxy_max_temp_file_size 0; proxy_temp_path own/ 3;
+             client_body_in_file_only CLEAN; client_body_buffer_size 1m; proxy_limit_rate $arg_rate; } }",
+    );
+    let (a, b) = (
+        &proxy(&built, "/a").buffering,
+        &proxy(&built, "/b").buffering,
+    );
+    assert!(a.request && a.response && !b.request && !b.response);
+    assert_eq!((a.head_size, a.memory()), (4096, 64 << 10));
+    assert_eq!((b.head_size, b.memory()), (8192, 64 << 10));
+    assert_eq!((a.max_temp_file_size, b.max_temp_file_size), (1 << 30, 0));
+    assert!(a.temp.path.ends_with("proxy_temp"), "{:?}", a.temp);
+    assert_eq!(a.temp.levels, [1, 2]);
+    assert!(b.temp.path.ends_with("own"), "{:?}", b.temp);
+    assert_eq!(b.temp.levels, [3]);
+    assert_eq!((&a.limit_rate, b.limit_rate.is_some()), (&None, true));
+    let (a, b) = (at(&built, "/a"), at(&built, "/b"));
+    assert_eq!(
+        (a.client_body.buffer_size, b.client_body.buffer_size),
+        (8192, 1 << 20)
+    );
+    assert_eq!(a.client_body.in_file_only, InFileOnly::Off);
+    assert_eq!(b.client_body.in_file_only, InFileOnly::Clean);
+    assert_eq!(b.client_body.temp.path.to_str(), Some("/body"));
+    assert_eq!(b.limit_rate, Some(template("10k").unwrap()));
+    // Each folder once: the client's bodies', and two for those of servers.
+    assert_eq!(built.settings.temp_folders.len(), 3);
+    assert!(
+        server("location / { return 200; }")
+            .settings
+            .temp_folders
+            .is_empty()
+    );
 }

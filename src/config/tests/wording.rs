@@ -434,6 +434,21 @@ fn proxying() {
                 "\"proxy_temp_path\" directive invalid value",
             ),
             (
+                "client_body_temp_path a 1 2 8;",
+                "\"client_body_temp_path\" directive invalid value",
+            ),
+            ("client_body_in_file_only yes;", "invalid value \"yes\""),
+            (
+                "proxy_buffers 0 4k;",
+                "\"proxy_buffers\" directive invalid value",
+            ),
+            ("limit_rate fast;", "\"limit_rate\" directive invalid value"),
+            ("proxy_limit_rate $nothing;", "unknown \"nothing\" variable"),
+            (
+                "proxy_max_temp_file_size 1g;",
+                "\"proxy_max_temp_file_size\" directive invalid value",
+            ),
+            (
                 "upstream_show on;",
                 "invalid number of arguments in \"upstream_show\" directive",
             ),
@@ -582,4 +597,42 @@ fn depth_and_size_are_bounded() {
     assert!(refused(&nested(5000)).starts_with("blocks and includes are nested too deeply"));
     let loops = "# configuration file a.conf:\ninclude b.conf;\n# configuration file b.conf:\ninclude a.conf;\n";
     assert_eq!(refused(loops), "\"a.conf\" includes itself in b.conf:1");
+}
+
+#[test]
+fn sizes_of_buffers_must_fit_one_another() {
+    let largest =
+        "the maximum of the value of \"proxy_buffer_size\" and one of the \"proxy_buffers\"";
+    for (text, message) in [
+        ("proxy_buffers 1 4k;", "there must be at least 2 \"proxy_buffers\"".to_owned()),
+        (
+            "proxy_busy_buffers_size 1k;",
+            format!("\"proxy_busy_buffers_size\" must be equal to or greater than {largest}"),
+        ),
+        (
+            "proxy_buffer_size 64k;",
+            "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one buffer"
+                .to_owned(),
+        ),
+        (
+            "proxy_temp_file_write_size 1k;",
+            format!("\"proxy_temp_file_write_size\" must be equal to or greater than {largest}"),
+        ),
+        (
+            "proxy_max_temp_file_size 1k;",
+            format!(
+                "\"proxy_max_temp_file_size\" must be equal to zero to disable temporary files usage \
+                 or must be equal to or greater than {largest}"
+            ),
+        ),
+    ] {
+        assert_eq!(refused(&in_location(text)), format!("{message} in weir.conf:2"));
+    }
+    for fine in [
+        "proxy_buffers 2 8k; proxy_busy_buffers_size 8k;",
+        "proxy_busy_buffers_size 28k; proxy_max_temp_file_size 0;",
+        "proxy_max_temp_file_size 4k; proxy_temp_file_write_size 4k;",
+    ] {
+        assert!(build(&in_location(fine)).is_ok(), "{fine}");
+    }
 }

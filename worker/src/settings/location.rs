@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HOUR, LogTarget, MINUTE, Proxy, ResourceId, Template};
+use super::{ClientBody, HOUR, LogTarget, MINUTE, Proxy, ResourceId, Template};
 
 /// One `location {}` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub struct LocationSettings {
     pub add_headers: Vec<AddHeader>,
     /// `client_max_body_size` in bytes; 0 is no limit.
     pub client_max_body_size: u64,
+    /// Where a request's body is kept while it is read.
+    pub client_body: ClientBody,
     /// `client_body_timeout`, between two reads.
     pub client_body_timeout: Duration,
     /// `send_timeout`, between two writes.
@@ -56,6 +58,10 @@ pub struct LocationSettings {
     pub keepalive_requests: u64,
     /// `keepalive_time`: the age after which a connection closes with its next answer.
     pub keepalive_time: Duration,
+    /// `limit_rate`: bytes a second that one answer may have, a size; 0 is no limit.
+    pub limit_rate: Option<Template>,
+    /// `limit_rate_after`: bytes that go before that limit holds, a size.
+    pub limit_rate_after: Option<Template>,
     /// `tcp_nodelay`.
     pub tcp_nodelay: bool,
     /// `tcp_nopush`.
@@ -82,12 +88,15 @@ impl Default for LocationSettings {
             access: Vec::new(),
             add_headers: Vec::new(),
             client_max_body_size: 1 << 20,
+            client_body: ClientBody::default(),
             client_body_timeout: MINUTE,
             send_timeout: MINUTE,
             keepalive_timeout: Duration::from_secs(75),
             keepalive_header: None,
             keepalive_requests: 1000,
             keepalive_time: HOUR,
+            limit_rate: None,
+            limit_rate_after: None,
             tcp_nodelay: true,
             tcp_nopush: false,
             sendfile: false,

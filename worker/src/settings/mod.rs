@@ -1,6 +1,7 @@
 //! What a worker is told to do, built from the configuration by the crate above: plain values
 //! with every inheritance of nginx's contexts already resolved.
 
+mod body;
 mod location;
 mod next_upstream;
 mod proxy;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use weir_shm::Address;
 
+pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use location::{
     AccessFrom, AccessLog, AccessRule, AddHeader, Handler, Location, LocationKind,
     LocationSettings, Return,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MINUTE, NextUpstream, Template, UpstreamId};
+use super::{Buffering, MINUTE, NextUpstream, Template, UpstreamId};
 
 /// A `proxy_pass` and the directives that shape it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Proxy {
     pub next_upstream_tries: u64,
     /// `proxy_next_upstream_timeout`: for how long servers are asked; zero is no limit.
     pub next_upstream_timeout: Duration,
+    /// How much of a body is held, in both directions.
+    pub buffering: Buffering,
     /// `proxy_connect_timeout`.
     pub connect_timeout: Duration,
     /// `proxy_read_timeout`, between two reads.
@@ -47,6 +49,7 @@ impl Default for Proxy {
             next_upstream: NextUpstream::DEFAULT,
             next_upstream_tries: 0,
             next_upstream_timeout: Duration::ZERO,
+            buffering: Buffering::default(),
             connect_timeout: MINUTE,
             read_timeout: MINUTE,
             send_timeout: MINUTE,

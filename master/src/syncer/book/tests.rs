@@ -56,6 +56,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         },
         listeners: Vec::new(),
         resources: Vec::new(),
+        temp_folders: Vec::new(),
         error_logs: [].into(),
         upstreams: lines.iter().map(upstream).collect(),
         start_timeout: Duration::ZERO,
