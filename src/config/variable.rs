@@ -9,9 +9,11 @@ pub fn template(text: &str) -> Result<Template, String> {
     while let Some((before, after)) = rest.split_once('$') {
         push_text(&mut parts, before);
         let (name, next) = name_after(after)?;
-        parts.push(Part::Variable(
-            variable(name).ok_or_else(|| format!("unknown \"{name}\" variable"))?,
-        ));
+        let variable = variable(name).ok_or_else(|| match is_missing(name) {
+            true => format!("the \"{name}\" variable is not supported by weir"),
+            false => format!("unknown \"{name}\" variable"),
+        })?;
+        parts.push(Part::Variable(variable));
         rest = next;
     }
     push_text(&mut parts, rest);
@@ -51,23 +53,49 @@ fn name_after(after: &str) -> Result<(&str, &str), String> {
 /// A variable by its name, in any case of letters, as in nginx.
 pub fn variable(name: &str) -> Option<Variable> {
     let name = name.to_ascii_lowercase();
-    if let Some(known) = PLAIN.iter().find(|(plain, _)| *plain == name) {
-        return Some(known.1.clone());
+    if let Some((_, known)) = PLAIN.iter().find(|(plain, _)| *plain == name) {
+        return Some(known.clone());
     }
-    let after = |prefix: &str| name.strip_prefix(prefix).filter(|rest| !rest.is_empty());
-    let field = |rest: &str| rest.replace('_', "-").into_bytes();
-    if let Some(rest) = after("http_") {
-        Some(Variable::Http(field(rest)))
-    } else if let Some(rest) = after("sent_http_") {
-        Some(Variable::SentHttp(field(rest)))
-    } else if let Some(rest) = after("upstream_http_") {
-        Some(Variable::UpstreamHttp(field(rest)))
-    } else if let Some(rest) = after("arg_") {
-        Some(Variable::Arg(rest.as_bytes().to_vec()))
-    } else {
-        after("cookie_").map(|rest| Variable::Cookie(rest.as_bytes().to_vec()))
-    }
+    FAMILIES.iter().find_map(|(prefix, family)| {
+        let rest = name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
+        Some(match family {
+            Family::Fields(variable) => variable(rest.replace('_', "-").into_bytes()),
+            Family::Names(variable) => variable(rest.as_bytes().to_vec()),
+        })
+    })
 }
+
+/// nginx has it, and weir does not.
+fn is_missing(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    MISSING.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Beginnings of names that operators may know from nginx.
+const MISSING: [&str; 3] = ["proxy_protocol_", "tcpinfo_", "upstream_cache_"];
+
+/// What the end of a name stands for.
+enum Family {
+    /// The name of a field, with `_` for `-`.
+    Fields(fn(Vec<u8>) -> Variable),
+    /// A name as it is.
+    Names(fn(Vec<u8>) -> Variable),
+}
+
+/// Variables with a suffix, by their prefixes.
+const FAMILIES: &[(&str, Family)] = &[
+    ("arg_", Family::Names(Variable::Arg)),
+    ("cookie_", Family::Names(Variable::Cookie)),
+    ("http_", Family::Fields(Variable::Http)),
+    ("sent_http_", Family::Fields(Variable::SentHttp)),
+    ("sent_trailer_", Family::Fields(Variable::SentTrailer)),
+    ("upstream_cookie_", Family::Names(Variable::UpstreamCookie)),
+    ("upstream_http_", Family::Fields(Variable::UpstreamHttp)),
+    (
+        "upstream_trailer_",
+        Family::Fields(Variable::UpstreamTrailer),
+    ),
+];
 
 /// Variables without a suffix.
 const PLAIN: &[(&str, Variable)] = &[
@@ -77,6 +105,11 @@ const PLAIN: &[(&str, Variable)] = &[
     ("bytes_sent", Variable::BytesSent),
     ("connection", Variable::Connection),
     ("connection_requests", Variable::ConnectionRequests),
+    ("connection_time", Variable::ConnectionTime),
+    ("connections_active", Variable::ConnectionsActive),
+    ("connections_reading", Variable::ConnectionsReading),
+    ("connections_waiting", Variable::ConnectionsWaiting),
+    ("connections_writing", Variable::ConnectionsWriting),
     ("content_length", Variable::ContentLength),
     ("content_type", Variable::ContentType),
     ("document_uri", Variable::DocumentUri),
@@ -84,9 +117,12 @@ const PLAIN: &[(&str, Variable)] = &[
     ("hostname", Variable::Hostname),
     ("https", Variable::Https),
     ("is_args", Variable::IsArgs),
+    ("is_request_port", Variable::IsRequestPort),
+    ("limit_rate", Variable::LimitRate),
     ("msec", Variable::Msec),
     ("nginx_version", Variable::NginxVersion),
     ("pid", Variable::Pid),
+    ("pipe", Variable::Pipe),
     ("proxy_add_x_forwarded_for", Variable::ProxyAddXForwardedFor),
     ("proxy_host", Variable::ProxyHost),
     ("proxy_port", Variable::ProxyPort),
@@ -95,8 +131,13 @@ const PLAIN: &[(&str, Variable)] = &[
     ("remote_port", Variable::RemotePort),
     ("remote_user", Variable::RemoteUser),
     ("request", Variable::Request),
+    ("request_body", Variable::RequestBody),
+    ("request_body_file", Variable::RequestBodyFile),
+    ("request_completion", Variable::RequestCompletion),
+    ("request_id", Variable::RequestId),
     ("request_length", Variable::RequestLength),
     ("request_method", Variable::RequestMethod),
+    ("request_port", Variable::RequestPort),
     ("request_time", Variable::RequestTime),
     ("request_uri", Variable::RequestUri),
     ("scheme", Variable::Scheme),
@@ -108,8 +149,13 @@ const PLAIN: &[(&str, Variable)] = &[
     ("time_iso8601", Variable::TimeIso8601),
     ("time_local", Variable::TimeLocal),
     ("upstream_addr", Variable::UpstreamAddr),
-    ("upstream_status", Variable::UpstreamStatus),
+    ("upstream_bytes_received", Variable::UpstreamBytesReceived),
+    ("upstream_bytes_sent", Variable::UpstreamBytesSent),
+    ("upstream_connect_time", Variable::UpstreamConnectTime),
+    ("upstream_header_time", Variable::UpstreamHeaderTime),
+    ("upstream_response_length", Variable::UpstreamResponseLength),
     ("upstream_response_time", Variable::UpstreamResponseTime),
+    ("upstream_status", Variable::UpstreamStatus),
     ("uri", Variable::Uri),
 ];
 
@@ -172,6 +218,14 @@ mod tests {
     #[test]
     fn faults_are_named() {
         for (value, message) in [
+            (
+                "$tcpinfo_rtt",
+                "the \"tcpinfo_rtt\" variable is not supported by weir",
+            ),
+            (
+                "$proxy_protocol_addr",
+                "the \"proxy_protocol_addr\" variable is not supported by weir",
+            ),
             ("$nothing", "unknown \"nothing\" variable"),
             ("a$", "invalid variable name"),
             ("$-", "invalid variable name"),

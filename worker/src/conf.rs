@@ -33,6 +33,8 @@ pub struct Conf {
     pub uses_server_addr: bool,
     /// Some access log or field asks for `$sent_http_…`.
     pub uses_sent_http: bool,
+    /// Some template asks for `$connections_…`.
+    pub uses_connections: bool,
     names: Vec<Names>,
     locations: Vec<Locations>,
     /// By name in lower case: nginx compares the names of upstreams in any.
@@ -74,6 +76,15 @@ impl Conf {
             hostname: hostname.map_or_else(|_| Vec::new(), OsString::into_encoded_bytes),
             uses_server_addr: asks(&settings, |asked| *asked == Variable::ServerAddr),
             uses_sent_http: asks(&settings, |asked| matches!(asked, Variable::SentHttp(_))),
+            uses_connections: asks(&settings, |asked| {
+                matches!(
+                    asked,
+                    Variable::ConnectionsActive
+                        | Variable::ConnectionsReading
+                        | Variable::ConnectionsWaiting
+                        | Variable::ConnectionsWriting
+                )
+            }),
             names: names.collect(),
             locations: locations.collect(),
             upstreams: upstreams

@@ -2,9 +2,14 @@
 
 use crate::settings::{Part, Template};
 
+mod lookup;
+mod request_id;
+mod upstream;
 pub mod values;
 
-pub use values::{Answered, Attempt, Values};
+pub use request_id::{RequestId, RequestIds};
+pub use upstream::Attempt;
+pub use values::{Answered, Values};
 
 /// `$nginx_version`: the release whose language weir follows.
 pub const NGINX_VERSION: &str = "1.29.7";

@@ -68,11 +68,8 @@ impl<N: Network> Session<'_, N> {
     ) -> Result<(), Unable> {
         let upstream = exchange.upstream.clone().ok_or(Unable::Ourselves)?;
         let counter = upstream.servers[server].counter;
-        exchange.tries.push(variable::Attempt {
-            address: Arc::clone(&upstream.addresses[server]),
-            status: 0,
-            millis: None,
-        });
+        let address = Arc::clone(&upstream.addresses[server]);
+        exchange.tries.push(variable::Attempt::at(address));
         let kept = if reuse { self.kept(counter) } else { None };
         let reused = kept.is_some();
         let peer = match kept {
@@ -92,6 +89,7 @@ impl<N: Network> Session<'_, N> {
             deaf: false,
             received: 0,
             interims: 0,
+            head_length: None,
         });
         self.write_upstream_head(exchange);
         self.shared.peer_timers.clear(peer.index);
@@ -219,7 +217,14 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// The request is no longer in flight at its server.
-    pub(super) fn count_end(&mut self, exchange: &Exchange, attempt: &Attempt) {
+    pub(super) fn count_end(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
+        if let Some(last) = exchange.tries.last_mut() {
+            last.response_ms = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
+            last.bytes_received = attempt.received;
+            last.bytes_sent = exchange.upload.sent();
+            let head = attempt.head_length.unwrap_or(attempt.received);
+            last.response_length = attempt.received.saturating_sub(head);
+        }
         if let Some(peer) = self.peers.get(attempt.peer) {
             let counters = self.shared.region.counters();
             counters.end(peer.counter, attempt.received, exchange.upload.sent());

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::io;
 
+use weir_shm::Address;
+
 use super::Network;
 use super::client::Client;
 use super::exchange::Exchange;
@@ -11,7 +13,7 @@ use super::shared::Shared;
 use crate::http::target;
 use crate::log::ErrorLog;
 use crate::settings::{Level, Template};
-use crate::variable::{Answered, Values};
+use crate::variable::{Answered, RequestId, Values};
 
 impl<N: Network> Session<'_, N> {
     /// Everything that a template may ask for.
@@ -93,7 +95,13 @@ impl<N: Network> Session<'_, N> {
             let mut uri = Vec::new();
             upstream_uri(exchange, &mut uri);
             let uri = String::from_utf8_lossy(&uri);
-            write!(f, ", upstream: \"http://{}{uri}\"", server.address)?;
+            let address = server.address.as_deref().unwrap_or_default();
+            let colon = if address.starts_with("unix:") {
+                ":"
+            } else {
+                ""
+            };
+            write!(f, ", upstream: \"http://{address}{colon}{uri}\"")?;
         }
         if let Some(host) = known(crate::http::Known::Host) {
             write!(f, ", host: \"{}\"", String::from_utf8_lossy(host))?;
@@ -156,11 +164,24 @@ fn values<'a, N: Network>(
     exchange: &'a Exchange,
 ) -> Values<'a> {
     let conf = exchange.conf.as_deref().unwrap_or(&shared.conf);
-    let mut values = Values::new(&exchange.head, exchange.input.head(), &shared.clock);
+    let head = match exchange.input.head() {
+        // Part of a head is all that has come.
+        [] => exchange.input.data(),
+        head => head,
+    };
+    let mut values = Values::new(&exchange.head, head, &shared.clock);
     values.connection = client.number;
     values.connection_requests = client.requests;
+    values.connection_ms = shared.now_ms.saturating_sub(client.since_ms);
+    if conf.uses_connections {
+        shared.publish_numbers();
+        values.region = Some(&shared.region);
+    }
     values.client = client.address;
     values.local = client.local;
+    if let Some(Address::Unix(path)) = conf.listener_address(client.listener) {
+        values.local_path = path.as_os_str().as_encoded_bytes();
+    }
     values.server_name = conf.server_name(exchange.server).as_bytes();
     values.hostname = &conf.hostname;
     if let Some(proxy) = exchange.proxy() {
@@ -172,6 +193,12 @@ fn values<'a, N: Network>(
     }
     values.started = exchange.started;
     values.request_length = exchange.request_length();
+    values.request_id = Some(RequestId {
+        known: &exchange.request_id,
+        source: &shared.request_ids,
+    });
+    values.pipelined = exchange.pipelined;
+    values.completed = exchange.completed;
     values.status = exchange.status;
     values.bytes_sent = exchange.download.sent();
     values.body_bytes_sent = exchange.body_bytes_sent();
@@ -182,7 +209,9 @@ fn values<'a, N: Network>(
             head: exchange.output.head(),
         });
     }
+    values.upstream_trailers = exchange.download.trailers();
     values.sent = &exchange.sent_head;
+    values.sent_trailers = exchange.download.trailers();
     values
 }
 

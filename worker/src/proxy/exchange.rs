@@ -1,6 +1,7 @@
 //! A request and its answer while they are in flight. Exchanges are used again, with all their
 //! room, so that a warm worker allocates nothing for a request.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,12 @@ pub struct Exchange {
     pub expects_continue: bool,
     /// When its first byte was read, Unix time in milliseconds.
     pub started: u64,
+    /// It came behind another request, before that was answered.
+    pub pipelined: bool,
+    /// The client has all of its answer.
+    pub completed: bool,
+    /// `$request_id`, once somebody has asked for it.
+    pub request_id: Cell<Option<u128>>,
     /// How much of the path the location has matched, which `proxy_pass` with a URI replaces.
     pub matched: usize,
     /// The head of the answer, where some variable asks for it.
@@ -102,6 +109,8 @@ pub struct Attempt {
     pub received: u64,
     /// Interim answers that came before it.
     pub interims: u32,
+    /// How many of them the heads were, once the answer goes to the client.
+    pub head_length: Option<u64>,
 }
 
 /// What a connection waits for, and how far it had come when that began.
@@ -162,6 +171,9 @@ impl Exchange {
         self.answered = false;
         self.switched = false;
         self.expects_continue = false;
+        self.pipelined = false;
+        self.completed = false;
+        self.request_id.take();
         self.head_length = 0;
         self.head_timed = false;
         self.matched = 0;

@@ -20,11 +20,7 @@ impl<N: Network> Session<'_, N> {
             return self.answer_error(exchange, failure.status());
         };
         let server = attempt.server;
-        let took_ms = self.shared.now_ms.saturating_sub(attempt.started_ms);
         let verdict = self.verdict(&exchange, failure);
-        if let Some(last) = exchange.tries.last_mut() {
-            last.millis = Some(took_ms);
-        }
         let upstream = exchange.upstream.clone();
         self.drop_attempt(&mut exchange);
         if verdict == Verdict::Again {
@@ -89,9 +85,9 @@ impl<N: Network> Session<'_, N> {
     pub(super) fn no_server(&mut self, mut exchange: Box<Exchange>) -> Next {
         if let Some(upstream) = &exchange.upstream {
             exchange.tries.push(variable::Attempt {
-                address: upstream.name.as_str().into(),
                 status: Failure::Error.status(),
-                millis: Some(0),
+                response_ms: Some(0),
+                ..variable::Attempt::at(upstream.name.as_str().into())
             });
         }
         self.log_request(
@@ -112,7 +108,7 @@ impl<N: Network> Session<'_, N> {
     ) {
         if let Some(last) = exchange.tries.last_mut() {
             last.status = failure.status();
-            last.millis.get_or_insert(0);
+            last.response_ms.get_or_insert(0);
         }
         let counter = upstream.servers[server].counter;
         let plan = Rc::clone(&self.shared.plan);

@@ -12,10 +12,7 @@ impl<N: Network> Session<'_, N> {
     /// The client has all of a server's answer.
     pub(super) fn finish_proxied(&mut self, mut exchange: Box<Exchange>) -> Next {
         if let Some(attempt) = exchange.attempt.take() {
-            if let Some(last) = exchange.tries.last_mut() {
-                last.millis = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
-            }
-            self.count_end(&exchange, &attempt);
+            self.count_end(&mut exchange, &attempt);
             self.release(&mut exchange, &attempt);
         }
         self.finish(exchange)
@@ -23,6 +20,7 @@ impl<N: Network> Session<'_, N> {
 
     /// The request is answered: logs it and turns to the next one, or to the end.
     pub(super) fn finish(&mut self, mut exchange: Box<Exchange>) -> Next {
+        exchange.completed = true;
         self.log_access(&exchange);
         if !exchange.persist || !exchange.upload.is_ended() {
             // What the client still sends would reset the connection under the answer.
@@ -37,6 +35,7 @@ impl<N: Network> Session<'_, N> {
         }
         if !exchange.input.is_empty() {
             exchange.next_request();
+            exchange.pipelined = true;
             exchange.started = self.shared.clock.millis();
             return Next::Go(State::Reading(exchange));
         }

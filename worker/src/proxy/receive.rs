@@ -144,6 +144,7 @@ impl<N: Network> Session<'_, N> {
                 ResponseParsed::Partial => {}
                 ResponseParsed::Head(end) => {
                     exchange.output.keep_head(end);
+                    self.note_head(exchange);
                     return Ok(true);
                 }
                 ResponseParsed::Malformed(malformed) => {
@@ -158,6 +159,14 @@ impl<N: Network> Session<'_, N> {
                     return Err(Stop::Upstream(Failure::InvalidHeader));
                 }
             }
+        }
+    }
+
+    /// Keeps what the logs may say of an answer's head.
+    fn note_head(&self, exchange: &mut Exchange) {
+        if let (Some(last), Some(attempt)) = (exchange.tries.last_mut(), &exchange.attempt) {
+            last.status = exchange.response.status;
+            last.header_ms = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
         }
     }
 
@@ -179,8 +188,8 @@ impl<N: Network> Session<'_, N> {
             );
             return Err(Stop::Upstream(Failure::InvalidHeader));
         }
-        if let Some(last) = exchange.tries.last_mut() {
-            last.status = status;
+        if let Some(attempt) = &mut exchange.attempt {
+            attempt.head_length = Some(attempt.received - exchange.output.len() as u64);
         }
         let mut framing = Framing::Plain;
         match exchange.response.body {

@@ -98,6 +98,11 @@ impl Relay {
         self.passes_trailers
     }
 
+    /// The lines of the trailer section that came, where they are passed on.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
     /// What is missing would not be missed: the other side takes the end of the connection for the
     /// end of the body.
     pub fn is_cut(&self) -> bool {

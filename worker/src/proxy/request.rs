@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Network;
 use super::client::{Next, State};
 use super::exchange::Exchange;
+use super::numbers::Phase;
 use super::relay::Framing;
 use super::session::Session;
 use super::shared::millis;
@@ -13,6 +14,7 @@ use crate::access;
 use crate::http::{Body, target};
 use crate::settings::{Handler, Level, ProxyTarget};
 use crate::upstream::plan::UpstreamPlan;
+use crate::variable::Attempt;
 
 impl<N: Network> Session<'_, N> {
     /// The head ends at `end` of the input.
@@ -22,6 +24,7 @@ impl<N: Network> Session<'_, N> {
         self.shared.client_timers.clear(self.key.index);
         self.count_request();
         let redirect = self.route(&mut exchange);
+        self.count_for_variables(&exchange);
         let Some(location) = exchange.location.clone() else {
             return self.answer_error(exchange, 500);
         };
@@ -90,6 +93,17 @@ impl<N: Network> Session<'_, N> {
         self.shared.numbers.requests += 1;
     }
 
+    /// Where somebody may ask for `$connections_…`, they are true at any moment of a request.
+    fn count_for_variables(&mut self, exchange: &Exchange) {
+        if exchange
+            .conf
+            .as_ref()
+            .is_some_and(|conf| conf.uses_connections)
+        {
+            self.count_as(Some(Phase::Writing));
+        }
+    }
+
     /// Finds the location; whether the client is to ask for the path with a slash at its end.
     fn route(&mut self, exchange: &mut Exchange) -> bool {
         let conf = Rc::clone(&self.shared.conf);
@@ -121,6 +135,10 @@ impl<N: Network> Session<'_, N> {
         };
         self.allow_tries(&mut exchange, &upstream);
         exchange.upstream = Some(upstream);
+        if !exchange.tries.is_empty() {
+            // It comes from another location that had asked servers.
+            exchange.tries.push(Attempt::default());
+        }
         exchange.expects_continue = exchange.head.expect_continue
             && exchange.head.body != Body::None
             && exchange.input.is_empty();

@@ -41,6 +41,10 @@ impl<N: Network> Session<'_, N> {
             match upload.flush(input, &mut peer.stream, &mut peer.ready) {
                 Ok(0) => {}
                 Ok(_) => {
+                    if let Some(last) = exchange.tries.last_mut() {
+                        let took_ms = self.shared.now_ms.saturating_sub(attempt.started_ms);
+                        last.connect_ms.get_or_insert(took_ms);
+                    }
                     attempt.sent = true;
                     peer.connected = true;
                 }

@@ -16,6 +16,7 @@ use crate::log::{Clock, ErrorLog};
 use crate::timer::Timers;
 use crate::upstream::keepalive::Keepalive;
 use crate::upstream::plan::Plan;
+use crate::variable::RequestIds;
 
 /// Exchanges that are kept for later, with the room that they have grown.
 const FREE_EXCHANGES: usize = 4096;
@@ -53,6 +54,8 @@ pub struct Shared<N> {
     pub quitting: bool,
     /// Clients that have more to do without any event.
     pub again: VecDeque<Key>,
+    /// Where `$request_id` comes from.
+    pub(super) request_ids: RequestIds,
     /// A line in the making.
     pub(super) line: Vec<u8>,
     #[expect(
@@ -82,6 +85,7 @@ impl<N> Shared<N> {
             numbers: Numbers::default(),
             quitting: false,
             again: VecDeque::new(),
+            request_ids: RequestIds::default(),
             line: Vec::new(),
             exchanges: Vec::new(),
         }
@@ -154,7 +158,7 @@ impl<N> Shared<N> {
     }
 
     /// Writes this worker's numbers where `stub_status` and weirctl see them.
-    pub fn publish_numbers(&mut self) {
+    pub fn publish_numbers(&self) {
         let row = self.region.scoreboard();
         let numbers = &self.numbers;
         row.set(Metric::Active, numbers.active());

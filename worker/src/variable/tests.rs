@@ -12,6 +12,12 @@ const HEAD: &str = "GET /a//b%20c?x=1&Y=2&z HTTP/1.1\r\nHost: Example.COM:8080\r
     X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: 10.0.0.2\r\nAuthorization: Basic bWU6c2VjcmV0\r\n\
     X-Several: 1\r\nx-several: 2\r\n\r\n";
 
+const LIMITS: Limits = Limits {
+    line: 8192,
+    head: 32_768,
+    fields: 1000,
+};
+
 fn head() -> Vec<u8> {
     HEAD.replace('\x7f', "").into_bytes()
 }
@@ -19,12 +25,7 @@ fn head() -> Vec<u8> {
 fn with_values(test: impl FnOnce(&mut Values<'_>)) {
     let bytes = head();
     let mut request = RequestHead::new();
-    let limits = Limits {
-        line: 8192,
-        head: 32_768,
-        fields: 1000,
-    };
-    assert_eq!(request.parse(&bytes, &limits), Parsed::Head(bytes.len()));
+    assert_eq!(request.parse(&bytes, &LIMITS), Parsed::Head(bytes.len()));
     let clock = Clock::new(784_111_777_123);
     let mut values = Values::new(&request, &bytes, &clock);
     values.client = Some(([192, 0, 2, 7], 1234).into());
@@ -144,19 +145,16 @@ fn a_request_has_its_values() {
 fn an_answered_request_has_more() {
     with_values(|values| {
         let mut values = *values;
-        let upstream = b"HTTP/1.1 200 OK\r\nX-Back: end\r\nContent-Length: 5\r\n\r\n";
+        let upstream = b"HTTP/1.1 200 OK\r\nX-Back: end\r\nContent-Length: 5\r\n\
+            Set-Cookie: a=1; Path=/\r\nset-cookie: b=2\r\n\r\n";
         let mut answer = ResponseHead::new();
         answer.parse(upstream, values.request.method, 4096);
         let attempts = [
+            Attempt::at(Arc::from("127.0.0.1:1")),
             Attempt {
-                address: Arc::from("127.0.0.1:1"),
-                status: 0,
-                millis: None,
-            },
-            Attempt {
-                address: Arc::from("127.0.0.1:2"),
                 status: 200,
-                millis: Some(1_005),
+                response_ms: Some(1_005),
+                ..Attempt::at(Arc::from("127.0.0.1:2"))
             },
         ];
         values.attempts = &attempts;
@@ -165,6 +163,8 @@ fn an_answered_request_has_more() {
             head: upstream,
         });
         values.sent = b"HTTP/1.1 200 OK\r\nServer: weir\r\nContent-Type: text/html\r\n\r\n";
+        values.sent_trailers = b"X-Sum: 7\r\n";
+        values.upstream_trailers = b"X-Sum: 7\r\nx-sum: 8\r\n";
         values.status = 200;
         values.started = values.clock.millis() - 1_042;
         values.proxy_host = b"[::1]:8080";
@@ -173,7 +173,14 @@ fn an_answered_request_has_more() {
             (&[Variable::UpstreamStatus], "-, 200|"),
             (&[Variable::UpstreamResponseTime], "-, 1.005|"),
             (&[named(Variable::UpstreamHttp, "x-back")], "end|"),
+            (
+                &["a", "b", "path"].map(|name| named(Variable::UpstreamCookie, name)),
+                "1|2||",
+            ),
             (&[named(Variable::SentHttp, "content-type")], "text/html|"),
+            (&[named(Variable::SentHttp, "connection")], "|"),
+            (&[named(Variable::SentTrailer, "x-sum")], "7|"),
+            (&[named(Variable::UpstreamTrailer, "x-sum")], "7, 8|"),
             (&[Variable::Status, Variable::RequestTime], "200|1.042|"),
             (
                 &[Variable::ProxyHost, Variable::ProxyPort],
@@ -212,6 +219,99 @@ fn a_log_line_shows_what_is_missing_and_escapes_what_is_foreign() {
             )
         );
     });
+}
+
+/// What a log shows of variables without a value, and of those that are empty.
+#[test]
+fn no_value_is_not_an_empty_value() {
+    let shown = |values: &Values<'_>, variables: &[Variable]| {
+        let mut out = Vec::new();
+        template(variables).write_log_line(values, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    with_values(|values| {
+        let mut values = *values;
+        let request = RequestHead::new();
+        values.request = &request;
+        values.head = b"\r\nGET /half";
+        for (variables, expected) in [
+            (
+                &[
+                    Variable::Args,
+                    Variable::Uri,
+                    Variable::RequestUri,
+                    Variable::RequestMethod,
+                    Variable::ServerProtocol,
+                    Variable::ProxyHost,
+                    Variable::ProxyPort,
+                    Variable::UpstreamAddr,
+                    Variable::RequestId,
+                    Variable::RequestBody,
+                ][..],
+                "-|-|-|-|-|-|-|-|-|-|\n",
+            ),
+            (
+                &[
+                    Variable::IsArgs,
+                    Variable::Https,
+                    Variable::Host,
+                    Variable::ServerName,
+                    Variable::RequestCompletion,
+                    Variable::RequestPort,
+                    Variable::IsRequestPort,
+                ],
+                "|||||||\n",
+            ),
+            (&[Variable::Request], "GET /half|\n"),
+            (
+                &[Variable::Pipe, Variable::LimitRate, Variable::Status],
+                ".|0|000|\n",
+            ),
+            (
+                &[Variable::ConnectionTime, Variable::RequestTime],
+                "0.000|0.000|\n",
+            ),
+            (&[named(Variable::SentHttp, "connection")], "close|\n"),
+        ] {
+            assert_eq!(shown(&values, variables), expected, "{variables:?}");
+        }
+        values.client = None;
+        values.local = None;
+        values.local_path = b"/run/weir.sock";
+        assert_eq!(
+            shown(
+                &values,
+                &[
+                    Variable::RemoteAddr,
+                    Variable::BinaryRemoteAddr,
+                    Variable::RemotePort,
+                    Variable::ServerAddr,
+                    Variable::ServerPort,
+                ]
+            ),
+            "unix:|unix:||unix:/run/weir.sock||\n"
+        );
+    });
+}
+
+#[test]
+fn the_port_is_the_one_that_the_client_named() {
+    for (head, expected) in [
+        ("GET / HTTP/1.1\r\nHost: a:8080\r\n\r\n", ":|8080|"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "||"),
+        ("GET / HTTP/1.1\r\nHost: [::1]:81\r\n\r\n", ":|81|"),
+        ("GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n", "||"),
+        ("GET http://b:82/ HTTP/1.1\r\nHost: a:1\r\n\r\n", ":|82|"),
+        ("GET http://b/ HTTP/1.1\r\nHost: a:1\r\n\r\n", "||"),
+    ] {
+        let mut request = RequestHead::new();
+        let parsed = request.parse(head.as_bytes(), &LIMITS);
+        assert_eq!(parsed, Parsed::Head(head.len()), "{head}");
+        let clock = Clock::new(0);
+        let values = Values::new(&request, head.as_bytes(), &clock);
+        let variables = [Variable::IsRequestPort, Variable::RequestPort];
+        assert_eq!(value(&values, &variables), expected, "{head}");
+    }
 }
 
 proptest! {
