@@ -17,6 +17,7 @@ mod dump;
 mod harness;
 mod http_basic;
 mod http_limits;
+mod messages;
 mod processes;
 mod region;
 mod reload;
