@@ -181,7 +181,7 @@ fn flag(call: &Call) -> Result<bool, Fault> {
 
 /// Every directive of weir.
 pub fn all() -> impl Iterator<Item = &'static Directive> {
-    let tables: [&'static [Directive]; 11] = [
+    let tables: [&'static [Directive]; 12] = [
         super::body::DIRECTIVES,
         super::core::DIRECTIVES,
         super::events::DIRECTIVES,
@@ -190,6 +190,7 @@ pub fn all() -> impl Iterator<Item = &'static Directive> {
         super::location::DIRECTIVES,
         super::proxy::DIRECTIVES,
         super::proxy::failover::DIRECTIVES,
+        super::proxy::request::DIRECTIVES,
         super::response::DIRECTIVES,
         super::log::DIRECTIVES,
         super::upstream::DIRECTIVES,

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use weir_worker::settings::{
     Handler, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return, ServerName,
-    Template, VirtualServer,
+    VirtualServer,
 };
 
 use super::body;
 use super::draft::{Common, HandlerDraft, Level, ProxyPass};
 use super::error::Fault;
 use super::proxy;
-use super::variable::template;
 
 /// `types`, where none are given.
 const TYPES: [(&str, &str); 3] = [
@@ -157,51 +156,20 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         }
     };
     let nginx = Proxy::default();
-    Handler::Proxy(Box::new(Proxy {
+    let mut proxy = Proxy {
         target,
         host: host.into_bytes(),
         uri: uri.map(String::into_bytes),
-        http_minor: common.proxy_http_minor.unwrap_or(nginx.http_minor),
         pass_trailers: common.proxy_pass_trailers.unwrap_or(nginx.pass_trailers),
-        set_headers: set_headers(common),
-        next_upstream: proxy::failover::next_upstream(common.proxy_next_upstream),
-        next_upstream_tries: common
-            .proxy_next_upstream_tries
-            .unwrap_or(nginx.next_upstream_tries),
-        next_upstream_timeout: common
-            .proxy_next_upstream_timeout
-            .unwrap_or(nginx.next_upstream_timeout),
         buffering: body::buffering(common),
         connect_timeout: common
             .proxy_connect_timeout
             .unwrap_or(nginx.connect_timeout),
         read_timeout: common.proxy_read_timeout.unwrap_or(nginx.read_timeout),
         send_timeout: common.proxy_send_timeout.unwrap_or(nginx.send_timeout),
-    }))
-}
-
-/// `proxy_set_header`, then nginx's own where that names none.
-fn set_headers(common: &Common) -> Vec<(Vec<u8>, Template)> {
-    let given = common.proxy_set_headers.as_deref().unwrap_or_default();
-    let mut headers: Vec<_> = given
-        .iter()
-        .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
-        .collect();
-    let defaults = [
-        ("Host", "$proxy_host"),
-        ("Connection", ""),
-        ("TE", ""),
-        ("Keep-Alive", ""),
-        ("Expect", ""),
-        ("Upgrade", ""),
-    ];
-    for (name, value) in defaults {
-        if !given
-            .iter()
-            .any(|(known, _)| known.eq_ignore_ascii_case(name))
-        {
-            headers.push((name.into(), template(value).unwrap_or_default()));
-        }
-    }
-    headers
+        ..nginx
+    };
+    proxy::request::settings(&mut proxy, common);
+    proxy::failover::settings(&mut proxy, common);
+    Handler::Proxy(Box::new(proxy))
 }

@@ -1,10 +1,11 @@
 //! `proxy_pass` and what shapes it.
 
 pub mod failover;
+pub mod request;
 
 use weir_master::settings::Server;
 
-use super::directive::{Directive, LEVELS, LOCATION, Set, once, row, take};
+use super::directive::{Directive, LEVELS, LOCATION, Set, row, take};
 use super::draft::{Draft, HandlerDraft, ProxyPass, UpstreamDraft};
 use super::error::Fault;
 use super::parser::{Call, Parser};
@@ -18,12 +19,6 @@ pub const DIRECTIVES: &[Directive] = &[
         LEVELS,
         take(1),
         Set::Millis(|draft| &mut draft.common().proxy_connect_timeout),
-    ),
-    row(
-        "proxy_http_version",
-        LEVELS,
-        take(1),
-        Set::Call(proxy_http_version),
     ),
     row("proxy_pass", LOCATION, take(1), Set::Call(proxy_pass)),
     row(
@@ -44,41 +39,7 @@ pub const DIRECTIVES: &[Directive] = &[
         take(1),
         Set::Millis(|draft| &mut draft.common().proxy_send_timeout),
     ),
-    row(
-        "proxy_set_header",
-        LEVELS,
-        take(2),
-        Set::Call(proxy_set_header),
-    ),
 ];
-
-fn proxy_http_version(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    once(
-        &mut parser.draft.common().proxy_http_minor,
-        call,
-        || match call.value() {
-            "1.0" => Ok(0),
-            "1.1" => Ok(1),
-            "2" => Err(call.fault("HTTP/2 to upstream servers is not supported by weir")),
-            value => Err(call.fault(format!("invalid value \"{value}\""))),
-        },
-    )
-}
-
-fn proxy_set_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    let name = call.value().to_owned();
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(call.fault(format!("invalid header name \"{name}\"")));
-    }
-    let value = template(&call.values()[1]).map_err(|message| call.fault(message))?;
-    parser
-        .draft
-        .common()
-        .proxy_set_headers
-        .get_or_insert_default()
-        .push((name, value));
-    Ok(())
-}
 
 /// A byte of a field's name (RFC 9110, section 5.6.2).
 pub fn is_token(byte: u8) -> bool {

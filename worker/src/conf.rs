@@ -12,8 +12,8 @@ use crate::http::head::MAX_FIELDS;
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
-    Handler, LocationSettings, Part, ProxyTarget, ServerId, Settings, Template, UpstreamId,
-    Variable, VirtualServer,
+    Handler, LocationSettings, Part, ServerId, Settings, Template, UpstreamId, Variable,
+    VirtualServer,
 };
 
 /// Settings, and what is looked up in them for each request.
@@ -236,11 +236,7 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
         let rates = [&location.limit_rate, &location.limit_rate_after];
         let rates = rates.into_iter().flatten().any(asks);
         let proxy = match &location.handler {
-            Handler::Proxy(proxy) => {
-                matches!(&proxy.target, ProxyTarget::Named(target) if asks(target))
-                    || proxy.set_headers.iter().any(|(_, value)| asks(value))
-                    || proxy.buffering.limit_rate.as_ref().is_some_and(asks)
-            }
+            Handler::Proxy(proxy) => proxy.templates().any(asks),
             _ => false,
         };
         fields || logs || proxy || rates || text.is_some_and(asks)

@@ -1,8 +1,9 @@
 //! `proxy_next_upstream` and what limits it.
 
-use weir_worker::settings::NextUpstream;
+use weir_worker::settings::{NextUpstream, Proxy};
 
 use crate::config::directive::{Directive, LEVELS, Set, at_least, row, take};
+use crate::config::draft::Common;
 use crate::config::error::Fault;
 use crate::config::parser::{Call, Parser};
 
@@ -55,13 +56,19 @@ fn proxy_next_upstream(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the bits of the draft mean.
-pub fn next_upstream(mask: Option<u16>) -> NextUpstream {
-    match mask {
+/// Fills in what these directives say of a location.
+pub fn settings(proxy: &mut Proxy, common: &Common) {
+    proxy.next_upstream = match common.proxy_next_upstream {
         None => NextUpstream::DEFAULT,
         Some(mask) if mask & OFF != 0 => NextUpstream::OFF,
         Some(mask) => NextUpstream(mask & !UPDATING),
-    }
+    };
+    proxy.next_upstream_tries = common
+        .proxy_next_upstream_tries
+        .unwrap_or(proxy.next_upstream_tries);
+    proxy.next_upstream_timeout = common
+        .proxy_next_upstream_timeout
+        .unwrap_or(proxy.next_upstream_timeout);
 }
 
 /// Adds the bits of the words; a word that was there before is worth a warning.

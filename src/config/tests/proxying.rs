@@ -38,6 +38,15 @@ fn words_that_are_none_are_refused() {
     };
     for (line, message) in [
         (
+            "proxy_method A; proxy_method B;",
+            "\"proxy_method\" directive is duplicate",
+        ),
+        ("proxy_set_body $no;", "unknown \"no\" variable"),
+        (
+            "proxy_pass_request_body yes;",
+            "invalid value \"yes\" in \"proxy_pass_request_body\" directive, it must be \"on\" or \"off\"",
+        ),
+        (
             "proxy_next_upstream http_505;",
             "invalid value \"http_505\"",
         ),

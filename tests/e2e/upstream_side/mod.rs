@@ -1,3 +1,4 @@
 //! What is said to upstream servers, and what becomes of their answers.
 
 mod failover;
+mod request;

@@ -44,7 +44,7 @@ impl<N: Network> Session<'_, N> {
                 Err(Unable::Ourselves) => return self.answer_error(exchange, 500),
                 Err(Unable::Server) => {
                     let unsent = Attempted {
-                        method: exchange.head.method,
+                        method: exchange.repeated_method(),
                         sent: false,
                         repeatable: true,
                         stale: false,

@@ -11,7 +11,7 @@ use crate::balance::Tried;
 use crate::buffer::Buffer;
 use crate::conf::Conf;
 use crate::connection::Key;
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{Method, RequestHead, ResponseHead};
 use crate::settings::{Handler, LocationSettings, Proxy, ServerId, UpstreamId};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
@@ -35,6 +35,10 @@ pub struct Exchange {
     pub download: Relay,
     /// The upstream chosen for it, and what has been tried there.
     pub upstream: Option<Rc<UpstreamPlan>>,
+    /// The method that servers are asked with, which decides how their answers end.
+    pub asked: Method,
+    /// Its name where `proxy_method` gives it.
+    pub asked_name: Vec<u8>,
     /// How many more servers may be asked, the one at work included.
     pub tries_left: usize,
     /// Since when servers are asked, in milliseconds.
@@ -162,6 +166,7 @@ impl Exchange {
         self.location = None;
         self.upstream = None;
         self.attempt = None;
+        self.asked_name.clear();
         self.tries_left = 0;
         self.asked_since_ms = 0;
         self.server = 0;
@@ -194,6 +199,17 @@ impl Exchange {
                 ..
             }) => Some(proxy),
             _ => None,
+        }
+    }
+
+    /// The method that decides whether the request may be sent twice: the client's or that of
+    /// `proxy_method`, whichever is the stricter.
+    #[must_use]
+    pub fn repeated_method(&self) -> Method {
+        if self.head.method.is_retriable() {
+            self.asked
+        } else {
+            self.head.method
         }
     }
 

@@ -54,9 +54,9 @@ impl<N: Network> Session<'_, N> {
             return Verdict::GiveUp;
         };
         let attempted = Attempted {
-            method: exchange.head.method,
+            method: exchange.repeated_method(),
             sent: attempt.sent,
-            repeatable: exchange.input.can_rewind(),
+            repeatable: exchange.upload.is_dropped() || exchange.input.can_rewind(),
             stale: attempt.reused && attempt.received == 0,
         };
         self.decide(exchange, failure, attempted)

@@ -8,7 +8,7 @@ use super::relay::{self, Framing, Read};
 use super::retry::Failure;
 use super::session::Session;
 use crate::buffer::BUFFER_SIZE;
-use crate::http::{Body, Malformed, ResponseParsed};
+use crate::http::{Body, Malformed, Method, ResponseParsed};
 use crate::settings::Level;
 
 /// Reads of a body in one turn of the loop; then others have theirs.
@@ -190,6 +190,11 @@ impl<N: Network> Session<'_, N> {
         }
         if let Some(attempt) = &mut exchange.attempt {
             attempt.head_length = Some(attempt.received - exchange.output.len() as u64);
+        }
+        if exchange.head.method == Method::Head && exchange.response.body != Body::None {
+            // `proxy_method` has asked for a body that is not the client's.
+            exchange.response.body = Body::None;
+            exchange.response.keep_alive = false;
         }
         let mut framing = Framing::Plain;
         match exchange.response.body {
@@ -387,11 +392,11 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
         let Exchange {
             response,
             output,
-            head,
+            asked,
             attempt,
             ..
         } = &mut *exchange;
-        let parsed = response.parse(output.data(), head.method, BUFFER_SIZE);
+        let parsed = response.parse(output.data(), *asked, BUFFER_SIZE);
         match parsed {
             ResponseParsed::Head(end) if response.is_interim() => {
                 output.consume(end);

@@ -31,6 +31,8 @@ pub enum Framing {
     Plain,
     /// In chunks.
     Chunked,
+    /// Not at all: what comes is dropped.
+    Dropped,
 }
 
 /// The body ended before it was complete.
@@ -124,6 +126,11 @@ impl Relay {
         self.sent
     }
 
+    /// What comes is dropped and not written: there is nothing to be repeated.
+    pub fn is_dropped(&self) -> bool {
+        self.framing == Framing::Dropped
+    }
+
     /// Whether the source has given its last byte.
     pub fn is_ended(&self) -> bool {
         matches!(self.source, Source::Ended)
@@ -169,6 +176,10 @@ impl Relay {
             }
         };
         self.received += data as u64;
+        if self.framing == Framing::Dropped {
+            input.consume(data);
+            return Ok(());
+        }
         self.frame(data);
         if self.is_ended() && !self.trailers.is_empty() && self.framing == Framing::Chunked {
             self.frame_trailers(input);
@@ -195,18 +206,22 @@ impl Relay {
     /// Everything that came is to be sent again, behind a new head. Possible as long as the input
     /// still holds it.
     pub fn restart(&mut self, input: &mut Buffer) -> bool {
-        let Ok(received) = usize::try_from(self.received) else {
-            return false;
-        };
-        if !input.rewind() {
-            return false;
+        let mut again = 0;
+        if self.framing != Framing::Dropped {
+            let Ok(received) = usize::try_from(self.received) else {
+                return false;
+            };
+            if !input.rewind() {
+                return false;
+            }
+            again = received;
         }
         self.lead.clear();
         self.lead_sent = 0;
         self.tail = b"";
         self.sent = 0;
-        debug_assert!(received <= input.len(), "kept whole");
-        self.owed = received;
+        debug_assert!(again <= input.len(), "kept whole");
+        self.owed = again;
         true
     }
 
@@ -220,7 +235,7 @@ impl Relay {
 
     fn frame(&mut self, data: usize) {
         self.owed = data;
-        if self.framing == Framing::Plain {
+        if self.framing != Framing::Chunked {
             return;
         }
         let ended = self.is_ended();

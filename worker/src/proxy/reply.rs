@@ -4,7 +4,7 @@ use super::Network;
 use super::exchange::Exchange;
 use super::session::Session;
 use crate::http::answer::{self, field};
-use crate::http::{Answer, Body, Known};
+use crate::http::{Answer, Body, Known, Method};
 
 impl<N: Network> Session<'_, N> {
     /// Writes the head of the upstream's answer for the client into the download's lead.
@@ -15,12 +15,17 @@ impl<N: Network> Session<'_, N> {
         let response = &exchange.response;
         let has_length = matches!(response.body, Body::Length(_))
             || (response.body == Body::None && !matches!(response.status, 100..=199 | 204));
+        let length = match response.content_length.filter(|_| has_length) {
+            // The server was asked for the head alone, not the client.
+            Some(_) if is_headless(exchange) => Some(0),
+            length => length,
+        };
         Answer {
             status: response.status,
             reason: Some(response.reason.of(from)),
             date: self.shared.clock.http(),
             content_type: response.fields.known(Known::ContentType, from),
-            length: response.content_length.filter(|_| has_length),
+            length,
             location: None,
             chunked,
             persist: self.persist(exchange),
@@ -43,4 +48,11 @@ impl<N: Network> Session<'_, N> {
         self.keep_sent_head(exchange, &out[begin..]);
         *exchange.download.lead() = out;
     }
+}
+
+/// `proxy_method HEAD` has left out the body that the client asked for.
+fn is_headless(exchange: &Exchange) -> bool {
+    exchange.asked == Method::Head
+        && exchange.head.method != Method::Head
+        && exchange.response.status != 304
 }

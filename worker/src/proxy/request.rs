@@ -11,8 +11,9 @@ use super::relay::Framing;
 use super::session::Session;
 use super::shared::millis;
 use crate::access;
-use crate::http::{Body, target};
-use crate::settings::{Handler, Level, ProxyTarget};
+use crate::http::fields::is_token;
+use crate::http::{Body, Method, target};
+use crate::settings::{Handler, Level, Proxy, ProxyTarget};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable::Attempt;
 
@@ -142,7 +143,12 @@ impl<N: Network> Session<'_, N> {
         exchange.expects_continue = exchange.head.expect_continue
             && exchange.head.body != Body::None
             && exchange.input.is_empty();
-        if exchange.head.body == Body::Chunked {
+        if !self.choose_method(&mut exchange) {
+            return self.answer_error(exchange, 500);
+        }
+        if exchange.proxy().is_some_and(Proxy::drops_body) {
+            exchange.upload.begin(exchange.head.body, Framing::Dropped);
+        } else if exchange.head.body == Body::Chunked {
             let minor = exchange.proxy().map_or(1, |proxy| proxy.http_minor);
             if minor == 0 {
                 // HTTP/1.0 has no chunks, and streaming knows no length.
@@ -151,6 +157,36 @@ impl<N: Network> Session<'_, N> {
             exchange.upload.begin(Body::Chunked, Framing::Chunked);
         }
         self.next_attempt(exchange)
+    }
+
+    /// `proxy_method`; false if it gives none.
+    fn choose_method(&mut self, exchange: &mut Exchange) -> bool {
+        exchange.asked = exchange.head.method;
+        let location = exchange.location.clone();
+        let Some(Handler::Proxy(proxy)) = location.as_deref().map(|location| &location.handler)
+        else {
+            return true;
+        };
+        let Some(template) = &proxy.method else {
+            return true;
+        };
+        let mut name = std::mem::take(&mut exchange.asked_name);
+        self.render(exchange, template, &mut name);
+        exchange.asked = Method::of(&name);
+        // CONNECT asks for a tunnel, which has no answer to be passed on.
+        let is_one = !name.is_empty()
+            && name.iter().copied().all(is_token)
+            && exchange.asked != Method::Connect;
+        if !is_one {
+            let shown = name.escape_ascii();
+            self.log_request(
+                exchange,
+                Level::Error,
+                format_args!("invalid method \"{shown}\" in \"proxy_method\""),
+            );
+        }
+        exchange.asked_name = name;
+        is_one
     }
 
     /// From now on servers are asked, so many at most.

@@ -17,9 +17,21 @@ pub struct Proxy {
     pub http_minor: u8,
     /// `proxy_pass_trailers`: trailer fields of answers are passed on as such.
     pub pass_trailers: bool,
-    /// `proxy_set_header` in force, nginx's defaults (Host, Connection) merged in; a result that is
-    /// empty drops the field.
+    /// `proxy_method`; `None` is the request's own.
+    pub method: Option<Template>,
+    /// `proxy_set_header Host`; without it, or where it is empty and the version is 1.1, `$proxy_host`.
+    pub set_host: Option<Template>,
+    /// `proxy_set_header` in force but for `Host`, nginx's defaults merged in; a result that is empty
+    /// drops the field. The framing of the body is no field of these.
     pub set_headers: Vec<(Vec<u8>, Template)>,
+    /// `proxy_set_header Content-Length ""`: a request without a body has no `Content-Length: 0`.
+    pub drop_length: bool,
+    /// `proxy_set_body`
+    pub set_body: Option<Template>,
+    /// `proxy_pass_request_headers`
+    pub pass_request_headers: bool,
+    /// `proxy_pass_request_body`
+    pub pass_request_body: bool,
     /// `proxy_next_upstream`: after which failures another server is asked.
     pub next_upstream: NextUpstream,
     /// `proxy_next_upstream_tries`: servers that are asked at most; 0 is no limit.
@@ -45,7 +57,13 @@ impl Default for Proxy {
             uri: None,
             http_minor: 1,
             pass_trailers: false,
+            method: None,
+            set_host: None,
             set_headers: Vec::new(),
+            drop_length: false,
+            set_body: None,
+            pass_request_headers: true,
+            pass_request_body: true,
             next_upstream: NextUpstream::DEFAULT,
             next_upstream_tries: 0,
             next_upstream_timeout: Duration::ZERO,
@@ -54,6 +72,29 @@ impl Default for Proxy {
             read_timeout: MINUTE,
             send_timeout: MINUTE,
         }
+    }
+}
+
+impl Proxy {
+    /// Every value with variables.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        let target = match &self.target {
+            ProxyTarget::Named(template) => Some(template),
+            ProxyTarget::Upstream(_) => None,
+        };
+        target
+            .into_iter()
+            .chain(&self.method)
+            .chain(&self.set_host)
+            .chain(&self.set_body)
+            .chain(&self.buffering.limit_rate)
+            .chain(self.set_headers.iter().map(|(_, value)| value))
+    }
+
+    /// The client's body is not passed on: another one is sent, or none.
+    #[must_use]
+    pub fn drops_body(&self) -> bool {
+        self.set_body.is_some() || !self.pass_request_body
     }
 }
 

@@ -15,7 +15,7 @@ use weir_worker::Start;
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::{
     Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Part, Proxy,
-    ProxyTarget, Settings, Template, Upstream, Variable, VirtualServer,
+    ProxyTarget, Settings, Template, Upstream, VirtualServer,
 };
 
 /// Nothing in these tests takes this long.
@@ -64,12 +64,6 @@ pub fn proxy(upstream: usize) -> Proxy {
     Proxy {
         target: ProxyTarget::Upstream(upstream),
         host: b"backend".to_vec(),
-        set_headers: vec![(
-            b"Host".to_vec(),
-            Template {
-                parts: vec![Part::Variable(Variable::ProxyHost)],
-            },
-        )],
         ..Proxy::default()
     }
 }
