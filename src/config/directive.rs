@@ -181,11 +181,12 @@ fn flag(call: &Call) -> Result<bool, Fault> {
 
 /// Every directive of weir.
 pub fn all() -> impl Iterator<Item = &'static Directive> {
-    let tables: [&'static [Directive]; 12] = [
+    let tables: &'static [&'static [Directive]] = &[
         super::body::DIRECTIVES,
         super::core::DIRECTIVES,
         super::events::DIRECTIVES,
         super::http::DIRECTIVES,
+        super::client::DIRECTIVES,
         super::listen::DIRECTIVES,
         super::location::DIRECTIVES,
         super::proxy::DIRECTIVES,
@@ -196,7 +197,8 @@ pub fn all() -> impl Iterator<Item = &'static Directive> {
         super::upstream::DIRECTIVES,
     ];
     tables
-        .into_iter()
+        .iter()
+        .copied()
         .flatten()
         .chain(super::upsync::DIRECTIVES)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use weir_master::settings::{Place, Resource, Server, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, InFileOnly, LocationKind, LogTarget, Return, ServerId,
-    ServerName, TempFolder, Template,
+    AccessLog, AccessRule, AddHeader, InFileOnly, KeepaliveDisable, LingeringClose, LocationKind,
+    LogTarget, Return, ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -220,6 +220,7 @@ common! {
     access: Vec<AccessRule>,
     access_logs: Vec<AccessLog>,
     add_headers: Vec<AddHeader>,
+    chunked_transfer_encoding: bool,
     client_body_buffer_size: u64,
     client_body_in_file_only: InFileOnly,
     client_body_in_single_buffer: bool,
@@ -230,12 +231,20 @@ common! {
     client_max_body_size: u64,
     default_type: String,
     error_logs: Vec<LogTarget>,
+    ignore_invalid_headers: bool,
+    keepalive_disable: KeepaliveDisable,
+    keepalive_min_timeout: Duration,
     keepalive_requests: u64,
     keepalive_time: Duration,
     keepalive_timeout: (Duration, Option<Duration>),
     large_client_header_buffers: (u64, u64),
     limit_rate: Template,
     limit_rate_after: Template,
+    lingering_close: LingeringClose,
+    lingering_time: Duration,
+    lingering_timeout: Duration,
+    max_headers: u64,
+    merge_slashes: bool,
     proxy_buffer_size: u64,
     proxy_buffering: bool,
     proxy_buffers: (u64, u64),
@@ -258,9 +267,12 @@ common! {
     proxy_set_headers: Vec<(String, Template)>,
     proxy_temp_file_write_size: u64,
     proxy_temp_path: Arc<TempFolder>,
+    reset_timedout_connection: bool,
     send_timeout: Duration,
     sendfile: bool,
+    server_tokens: bool,
     tcp_nodelay: bool,
     tcp_nopush: bool,
     types: Arc<HashMap<Vec<u8>, Vec<u8>>>,
+    underscores_in_headers: bool,
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_worker::settings::{
-    Handler, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return, ServerName,
-    VirtualServer,
+    Handler, Lingering, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return,
+    ServerName, VirtualServer,
 };
 
 use super::body;
@@ -61,6 +61,16 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> Result<VirtualServer, Fault> 
         large_client_header_buffers: common
             .large_client_header_buffers
             .map_or(nginx.large_client_header_buffers, sizes),
+        max_headers: common
+            .max_headers
+            .map_or(nginx.max_headers, |number| number as usize),
+        ignore_invalid_headers: common
+            .ignore_invalid_headers
+            .unwrap_or(nginx.ignore_invalid_headers),
+        underscores_in_headers: common
+            .underscores_in_headers
+            .unwrap_or(nginx.underscores_in_headers),
+        merge_slashes: common.merge_slashes.unwrap_or(nginx.merge_slashes),
     })
 }
 
@@ -115,6 +125,18 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
             .keepalive_requests
             .unwrap_or(nginx.keepalive_requests),
         keepalive_time: common.keepalive_time.unwrap_or(nginx.keepalive_time),
+        keepalive_min_timeout: common
+            .keepalive_min_timeout
+            .unwrap_or(nginx.keepalive_min_timeout),
+        keepalive_disable: common.keepalive_disable.unwrap_or(nginx.keepalive_disable),
+        lingering: lingering(common),
+        reset_timedout_connection: common
+            .reset_timedout_connection
+            .unwrap_or(nginx.reset_timedout_connection),
+        chunked_transfer_encoding: common
+            .chunked_transfer_encoding
+            .unwrap_or(nginx.chunked_transfer_encoding),
+        server_tokens: common.server_tokens.unwrap_or(nginx.server_tokens),
         limit_rate: common.limit_rate.clone(),
         limit_rate_after: common.limit_rate_after.clone(),
         tcp_nodelay: common.tcp_nodelay.unwrap_or(nginx.tcp_nodelay),
@@ -128,6 +150,15 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
         access_logs: common.access_logs.clone().unwrap_or_default(),
         error_logs: common.error_logs.clone().unwrap_or_default().into(),
     })
+}
+
+fn lingering(common: &Common) -> Lingering {
+    let nginx = Lingering::default();
+    Lingering {
+        close: common.lingering_close.unwrap_or(nginx.close),
+        time: common.lingering_time.unwrap_or(nginx.time),
+        timeout: common.lingering_timeout.unwrap_or(nginx.timeout),
+    }
 }
 
 fn default_types() -> Arc<HashMap<Vec<u8>, Vec<u8>>> {

@@ -2,6 +2,7 @@
 
 mod body;
 mod build;
+mod client;
 mod core;
 mod directive;
 mod draft;

@@ -8,6 +8,7 @@ mod support;
 
 mod article;
 mod chaos;
+mod client_side;
 mod command_line;
 mod crash;
 mod demo;

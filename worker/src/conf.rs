@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use weir_shm::Address;
 
-use crate::http::Limits;
-use crate::http::head::MAX_FIELDS;
+use crate::http::{LargeBuffers, Limits};
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
@@ -36,6 +35,10 @@ pub struct Conf {
     /// Some template asks for `$connections_…`.
     pub uses_connections: bool,
     names: Vec<Names>,
+    /// What each listener's default server takes of a head.
+    limits: Vec<Limits>,
+    /// Another server of the listener takes something else.
+    limits_vary: Vec<bool>,
     locations: Vec<Locations>,
     /// By name in lower case: nginx compares the names of upstreams in any.
     upstreams: HashMap<String, UpstreamId>,
@@ -66,6 +69,17 @@ impl Conf {
     ) -> Self {
         let names = settings.listeners.iter();
         let names = names.map(|listener| Names::new(listener, &settings.servers));
+        let server = |id: &ServerId| settings.servers.get(*id).map(limits_of);
+        let limits = settings.listeners.iter();
+        let limits: Vec<Limits> = limits
+            .map(|listener| server(&listener.default).unwrap_or_default())
+            .collect();
+        let listeners = settings.listeners.iter().zip(&limits);
+        let limits_vary = listeners.map(|(listener, limits)| {
+            let mut servers = listener.servers.iter();
+            servers.any(|id| server(id).is_some_and(|other| other != *limits))
+        });
+        let limits_vary = limits_vary.collect();
         let locations = settings.servers.iter();
         let locations = locations.map(|server| Locations::new(&server.locations));
         let upstreams = settings.upstreams.iter().zip(0..);
@@ -86,6 +100,8 @@ impl Conf {
                 )
             }),
             names: names.collect(),
+            limits,
+            limits_vary,
             locations: locations.collect(),
             upstreams: upstreams
                 .map(|(upstream, id)| (upstream.name.to_ascii_lowercase(), id))
@@ -149,20 +165,29 @@ impl Conf {
         self.settings.servers.get(listener.default)
     }
 
-    /// How long a request's head may be.
+    /// What is taken of a request's head, as far as it has come. nginx reads a head by the default
+    /// server's settings until a name in it tells of another one.
     #[must_use]
-    pub fn head_limits(&self, listener: u32) -> Limits {
-        let (number, size, first) = match self.default_server(listener) {
-            Some(server) => {
-                let (number, size) = server.large_client_header_buffers;
-                (number, size, server.client_header_buffer_size)
-            }
-            None => (0, 0, 0),
+    pub fn head_limits(&self, listener: u32, head: &[u8]) -> Limits {
+        let Some(place) = self.listener(listener) else {
+            return Limits::default();
         };
+        let limits = self.limits[place];
+        if !self.limits_vary[place] {
+            return limits;
+        }
+        let Some(host) = crate::http::head::host_in(head) else {
+            return limits;
+        };
+        let server = self.names[place].find(&host);
+        let server = self.settings.servers.get(server);
+        let of_fields = server.map_or(limits, limits_of);
         Limits {
-            line: size.max(first),
-            head: number.saturating_mul(size).max(first),
-            fields: MAX_FIELDS,
+            field: of_fields.field,
+            fields: of_fields.fields,
+            ignore_invalid: of_fields.ignore_invalid,
+            underscores: of_fields.underscores,
+            ..limits
         }
     }
 
@@ -220,6 +245,21 @@ impl Conf {
             Some(Exact(name) | Leading(name) | Dotted(name) | Trailing(name)) => name,
             None => "",
         }
+    }
+}
+
+/// What a server takes of a request's head.
+fn limits_of(server: &VirtualServer) -> Limits {
+    let (number, size) = server.large_client_header_buffers;
+    let large = LargeBuffers { number, size };
+    Limits {
+        first: server.client_header_buffer_size,
+        line: large,
+        field: large,
+        fields: server.max_headers,
+        ignore_invalid: server.ignore_invalid_headers,
+        underscores: server.underscores_in_headers,
+        merge_slashes: server.merge_slashes,
     }
 }
 

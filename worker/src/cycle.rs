@@ -48,8 +48,8 @@ impl Network for Sockets {
         self.0.watch(stream.as_raw_fd(), token)
     }
 
-    fn set_nodelay(&mut self, stream: &Socket) {
-        stream.set_nodelay();
+    fn set_nodelay(&mut self, stream: &Socket, on: bool) {
+        stream.set_nodelay(on);
     }
 }
 

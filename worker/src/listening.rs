@@ -26,6 +26,8 @@ struct Listening {
     socket: OwnedFd,
     /// Someone may be waiting.
     ready: bool,
+    /// Its connections send what is written at once.
+    nodelay: bool,
 }
 
 /// The worker's listening sockets by number.
@@ -60,9 +62,9 @@ impl Listeners {
         watcher: &Watcher,
     ) -> io::Result<u32> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        if nodelay && matches!(address, Address::Ip(_)) {
+        if matches!(address, Address::Ip(_)) {
             // Inherited by every connection, which saves a system call on each.
-            let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
+            let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, nodelay);
         }
         let free = self.sockets.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sockets.len());
@@ -71,6 +73,7 @@ impl Listeners {
             address,
             socket,
             ready: true,
+            nodelay,
         });
         match free {
             Some(_) => self.sockets[number] = listening,
@@ -140,6 +143,7 @@ impl Listeners {
                             Address::Unix(_) => None,
                         },
                         listener: number,
+                        nodelay: listening.nodelay,
                     };
                     return Accept::Client(socket, accepted);
                 }

@@ -111,8 +111,8 @@ impl Socket {
     }
 
     /// `tcp_nodelay`; a unix socket has no such option and needs none.
-    pub fn set_nodelay(&self) {
-        let _ = rustix::net::sockopt::set_tcp_nodelay(&self.0, true);
+    pub fn set_nodelay(&self, on: bool) {
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&self.0, on);
     }
 }
 

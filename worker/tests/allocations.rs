@@ -69,11 +69,7 @@ impl Warm {
 
     /// One proxied request, in two pieces, whose first server fails.
     fn serve(&mut self, now: u64) {
-        let limits = Limits {
-            line: 8192,
-            head: 32_768,
-            fields: 1000,
-        };
+        let limits = Limits::default();
         self.request.clear();
         self.response.clear();
         self.tried.clear();
@@ -105,6 +101,7 @@ impl Warm {
             location: None,
             chunked: true,
             persist: Persist::KeepAlive(None),
+            tokens: true,
         };
         answer.write(&mut self.out);
         for field in self.response.forwarded() {

@@ -1,6 +1,7 @@
 //! The configuration language as a whole.
 
 mod article;
+mod client;
 mod docs;
 mod fuzz;
 mod inheritance;

@@ -26,6 +26,8 @@ pub struct Answer<'a> {
     pub chunked: bool,
     /// What becomes of the connection.
     pub persist: Persist,
+    /// The version is shown (`server_tokens`).
+    pub tokens: bool,
 }
 
 /// The `Connection` field of an answer.
@@ -42,13 +44,14 @@ pub enum Persist {
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+const SERVER_ALONE: &[u8] = b"Server: weir\r\n";
 const SERVER: &[u8] = concat!("Server: weir/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes();
 
 impl Answer<'_> {
     /// Appends the status line and these fields. Further fields follow through [`field`], then [`end`].
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_line(out);
-        out.extend_from_slice(SERVER);
+        out.extend_from_slice(if self.tokens { SERVER } else { SERVER_ALONE });
         field(out, b"Date", self.date);
         if let Some(value) = self.content_type.filter(|value| !value.is_empty()) {
             field(out, b"Content-Type", value);
@@ -164,10 +167,15 @@ pub fn write_page(
     fields: impl FnOnce(&mut Vec<u8>),
 ) {
     let page = super::page::of(answer.status);
+    let tail = if page.is_empty() {
+        b""
+    } else {
+        super::page::tail(answer.tokens)
+    };
     let with_body = !matches!(answer.status, 100..=199 | 204 | 304);
     let head = Answer {
         content_type: (!page.is_empty()).then_some(super::page::CONTENT_TYPE),
-        length: with_body.then_some(page.len() as u64),
+        length: with_body.then_some((page.len() + tail.len()) as u64),
         chunked: false,
         ..*answer
     };
@@ -176,6 +184,7 @@ pub fn write_page(
     end(out);
     if has_body(method, answer.status) {
         out.extend_from_slice(page);
+        out.extend_from_slice(tail);
     }
 }
 
@@ -208,6 +217,7 @@ mod tests {
             location: None,
             chunked: false,
             persist: Persist::Close,
+            tokens: true,
         }
     }
 

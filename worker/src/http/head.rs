@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 
 use super::fields::{Fields, Known, MAX_NAMED, Span, trim};
 use super::framing::{self, Ambiguous, Body};
+use super::limits::{Limits, MAX_HEAD};
 use super::lines::{Lines, Scan};
 use super::method::Method;
 use super::target::{Target, TargetError, host_of};
@@ -14,21 +15,6 @@ use super::target::{Target, TargetError, host_of};
 pub const MAX_FIELDS: usize = 1000;
 /// Heads with no more fields than this are parsed without the large scratch.
 const USUAL_FIELDS: usize = 64;
-
-/// How large a head may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// One line with its CRLF, in bytes: `large_client_header_buffers`' size.
-    pub line: usize,
-    /// The whole head in bytes, at most [`MAX_HEAD`]: that size by their number, and
-    /// `client_header_buffer_size`.
-    pub head: usize,
-    /// How many fields, those that are ignored too: `max_headers`.
-    pub fields: usize,
-}
-
-/// No head is longer than this, whatever the configuration says; spans count in `u32`.
-pub const MAX_HEAD: usize = 1 << 30;
 
 /// What came of parsing the bytes at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +43,29 @@ pub struct Reason {
     pub text: &'static str,
     /// The part of the head that it is about; [`Span::of`] it for the log.
     pub about: Option<Span>,
+    /// That part goes on.
+    pub cut: bool,
+    /// It is about the request line, not about the fields.
+    pub in_line: bool,
 }
 
 impl Refusal {
     const fn new(status: u16, text: &'static str) -> Refusal {
         Refusal {
             status,
-            reason: Reason { text, about: None },
+            reason: Reason {
+                text,
+                about: None,
+                cut: false,
+                in_line: false,
+            },
         }
+    }
+
+    const fn of_line(status: u16, text: &'static str) -> Refusal {
+        let mut refusal = Refusal::new(status, text);
+        refusal.reason.in_line = true;
+        refusal
     }
 
     /// The reason with the bytes that it is about, which are in `buffer`.
@@ -72,6 +73,7 @@ impl Refusal {
         Description {
             text: self.reason.text,
             about: self.reason.about.map(|span| span.of(buffer)),
+            cut: self.reason.cut,
         }
     }
 }
@@ -81,29 +83,29 @@ impl Refusal {
 pub struct Description<'b> {
     text: &'static str,
     about: Option<&'b [u8]>,
+    cut: bool,
 }
 
 impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.about {
-            Some(bytes) => write!(f, "{}: \"{}\"", self.text, bytes.escape_ascii()),
+            Some(bytes) => {
+                let more = if self.cut { "..." } else { "" };
+                write!(f, "{}: \"{}{more}\"", self.text, bytes.escape_ascii())
+            }
             None => f.write_str(self.text),
         }
     }
 }
 
-const INVALID_METHOD: Refusal = Refusal::new(
-    400,
-    "client sent invalid method while reading client request line",
-);
-const INVALID_REQUEST: Refusal = Refusal::new(
-    400,
-    "client sent invalid request while reading client request line",
-);
-const INVALID_VERSION: Refusal = Refusal::new(
-    505,
-    "client sent invalid version while reading client request line",
-);
+const INVALID_METHOD: Refusal = Refusal::of_line(400, "client sent invalid method");
+const INVALID_REQUEST: Refusal = Refusal::of_line(400, "client sent invalid request");
+const INVALID_VERSION: Refusal = Refusal::of_line(505, "client sent invalid version");
+const TOO_LONG_LINE: Refusal = Refusal::of_line(414, "client sent too long URI");
+const INVALID_LINE_HOST: Refusal =
+    Refusal::of_line(400, "client sent invalid host in request line");
+/// As much of a field is told that is too long, in bytes, as nginx's `NGX_MAX_ERROR_STR` less 300.
+const LONGEST_TOLD: usize = 1748;
 const INVALID_HEADER: Refusal = Refusal::new(400, "client sent invalid header line");
 const TOO_MANY_FIELDS: Refusal = Refusal::new(494, "client sent too many header lines");
 const BLANK_LINES: Refusal =
@@ -178,14 +180,13 @@ impl RequestHead {
     /// Looks at `buffer`, all that has come of this head so far. After `Partial`, call again with
     /// the same bytes and more; every byte is looked at once.
     pub fn parse(&mut self, buffer: &[u8], limits: &Limits) -> Parsed {
-        let scan = self.lines.scan(buffer, limits.line);
+        let scan = self.lines.scan(buffer, limits);
         if let Some(line) = self.lines.first_line(buffer) {
             self.line = Span::within(buffer, line);
         }
-        let longest = limits.head.min(MAX_HEAD);
         let end = match scan {
-            Scan::End(end) if end <= longest => end,
-            Scan::Partial if buffer.len() <= longest => {
+            Scan::End(end) if end <= MAX_HEAD => end,
+            Scan::Partial if buffer.len() <= MAX_HEAD => {
                 return match self.check_early(buffer) {
                     Ok(()) => Parsed::Partial,
                     Err(refusal) => Parsed::Refused(refusal),
@@ -194,19 +195,34 @@ impl RequestHead {
             Scan::BareLf => return Parsed::Refused(BARE_LF),
             Scan::Blank => return Parsed::Refused(BLANK_LINES),
             Scan::TooLong(true) => {
-                return Parsed::Refused(Refusal::new(414, "client sent too long URI"));
+                return Parsed::Refused(TOO_LONG_LINE);
             }
             Scan::TooLong(false) => {
-                return Parsed::Refused(Refusal::new(494, "client sent too long header line"));
+                return Parsed::Refused(self.too_long_field(buffer));
             }
             Scan::End(_) | Scan::Partial => {
                 return Parsed::Refused(Refusal::new(494, "client sent too large request"));
             }
         };
-        match self.complete(&buffer[..end], limits.fields) {
+        match self.complete(&buffer[..end], limits) {
             Ok(()) => Parsed::Head(end),
             Err(refusal) => Parsed::Refused(refusal),
         }
+    }
+
+    /// The request line has come whole.
+    pub fn has_line(&self) -> bool {
+        self.lines.has_first_line()
+    }
+
+    /// For the logs, takes what has come of a request line that will not become whole.
+    pub fn take_line(&mut self, buffer: &[u8]) {
+        if self.has_line() {
+            return;
+        }
+        let begun = buffer.get(self.lines.first()..).unwrap_or_default();
+        let end = begun.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        self.line = Span::within(buffer, &begun[..end.unwrap_or(begun.len())]);
     }
 
     /// Whether the head of a request has begun to arrive: something other than empty lines.
@@ -214,6 +230,18 @@ impl RequestHead {
         buffer
             .get(self.lines.first()..)
             .is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// There is no room for a field.
+    #[cold]
+    fn too_long_field(&self, buffer: &[u8]) -> Refusal {
+        let begun = buffer.get(self.lines.last()..).unwrap_or_default();
+        let mut refusal = Refusal::new(494, "client sent too long header line");
+        let told = &begun[..begun.len().min(LONGEST_TOLD)];
+        let end = memchr::memchr(b'\r', told).unwrap_or(told.len());
+        refusal.reason.about = Some(Span::within(buffer, &told[..end]));
+        refusal.reason.cut = true;
+        refusal
     }
 
     /// A request line that cannot become good is refused before the rest has come.
@@ -238,23 +266,23 @@ impl RequestHead {
         }
     }
 
-    fn complete(&mut self, head: &[u8], most: usize) -> Result<(), Refusal> {
+    fn complete(&mut self, head: &[u8], limits: &Limits) -> Result<(), Refusal> {
         let text = &head[self.lines.first()..];
         let mut scratch = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-        if self.take(head, text, &mut scratch).is_err() {
-            self.complete_unusual(head, most)?;
+        if self.take(head, text, limits, &mut scratch).is_err() {
+            self.complete_unusual(head, limits)?;
         }
-        if self.lines_of_fields > most {
+        if self.lines_of_fields > limits.fields {
             return Err(TOO_MANY_FIELDS);
         }
-        self.decide(head)
+        self.decide(head, limits.merge_slashes)
     }
 
     /// What httparse does not take as a whole: many fields or a minor version above 1, both of which
     /// nginx takes; or a fault, which is named here. Apart, for its room comes from the heap.
     #[cold]
     #[inline(never)]
-    fn complete_unusual(&mut self, head: &[u8], most: usize) -> Result<(), Refusal> {
+    fn complete_unusual(&mut self, head: &[u8], limits: &Limits) -> Result<(), Refusal> {
         self.fields.clear();
         self.ignored = None;
         let line = RequestLine::read(self.line.of(head))?;
@@ -265,13 +293,13 @@ impl RequestHead {
         let fields = head.get(self.line.end as usize + 2..).unwrap_or_default();
         let lines = memchr::memchr_iter(b'\n', fields).count();
         // The empty line at the end is none.
-        if lines > most.saturating_add(1) {
+        if lines > limits.fields.saturating_add(1) {
             return Err(TOO_MANY_FIELDS);
         }
         let mut scratch = vec![httparse::EMPTY_HEADER; lines];
         match httparse::parse_headers(fields, &mut scratch) {
             Ok(httparse::Status::Complete((_, headers))) => {
-                self.take_fields(head, headers);
+                self.take_fields(head, headers, limits);
                 Ok(())
             }
             Ok(httparse::Status::Partial) | Err(_) => Err(INVALID_HEADER),
@@ -282,6 +310,7 @@ impl RequestHead {
         &mut self,
         head: &'b [u8],
         text: &'b [u8],
+        limits: &Limits,
         scratch: &mut [MaybeUninit<httparse::Header<'b>>],
     ) -> Result<(), httparse::Error> {
         let mut request = httparse::Request::new(&mut []);
@@ -298,16 +327,17 @@ impl RequestHead {
             head,
             request.path.unwrap_or_default().as_bytes(),
         ));
-        self.take_fields(head, request.headers);
+        self.take_fields(head, request.headers, limits);
         Ok(())
     }
 
-    fn take_fields(&mut self, head: &[u8], headers: &[httparse::Header<'_>]) {
+    fn take_fields(&mut self, head: &[u8], headers: &[httparse::Header<'_>], limits: &Limits) {
         self.lines_of_fields = headers.len();
         for header in headers {
             let name = header.name.as_bytes();
             let span = Span::within(head, name);
-            if name.iter().all(|&byte| NAME[byte as usize]) {
+            let usual = |byte: u8| NAME[byte as usize] || (byte == b'_' && limits.underscores);
+            if !limits.ignore_invalid || name.iter().all(|&byte| usual(byte)) {
                 let value = Span::within(head, trim(header.value));
                 self.fields.push(span, value, head);
             } else if self.ignored.is_none() {
@@ -318,17 +348,19 @@ impl RequestHead {
     }
 
     /// What the parsed parts mean together.
-    fn decide(&mut self, head: &[u8]) -> Result<(), Refusal> {
+    fn decide(&mut self, head: &[u8], merge_slashes: bool) -> Result<(), Refusal> {
         match self.method {
             Method::Other if !is_method(self.method_name.of(head)) => return Err(INVALID_METHOD),
             Method::Trace => return Err(Refusal::new(405, "client sent TRACE method")),
             Method::Connect => return Err(Refusal::new(405, "client sent CONNECT method")),
             _ => {}
         }
-        self.target.parse(head).map_err(|error| match error {
-            TargetError::Invalid => INVALID_REQUEST,
-            TargetError::Host => Refusal::new(400, "client sent invalid host in request line"),
-        })?;
+        self.target
+            .parse(head, merge_slashes)
+            .map_err(|error| match error {
+                TargetError::Invalid => INVALID_REQUEST,
+                TargetError::Host => INVALID_LINE_HOST,
+            })?;
         self.take_host(head)?;
         let declared = framing::declared(&self.fields, self.minor, head)
             .map_err(|why| refuse(why, &self.fields))?;
@@ -398,10 +430,7 @@ impl RequestHead {
         }
         // RFC 9112, section 3.2.2: an absolute target outweighs the Host field.
         if let Some(authority) = self.target.authority {
-            let host = host_of(authority.of(head)).ok_or(Refusal::new(
-                400,
-                "client sent invalid host in request line",
-            ))?;
+            let host = host_of(authority.of(head)).ok_or(INVALID_LINE_HOST)?;
             self.host.clear();
             self.host.extend(host.iter().map(u8::to_ascii_lowercase));
         }
@@ -448,10 +477,34 @@ fn refuse(why: Ambiguous, fields: &Fields) -> Refusal {
             about(Known::TransferEncoding),
         ),
     };
-    Refusal {
-        status,
-        reason: Reason { text, about },
-    }
+    let mut refusal = Refusal::new(status, text);
+    refusal.reason.about = about;
+    refusal
+}
+
+/// The host that a head names as far as it has come, in lower case; as [`RequestHead::host`] if the
+/// head turns out to be good.
+pub fn host_in(head: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = head.split_inclusive(|&byte| byte == b'\n');
+    let mut next = || lines.next()?.strip_suffix(b"\r\n");
+    let line = next()?;
+    let line = if line.is_empty() { next()? } else { line };
+    let target = line.split(|&byte| byte == b' ').nth(1)?;
+    let named = match target.first() {
+        Some(b'/') => loop {
+            let field = next().filter(|line| !line.is_empty())?;
+            let (name, value) = field.split_at(field.iter().position(|&byte| byte == b':')?);
+            if name.eq_ignore_ascii_case(b"host") {
+                break trim(&value[1..]);
+            }
+        },
+        _ => {
+            let from = memchr::memmem::find(target, b"://")? + 3;
+            let authority = target[from..].split(|byte| matches!(byte, b'/' | b'?' | b'#'));
+            authority.into_iter().next()?
+        }
+    };
+    host_of(named).map(<[u8]>::to_ascii_lowercase)
 }
 
 /// So many bytes of a method are looked at before the request line is complete.

@@ -1,5 +1,7 @@
 //! Finds where a head ends, line by line, taking each byte once however the head is split.
 
+use super::limits::{Limits, Room};
+
 /// How far a head has been looked through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
@@ -11,6 +13,7 @@ pub(crate) struct Lines {
     first: usize,
     /// Where the first line ends, its CRLF included; 0 until it is there.
     first_end: usize,
+    room: Room,
 }
 
 /// What [`Lines::scan`] found.
@@ -24,7 +27,7 @@ pub(crate) enum Scan {
     BareLf,
     /// A second empty line before the first line.
     Blank,
-    /// A line longer than allowed; `true` for the first line.
+    /// No room for a line; `true` for the first line.
     TooLong(bool),
 }
 
@@ -34,15 +37,24 @@ impl Lines {
         self.first
     }
 
+    /// Where the line starts that is not complete, or has no room.
+    pub(crate) fn last(&self) -> usize {
+        self.line
+    }
+
+    /// The first line is complete.
+    pub(crate) fn has_first_line(&self) -> bool {
+        self.first_end > 0
+    }
+
     /// The first line without its CRLF, once it is complete.
     pub(crate) fn first_line<'b>(&self, buffer: &'b [u8]) -> Option<&'b [u8]> {
         let end = self.first_end.checked_sub(2)?;
         buffer.get(self.first..end)
     }
 
-    /// Goes on where the last call with the same, shorter `buffer` stopped. A line may hold
-    /// `longest` bytes, CRLF included.
-    pub(crate) fn scan(&mut self, buffer: &[u8], longest: usize) -> Scan {
+    /// Goes on where the last call with the same, shorter `buffer` stopped.
+    pub(crate) fn scan(&mut self, buffer: &[u8], limits: &Limits) -> Scan {
         while let Some(fresh) = buffer.get(self.seen..) {
             let Some(at) = memchr::memchr(b'\n', fresh) else {
                 self.seen = buffer.len();
@@ -54,11 +66,15 @@ impl Lines {
                 return Scan::BareLf;
             }
             let empty = lf == self.line + 1;
-            if lf + 1 - self.line > longest {
-                return Scan::TooLong(self.first_end == 0);
+            let is_first = self.first_end == 0;
+            let large = if is_first { limits.line } else { limits.field };
+            let line = lf + 1 - self.line;
+            let counts = !is_first || !empty;
+            if counts && !self.room.take(line, limits.first, large) {
+                return Scan::TooLong(is_first);
             }
             self.line = lf + 1;
-            if self.first_end == 0 {
+            if is_first {
                 if empty {
                     // RFC 9112, section 2.2: an empty line before a request line is passed over.
                     if self.first > 0 {
@@ -72,8 +88,11 @@ impl Lines {
                 return Scan::End(self.line);
             }
         }
-        if buffer.len() - self.line > longest {
-            return Scan::TooLong(self.first_end == 0);
+        let is_first = self.first_end == 0;
+        let large = if is_first { limits.line } else { limits.field };
+        let begun = buffer.len() - self.line;
+        if !self.room.can_take(begun, limits.first, large) {
+            return Scan::TooLong(is_first);
         }
         Scan::Partial
     }
@@ -81,10 +100,21 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::LargeBuffers;
     use super::*;
 
     fn whole(text: &[u8], longest: usize) -> Scan {
-        Lines::default().scan(text, longest)
+        let large = LargeBuffers {
+            number: 10,
+            size: longest,
+        };
+        let limits = Limits {
+            first: longest,
+            line: large,
+            field: large,
+            ..Limits::default()
+        };
+        Lines::default().scan(text, &limits)
     }
 
     #[test]
@@ -114,8 +144,9 @@ mod tests {
     fn the_limit_of_a_line_is_exact() {
         assert_eq!(whole(b"abc\r\n\r\n", 5), Scan::End(7));
         assert_eq!(whole(b"abc\r\n\r\n", 4), Scan::TooLong(true));
-        assert_eq!(whole(b"abcd", 4), Scan::Partial);
-        assert_eq!(whole(b"abcde", 4), Scan::TooLong(true));
-        assert_eq!(whole(b"a\r\nbcdef", 4), Scan::TooLong(false));
+        assert_eq!(whole(b"abc", 4), Scan::Partial);
+        assert_eq!(whole(b"abcd", 4), Scan::TooLong(true));
+        assert_eq!(whole(b"a\r\nbcd", 4), Scan::Partial);
+        assert_eq!(whole(b"a\r\nbcde", 4), Scan::TooLong(false));
     }
 }

@@ -4,10 +4,13 @@
 //! client or server on blocking sockets.
 
 pub mod answer;
+pub mod browser;
 pub mod chunked;
 pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod limits;
+mod lines;
 pub mod method;
 pub mod page;
 pub mod response;
@@ -15,13 +18,12 @@ pub mod status;
 pub mod target;
 pub mod trailers;
 
-mod lines;
-
 pub use answer::{Answer, Persist};
 pub use chunked::{ChunkError, ChunkHead, Decoder, LAST_CHUNK, Piece};
 pub use fields::{Field, Fields, Known, Span};
 pub use framing::Body;
-pub use head::{Limits, Parsed, Refusal, RequestHead};
+pub use head::{Parsed, Refusal, RequestHead};
+pub use limits::{LargeBuffers, Limits};
 pub use method::Method;
 pub use response::{Malformed, ResponseHead, ResponseParsed};
 pub use target::Target;

@@ -12,9 +12,6 @@ macro_rules! page {
             $heading,
             "</h1></center>\r\n",
             $more,
-            "<hr><center>weir/",
-            env!("CARGO_PKG_VERSION"),
-            "</center>\r\n</body>\r\n</html>\r\n"
         )
     };
 }
@@ -22,7 +19,27 @@ macro_rules! page {
 /// The type of every page.
 pub const CONTENT_TYPE: &[u8] = b"text/html";
 
-/// The page of a status; empty for one that has none.
+macro_rules! tail {
+    ($product:expr) => {
+        concat!(
+            "<hr><center>",
+            $product,
+            "</center>\r\n</body>\r\n</html>\r\n"
+        )
+        .as_bytes()
+    };
+}
+
+/// The end of every page, with the version or without it (`server_tokens`).
+pub fn tail(version: bool) -> &'static [u8] {
+    if version {
+        tail!(concat!("weir/", env!("CARGO_PKG_VERSION")))
+    } else {
+        tail!("weir")
+    }
+}
+
+/// The page of a status up to its [`tail`]; empty for one that has none.
 pub fn of(status: u16) -> &'static [u8] {
     let page = match status {
         301 => page!("301 Moved Permanently"),
@@ -91,8 +108,10 @@ mod tests {
              <center><h1>404 Not Found</h1></center>\r\n<hr><center>{}</center>\r\n</body>\r\n</html>\r\n",
             crate::http::PRODUCT
         );
-        assert_eq!(String::from_utf8_lossy(of(404)), expected);
+        let whole = [of(404), tail(true)].concat();
+        assert_eq!(String::from_utf8_lossy(&whole), expected);
+        assert!(tail(false).starts_with(b"<hr><center>weir</center>\r\n</body>"));
         assert!(of(200).is_empty() && of(204).is_empty() && of(444).is_empty());
-        assert!(String::from_utf8_lossy(of(494)).contains("Cookie Too Large</center>\r\n<hr>"));
+        assert!(String::from_utf8_lossy(of(494)).ends_with("Cookie Too Large</center>\r\n"));
     }
 }

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::fields::{Fields, Known, MAX_NAMED, Span, trim};
 use super::framing::{self, Ambiguous, Body};
 use super::head::MAX_FIELDS;
+use super::limits::{Limits, MAX_HEAD};
 use super::lines::{Lines, Scan};
 use super::method::Method;
 
@@ -75,8 +76,8 @@ impl ResponseHead {
     /// `longest` how many bytes a head may have. After `Partial`, call again with the same bytes
     /// and more.
     pub fn parse(&mut self, buffer: &[u8], method: Method, longest: usize) -> ResponseParsed {
-        let longest = longest.min(super::head::MAX_HEAD);
-        let end = match self.lines.scan(buffer, longest) {
+        let longest = longest.min(MAX_HEAD);
+        let end = match self.lines.scan(buffer, &Limits::one_buffer(longest)) {
             Scan::End(end) if end <= longest => end,
             Scan::Partial if buffer.len() < longest => {
                 return match self.check_early(buffer) {

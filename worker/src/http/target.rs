@@ -61,8 +61,8 @@ impl Target {
         self.raw = raw;
     }
 
-    /// Splits `raw` and normalizes its path.
-    pub(crate) fn parse(&mut self, buffer: &[u8]) -> Result<(), TargetError> {
+    /// Splits `raw` and normalizes its path; `merge_slashes` is the directive.
+    pub(crate) fn parse(&mut self, buffer: &[u8], merge_slashes: bool) -> Result<(), TargetError> {
         let raw = self.raw.of(buffer);
         // RFC 9112, section 3.2: a target is ASCII; what it means beyond that each parser guesses.
         if raw.iter().any(|byte| !byte.is_ascii_graphic()) {
@@ -101,9 +101,9 @@ impl Target {
         }
         let path = &rest[..path];
         self.quoted = path.contains(&b'%');
-        self.is_normal = !self.quoted && is_normal(path);
+        self.is_normal = !self.quoted && is_normal(path, merge_slashes);
         if !self.is_normal {
-            normalize(path, &mut self.normal).ok_or(TargetError::Invalid)?;
+            normalize(path, merge_slashes, &mut self.normal).ok_or(TargetError::Invalid)?;
         }
         Ok(())
     }
@@ -120,13 +120,14 @@ fn scheme(target: &[u8]) -> Option<usize> {
 }
 
 /// Nothing that [`normalize`] would change, save percent-encoding.
-fn is_normal(path: &[u8]) -> bool {
-    path.first() == Some(&b'/') && !path.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+fn is_normal(path: &[u8], merge_slashes: bool) -> bool {
+    let changed = |pair: &[u8]| pair == b"/." || (merge_slashes && pair == b"//");
+    path.first() == Some(&b'/') && !path.windows(2).any(changed)
 }
 
 /// nginx's reading of a path: `%XX` decoded (a decoded `/` or `.` counts as one), repeated slashes
-/// merged, `.` and `..` segments resolved. `None`: a broken escape, a NUL, or above the root.
-pub fn normalize(path: &[u8], into: &mut Vec<u8>) -> Option<()> {
+/// merged unless they are to stay, `.` and `..` segments resolved. `None`: a broken escape, a NUL, or above the root.
+pub fn normalize(path: &[u8], merge_slashes: bool, into: &mut Vec<u8>) -> Option<()> {
     into.clear();
     into.push(b'/');
     let mut at = usize::from(path.first() == Some(&b'/'));
@@ -145,26 +146,26 @@ pub fn normalize(path: &[u8], into: &mut Vec<u8>) -> Option<()> {
         };
         match byte {
             0 => return None,
-            b'/' => close_segment(into)?,
+            b'/' => close_segment(into, merge_slashes)?,
             byte => into.push(byte),
         }
     }
     // A last segment of dots is resolved as if a slash followed.
     if into.ends_with(b"/.") || into.ends_with(b"/..") {
-        close_segment(into)?;
+        close_segment(into, merge_slashes)?;
     }
     Some(())
 }
 
 /// A slash comes: what segment does it end?
-fn close_segment(path: &mut Vec<u8>) -> Option<()> {
+fn close_segment(path: &mut Vec<u8>, merge_slashes: bool) -> Option<()> {
     if path.ends_with(b"/..") {
         let parent = path.len().checked_sub(4)?;
         let slash = path[..=parent].iter().rposition(|&byte| byte == b'/')?;
         path.truncate(slash + 1);
     } else if path.ends_with(b"/.") {
         path.pop();
-    } else if !path.ends_with(b"/") {
+    } else if !merge_slashes || !path.ends_with(b"/") {
         path.push(b'/');
     }
     Some(())
@@ -294,7 +295,7 @@ mod tests {
     fn parsed(text: &str) -> Result<(Target, String), TargetError> {
         let mut target = Target::default();
         target.set_raw(Span::new(0, text.len()));
-        target.parse(text.as_bytes())?;
+        target.parse(text.as_bytes(), true)?;
         let normal = String::from_utf8_lossy(target.normalized(text.as_bytes())).into_owned();
         Ok((target, normal))
     }

@@ -2,6 +2,7 @@
 
 use super::Network;
 use super::client::{Next, State};
+use super::describe::shows_version;
 use super::exchange::Exchange;
 use super::forward::set_header;
 use super::numbers::Phase;
@@ -89,6 +90,7 @@ impl<N: Network> Session<'_, N> {
             location: None,
             chunked: false,
             persist: self.persist(exchange),
+            tokens: shows_version(exchange),
         }
     }
 
@@ -104,7 +106,8 @@ impl<N: Network> Session<'_, N> {
         exchange.answered = true;
         // A client that waits for our word before it sends its body need not send it at all.
         exchange.persist &= !exchange.expects_continue && !exchange.head.expect_continue;
-        exchange.persist &= !self.client.closing && !self.shared.quitting;
+        let location = exchange.location.as_deref();
+        exchange.persist &= !location.is_some_and(|location| self.is_last(location));
         exchange.upload.drop_pending(&mut exchange.input);
         let mut out = std::mem::take(exchange.download.lead());
         let begin = out.len();
@@ -141,6 +144,7 @@ impl<N: Network> Session<'_, N> {
         let status = ret.status;
         if status == CLOSE_SILENTLY {
             exchange.status = status;
+            self.reset_if_asked(&exchange);
             return self.abandon(exchange);
         }
         let Some(template) = &ret.text else {
@@ -293,8 +297,9 @@ impl<N: Network> Session<'_, N> {
             }
             let client = &mut *self.client;
             if !client.ready.readable {
-                self.shared
-                    .arm_client_ms(self.key, super::session::LINGERING_TIMEOUT_MS);
+                if !self.await_rest(&mut exchange) {
+                    return self.abandon(exchange);
+                }
                 return Next::Wait(State::Answering(exchange));
             }
             match relay::read(input, &mut client.stream, &mut client.ready) {

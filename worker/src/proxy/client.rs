@@ -23,6 +23,8 @@ pub struct Client<S> {
     pub local: Option<SocketAddr>,
     /// The number of the listening socket that it came in by.
     pub listener: u32,
+    /// It sends what is written at once (`tcp_nodelay`).
+    pub nodelay: bool,
     /// `$connection_requests`.
     pub requests: u64,
     /// When it was accepted, in milliseconds.
@@ -37,6 +39,11 @@ pub struct Client<S> {
 pub enum State {
     /// No request is there: the connection is new, or kept alive. It holds no buffer.
     Idle,
+    /// Kept alive within its `keepalive_min_timeout`: nobody closes it to make room or to end.
+    Kept {
+        /// For how long it is kept after that as any other, in milliseconds.
+        then_ms: u64,
+    },
     /// A request's head is arriving.
     Reading(Box<Exchange>),
     /// An upstream server has the request.
@@ -45,13 +52,19 @@ pub enum State {
     Answering(Box<Exchange>),
     /// Answered, our direction ended: what the client still sends is read and dropped, because a
     /// close with bytes unread would reset the connection and take the answer with it.
-    Lingering {
-        /// When reading stops whatever comes, in milliseconds (nginx's `lingering_time`).
-        until_ms: u64,
-    },
+    Lingering(Lingering),
     /// Nothing is left to do.
     #[default]
     Closed,
+}
+
+/// For how long a client may go on sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    /// When reading stops whatever comes, in milliseconds (`lingering_time`).
+    pub until_ms: u64,
+    /// Something has to come within so many milliseconds (`lingering_timeout`).
+    pub timeout_ms: u64,
 }
 
 impl State {
@@ -60,10 +73,9 @@ impl State {
     pub fn phase(&self) -> Option<Phase> {
         match self {
             State::Idle => Some(Phase::Waiting),
+            State::Kept { .. } => Some(Phase::Kept),
             State::Reading(_) => Some(Phase::Reading),
-            State::Proxying(_) | State::Answering(_) | State::Lingering { .. } => {
-                Some(Phase::Writing)
-            }
+            State::Proxying(_) | State::Answering(_) | State::Lingering(_) => Some(Phase::Writing),
             State::Closed => None,
         }
     }
@@ -73,10 +85,11 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             State::Idle => "idle",
+            State::Kept { .. } => "kept",
             State::Reading(_) => "reading",
             State::Proxying(_) => "proxying",
             State::Answering(_) => "answering",
-            State::Lingering { .. } => "lingering",
+            State::Lingering(_) => "lingering",
             State::Closed => "closed",
         }
     }

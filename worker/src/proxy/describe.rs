@@ -227,6 +227,12 @@ pub(super) fn upstream_uri(exchange: &Exchange, out: &mut Vec<u8>) {
     target::upstream_uri(&exchange.head.target, head, uri, matched, out);
 }
 
+/// Whether answers show the version (`server_tokens`).
+pub(super) fn shows_version(exchange: &Exchange) -> bool {
+    let location = exchange.location.as_deref();
+    location.is_none_or(|location| location.server_tokens)
+}
+
 /// `111: Connection refused`, as nginx writes errors of the system.
 pub(crate) fn errno(error: &io::Error) -> String {
     let text = error.to_string();

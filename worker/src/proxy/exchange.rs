@@ -82,6 +82,8 @@ pub struct Exchange {
     pub head_length: u64,
     /// Until when a head has to be complete was set.
     pub head_timed: bool,
+    /// Until when the rest of an answered request may come, in milliseconds; 0 is not set.
+    pub linger_until_ms: u64,
     /// What the client's connection waits for.
     pub client_wait: Wait,
     /// What the upstream connection waits for.
@@ -181,6 +183,7 @@ impl Exchange {
         self.request_id.take();
         self.head_length = 0;
         self.head_timed = false;
+        self.linger_until_ms = 0;
         self.matched = 0;
         self.sent_head.clear();
         self.client_wait = Wait::default();

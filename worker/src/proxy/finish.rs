@@ -23,15 +23,7 @@ impl<N: Network> Session<'_, N> {
         exchange.completed = true;
         self.log_access(&exchange);
         if !exchange.persist || !exchange.upload.is_ended() {
-            // What the client still sends would reset the connection under the answer.
-            let more = !exchange.upload.is_ended()
-                || !exchange.input.is_empty()
-                || self.client.ready.readable;
-            self.shared.give_back(exchange);
-            if more && !self.client.ready.closed {
-                return self.begin_lingering();
-            }
-            return Next::Close;
+            return self.close_after(exchange);
         }
         if !exchange.input.is_empty() {
             exchange.next_request();
@@ -39,12 +31,12 @@ impl<N: Network> Session<'_, N> {
             exchange.started = self.shared.clock.millis();
             return Next::Go(State::Reading(exchange));
         }
-        let location = exchange.location.as_deref();
-        let timeout = location.map(|location| location.keepalive_timeout);
-        self.shared
-            .arm_client(self.key, timeout.unwrap_or_default());
+        let location = exchange.location.take();
         self.shared.give_back(exchange);
-        self.rest()
+        match location {
+            Some(location) => self.keep(&location),
+            None => Next::Close,
+        }
     }
 
     /// Keeps the connection to the server for another request, or closes it.

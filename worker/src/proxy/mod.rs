@@ -12,6 +12,7 @@ pub mod shared;
 mod answer;
 mod attempt;
 mod describe;
+mod ending;
 mod failed;
 mod finish;
 mod forward;
@@ -61,8 +62,8 @@ pub trait Network {
     /// As `epoll_ctl(2)`.
     fn watch(&mut self, stream: &Self::Stream, token: Token) -> io::Result<()>;
 
-    /// Sends what is written at once (`tcp_nodelay`).
-    fn set_nodelay(&mut self, stream: &Self::Stream);
+    /// Sends what is written at once, or does not (`tcp_nodelay`).
+    fn set_nodelay(&mut self, stream: &Self::Stream, on: bool);
 }
 
 /// A connection to a server.
@@ -97,6 +98,8 @@ pub struct Accepted {
     pub local: Option<SocketAddr>,
     /// The number of the listening socket.
     pub listener: u32,
+    /// It sends what is written at once (`tcp_nodelay`).
+    pub nodelay: bool,
 }
 
 /// Which connections are due.
@@ -143,6 +146,7 @@ impl<N: Network> Proxy<N> {
             address,
             local,
             listener,
+            nodelay,
         } = accepted;
         self.connections += 1;
         self.shared.numbers.accepted += 1;
@@ -155,6 +159,7 @@ impl<N: Network> Proxy<N> {
             address,
             local,
             listener,
+            nodelay,
             requests: 0,
             since_ms: self.shared.now_ms,
             closing: false,

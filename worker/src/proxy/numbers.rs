@@ -9,12 +9,14 @@ pub enum Phase {
     Writing,
     /// It is between two requests, or before its first.
     Waiting,
+    /// It is between two requests and must not be closed yet: nginx counts it as active alone.
+    Kept,
 }
 
 /// Connections and requests of one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    phases: [u64; 3],
+    phases: [u64; 4],
     /// Clients ever accepted.
     pub accepted: u64,
     /// Clients ever handled.

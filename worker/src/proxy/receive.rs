@@ -197,18 +197,20 @@ impl<N: Network> Session<'_, N> {
             exchange.response.keep_alive = false;
         }
         let mut framing = Framing::Plain;
+        let location = exchange.location.clone();
+        let location = location.as_deref();
+        let chunks = exchange.head.minor > 0
+            && location.is_none_or(|location| location.chunked_transfer_encoding);
         match exchange.response.body {
             _ if exchange.switched => exchange.persist = false,
-            Body::Chunked | Body::UntilClose if exchange.head.minor > 0 => {
-                framing = Framing::Chunked;
-            }
+            Body::Chunked | Body::UntilClose if chunks => framing = Framing::Chunked,
             // Only the end of the connection ends this answer for the client.
             Body::Chunked | Body::UntilClose => exchange.persist = false,
             Body::None | Body::Length(_) => {}
         }
         // A client that is still sending may go on, but not with another request.
         exchange.persist &=
-            exchange.upload.is_ended() && !self.client.closing && !self.shared.quitting;
+            exchange.upload.is_ended() && !location.is_some_and(|location| self.is_last(location));
         exchange.status = status;
         exchange.answered = true;
         exchange.download.begin(exchange.response.body, framing);

@@ -1,6 +1,7 @@
 //! Heads of servers' answers for clients.
 
 use super::Network;
+use super::describe::shows_version;
 use super::exchange::Exchange;
 use super::session::Session;
 use crate::http::answer::{self, field};
@@ -29,6 +30,7 @@ impl<N: Network> Session<'_, N> {
             location: None,
             chunked,
             persist: self.persist(exchange),
+            tokens: shows_version(exchange),
         }
         .write(&mut out);
         if exchange.switched {

@@ -9,7 +9,6 @@ use super::exchange::Exchange;
 use super::numbers::Phase;
 use super::relay::Framing;
 use super::session::Session;
-use super::shared::millis;
 use crate::access;
 use crate::http::fields::is_token;
 use crate::http::{Body, Method, target};
@@ -29,12 +28,13 @@ impl<N: Network> Session<'_, N> {
         let Some(location) = exchange.location.clone() else {
             return self.answer_error(exchange, 500);
         };
-        exchange.persist = exchange.head.keep_alive
-            && !location.keepalive_timeout.is_zero()
-            && self.client.requests < location.keepalive_requests
-            && self.age_ms() < millis(location.keepalive_time)
-            && !self.client.closing
-            && !self.shared.quitting;
+        exchange.persist = self.is_to_be_kept(&exchange, &location);
+        if self.client.nodelay != location.tcp_nodelay {
+            self.client.nodelay = location.tcp_nodelay;
+            self.shared
+                .net
+                .set_nodelay(&self.client.stream, location.tcp_nodelay);
+        }
         exchange.upload.begin(exchange.head.body, Framing::Plain);
         if let Some(field) = exchange.head.ignored {
             let field = String::from_utf8_lossy(field.of(exchange.input.head())).into_owned();
@@ -81,11 +81,6 @@ impl<N: Network> Session<'_, N> {
             Handler::UpstreamShow => self.answer_upstream_show(exchange),
             Handler::StubStatus => self.answer_stub_status(exchange),
         }
-    }
-
-    /// How long the client has been connected.
-    fn age_ms(&self) -> u64 {
-        self.shared.now_ms.saturating_sub(self.client.since_ms)
     }
 
     /// One more request.

@@ -57,7 +57,7 @@ impl<N: Network> Session<'_, N> {
             if !peer.nodelay && location.tcp_nodelay {
                 // Several writes are to follow: none shall wait for an earlier one's receipt.
                 peer.nodelay = true;
-                self.shared.net.set_nodelay(&peer.stream);
+                self.shared.net.set_nodelay(&peer.stream, true);
             }
             if !self.client.ready.readable {
                 return Ok(());

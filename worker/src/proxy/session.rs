@@ -6,22 +6,16 @@ use super::client::{Client, Event, Next, State};
 use super::describe::errno;
 use super::exchange::Exchange;
 use super::numbers::Phase;
-use super::receive::READS_A_TURN;
 use super::relay::{self, Framing, Read};
 use super::shared::Shared;
 use super::{Network, Peer};
 use crate::connection::{Key, Slab};
 use crate::http::{Body, Limits, Parsed, Refusal};
 use crate::settings::Level;
-use crate::transport::Transport;
 
 /// Requests that were pipelined and can be answered at once are, so many in one turn; then others
 /// have theirs.
 const REQUESTS_A_TURN: usize = 32;
-
-/// nginx's `lingering_time` and `lingering_timeout`, in milliseconds.
-pub(super) const LINGERING_TIME_MS: u64 = 30_000;
-pub(super) const LINGERING_TIMEOUT_MS: u64 = 5_000;
 
 /// A client's connection with everything that it works on, for the length of one event.
 pub(super) struct Session<'a, N: Network> {
@@ -84,25 +78,25 @@ impl<N: Network> Session<'_, N> {
                 self.drop_attempt(&mut exchange);
                 self.shared.give_back(exchange);
             }
-            State::Idle | State::Lingering { .. } | State::Closed => {}
+            State::Idle | State::Kept { .. } | State::Lingering(_) | State::Closed => {}
         }
     }
 
     fn step(&mut self, state: State) -> Next {
         match state {
-            State::Idle => self.idle(),
+            state @ (State::Idle | State::Kept { .. }) => self.idle(state),
             State::Reading(exchange) => self.read_head(exchange),
             State::Proxying(exchange) => self.proxy(exchange),
             State::Answering(exchange) => self.answer_on(exchange),
-            State::Lingering { until_ms } => self.linger(until_ms),
+            State::Lingering(lingering) => self.linger(lingering),
             State::Closed => Next::Close,
         }
     }
 
     /// A client that was silent may have a request.
-    fn idle(&mut self) -> Next {
+    fn idle(&mut self, state: State) -> Next {
         if !self.client.ready.readable {
-            return Next::Wait(State::Idle);
+            return Next::Wait(state);
         }
         let mut exchange = self.shared.lend();
         let (client, input) = (&mut *self.client, &mut exchange.input);
@@ -113,7 +107,7 @@ impl<N: Network> Session<'_, N> {
             }
             Ok(Read::Blocked) => {
                 self.shared.give_back(exchange);
-                Next::Wait(State::Idle)
+                Next::Wait(state)
             }
             Ok(Read::End) => {
                 self.shared.give_back(exchange);
@@ -135,9 +129,10 @@ impl<N: Network> Session<'_, N> {
 
     /// Reads on until the head is complete.
     fn read_head(&mut self, mut exchange: Box<Exchange>) -> Next {
-        let limits = self.shared.conf.head_limits(self.client.listener);
         loop {
-            if !exchange.input.is_empty() {
+            let data = exchange.input.data();
+            let limits = self.shared.conf.head_limits(self.client.listener, data);
+            if !data.is_empty() {
                 match exchange.head.parse(exchange.input.data(), &limits) {
                     Parsed::Head(end) => return self.begin(exchange, end),
                     Parsed::Refused(refusal) => return self.refuse(exchange, &refusal),
@@ -169,7 +164,8 @@ impl<N: Network> Session<'_, N> {
             self.shared.give_back(exchange);
             return self.rest();
         }
-        if !exchange.head_timed {
+        // On a new connection the time has been running since it was accepted.
+        if !exchange.head_timed && self.client.requests > 0 {
             exchange.head_timed = true;
             let timeout = self.shared.conf.header_timeout(self.client.listener);
             self.shared.arm_client(self.key, timeout);
@@ -178,134 +174,67 @@ impl<N: Network> Session<'_, N> {
     }
 
     fn lost_in_head(&mut self, mut exchange: Box<Exchange>, error: Option<&io::Error>) -> Next {
+        self.show_head(&mut exchange);
+        let doing = doing(&exchange);
         match error {
-            Some(error) => {
-                self.log_client(
-                    Level::Info,
-                    format_args!(
-                        "recv() failed ({}) while reading client request headers",
-                        errno(error)
-                    ),
-                );
-            }
-            None => self.log_client(
+            Some(error) => self.log_request(
+                &exchange,
                 Level::Info,
-                format_args!(
-                    "client prematurely closed connection while reading client request headers"
-                ),
+                format_args!("recv() failed ({}) while {doing}", errno(error)),
+            ),
+            None => self.log_request(
+                &exchange,
+                Level::Info,
+                format_args!("client prematurely closed connection while {doing}"),
             ),
         }
         exchange.status = 400;
         self.abandon(exchange)
     }
 
-    /// The head cannot be taken: says why in the log and answers.
-    fn refuse(&mut self, mut exchange: Box<Exchange>, refusal: &Refusal) -> Next {
+    /// Lets the logs see what has come of a head that stays incomplete.
+    pub(super) fn show_head(&mut self, exchange: &mut Exchange) {
         let length = exchange.input.len();
-        let reason = refusal.describe(exchange.input.data()).to_string();
+        exchange.head.take_line(exchange.input.data());
         exchange.input.keep_head(length);
         exchange.head_length = length as u64;
-        self.adopt_default(&mut exchange);
-        self.log_request(&exchange, Level::Info, format_args!("{reason}"));
+        self.adopt_default(exchange);
+    }
+
+    /// The head cannot be taken: says why in the log and answers.
+    fn refuse(&mut self, mut exchange: Box<Exchange>, refusal: &Refusal) -> Next {
+        let reason = refusal.describe(exchange.input.data()).to_string();
+        self.show_head(&mut exchange);
+        let doing = match refusal.reason.in_line {
+            true => READING_LINE,
+            false => doing(&exchange),
+        };
+        self.log_request(
+            &exchange,
+            Level::Info,
+            format_args!("{reason} while {doing}"),
+        );
         self.count_request();
         // Where this request ends nobody knows: whatever comes is read and dropped.
         exchange.upload.begin(Body::UntilClose, Framing::Plain);
         self.answer_error(exchange, refusal.status)
     }
+}
 
-    /// A kept connection waits for its next request without holding anything.
-    pub(super) fn rest(&mut self) -> Next {
-        if self.client.closing || self.shared.quitting {
-            return Next::Close;
-        }
-        Next::Go(State::Idle)
-    }
+const READING_LINE: &str = "reading client request line";
 
-    fn client_timeout(&mut self, state: State) -> Next {
-        match state {
-            State::Reading(mut exchange) => {
-                self.log_client(
-                    Level::Info,
-                    format_args!("client timed out while reading client request headers"),
-                );
-                exchange.status = 408;
-                self.abandon(exchange)
-            }
-            State::Proxying(mut exchange) | State::Answering(mut exchange) => {
-                self.log_request(&exchange, Level::Info, format_args!("client timed out"));
-                if !exchange.answered {
-                    exchange.status = 408;
-                }
-                self.abandon(exchange)
-            }
-            State::Idle | State::Lingering { .. } | State::Closed => Next::Close,
-        }
-    }
-
-    /// No further request is taken; what is in flight goes on.
-    fn quit(&mut self, state: State) -> Next {
-        self.client.closing = true;
-        match state {
-            // A connection without a request so far may have one on its way.
-            State::Idle if self.client.requests > 0 => Next::Close,
-            state => Next::Go(state),
-        }
-    }
-
-    /// Reads and drops what still comes, so that the answer is not lost to a reset.
-    fn linger(&mut self, until_ms: u64) -> Next {
-        let mut scratch = self.shared.pool.take();
-        let client = &mut *self.client;
-        let mut open = true;
-        let mut reads = 0;
-        while client.ready.readable && open && reads < READS_A_TURN {
-            reads += 1;
-            scratch.clear();
-            open = matches!(
-                relay::read(&mut scratch, &mut client.stream, &mut client.ready),
-                Ok(Read::Some(_) | Read::Blocked)
-            );
-        }
-        self.shared.pool.give(scratch);
-        if !open || self.shared.now_ms >= until_ms {
-            return Next::Close;
-        }
-        if reads == READS_A_TURN {
-            self.shared.again.push_back(self.key);
-        }
-        let left = (until_ms - self.shared.now_ms).min(LINGERING_TIMEOUT_MS);
-        self.shared.arm_client_ms(self.key, left);
-        Next::Wait(State::Lingering { until_ms })
-    }
-
-    /// Ends our direction and lets the client finish its own.
-    pub(super) fn begin_lingering(&mut self) -> Next {
-        if self.client.stream.shutdown().is_err() {
-            return Next::Close;
-        }
-        let until_ms = self.shared.now_ms + LINGERING_TIME_MS;
-        Next::Go(State::Lingering { until_ms })
-    }
-
-    /// Ends a request to which no further byte can be sent.
-    pub(super) fn abandon(&mut self, mut exchange: Box<Exchange>) -> Next {
-        self.drop_attempt(&mut exchange);
-        if exchange.location.is_none() {
-            self.adopt_default(&mut exchange);
-        }
-        self.log_access(&exchange);
-        if exchange.answered && !exchange.switched && exchange.download.is_cut() {
-            // A plain end would make a whole answer of what the client has.
-            self.client.stream.abort();
-        }
-        self.shared.give_back(exchange);
-        Next::Close
+/// What nginx says it was doing when a head did not come.
+pub(super) fn doing(exchange: &Exchange) -> &'static str {
+    if exchange.head.has_line() {
+        "reading client request headers"
+    } else {
+        READING_LINE
     }
 }
 
 /// As much room as a head within the limits can need, and a body's first bytes.
 fn room_for(limits: &Limits, now: usize) -> usize {
     (now * 2)
-        .min(limits.head + crate::buffer::BUFFER_SIZE)
+        .min(limits.longest() + crate::buffer::BUFFER_SIZE)
         .max(now + 1)
 }

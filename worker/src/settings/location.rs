@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ClientBody, HOUR, LogTarget, MINUTE, Proxy, ResourceId, Template};
+use super::{
+    ClientBody, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy, ResourceId, Template,
+};
 
 /// One `location {}` block.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,19 @@ pub struct LocationSettings {
     pub keepalive_requests: u64,
     /// `keepalive_time`: the age after which a connection closes with its next answer.
     pub keepalive_time: Duration,
+    /// `keepalive_min_timeout`: for so long a kept connection is not closed, not even by a worker
+    /// that ends; zero is off.
+    pub keepalive_min_timeout: Duration,
+    /// `keepalive_disable`.
+    pub keepalive_disable: KeepaliveDisable,
+    /// `lingering_close` and its times.
+    pub lingering: Lingering,
+    /// `reset_timedout_connection`.
+    pub reset_timedout_connection: bool,
+    /// `chunked_transfer_encoding`.
+    pub chunked_transfer_encoding: bool,
+    /// `server_tokens` is not `off`.
+    pub server_tokens: bool,
     /// `limit_rate`: bytes a second that one answer may have, a size; 0 is no limit.
     pub limit_rate: Option<Template>,
     /// `limit_rate_after`: bytes that go before that limit holds, a size.
@@ -95,6 +110,12 @@ impl Default for LocationSettings {
             keepalive_header: None,
             keepalive_requests: 1000,
             keepalive_time: HOUR,
+            keepalive_min_timeout: Duration::ZERO,
+            keepalive_disable: KeepaliveDisable::default(),
+            lingering: Lingering::default(),
+            reset_timedout_connection: false,
+            chunked_transfer_encoding: true,
+            server_tokens: true,
             limit_rate: None,
             limit_rate_after: None,
             tcp_nodelay: true,

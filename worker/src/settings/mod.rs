@@ -2,6 +2,7 @@
 //! with every inheritance of nginx's contexts already resolved.
 
 mod body;
+mod client;
 mod location;
 mod next_upstream;
 mod proxy;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use weir_shm::Address;
 
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
+pub use client::{KeepaliveDisable, Lingering, LingeringClose};
 pub use location::{
     AccessFrom, AccessLog, AccessRule, AddHeader, Handler, Location, LocationKind,
     LocationSettings, Return,
@@ -103,6 +105,14 @@ pub struct VirtualServer {
     pub client_header_buffer_size: usize,
     /// `large_client_header_buffers`: number and bytes of each.
     pub large_client_header_buffers: (usize, usize),
+    /// `max_headers`
+    pub max_headers: usize,
+    /// `ignore_invalid_headers`
+    pub ignore_invalid_headers: bool,
+    /// `underscores_in_headers`
+    pub underscores_in_headers: bool,
+    /// `merge_slashes`
+    pub merge_slashes: bool,
 }
 
 impl Default for VirtualServer {
@@ -115,6 +125,10 @@ impl Default for VirtualServer {
             client_header_timeout: MINUTE,
             client_header_buffer_size: 1024,
             large_client_header_buffers: (4, 8192),
+            max_headers: 1000,
+            ignore_invalid_headers: true,
+            underscores_in_headers: false,
+            merge_slashes: true,
         }
     }
 }

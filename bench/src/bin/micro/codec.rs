@@ -40,11 +40,7 @@ pub fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
 }
 
 fn requests(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
-    let limits = Limits {
-        line: 8192,
-        head: 32_768,
-        fields: 1000,
-    };
+    let limits = Limits::default();
     for (name, text) in [("short", SHORT), ("browser's", BROWSER)] {
         let mut head = RequestHead::new();
         if head.parse(text, &limits) != Parsed::Head(text.len()) {
@@ -80,6 +76,7 @@ fn answers(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
             location: None,
             chunked: false,
             persist: Persist::KeepAlive(None),
+            tokens: true,
         };
         answer.write(&mut out);
         for field in head.forwarded() {
@@ -115,11 +112,7 @@ fn chunks(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
 }
 
 fn logs(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
-    let limits = Limits {
-        line: 8192,
-        head: 32_768,
-        fields: 1000,
-    };
+    let limits = Limits::default();
     let mut head = RequestHead::new();
     if head.parse(BROWSER, &limits) != Parsed::Head(BROWSER.len()) {
         return Err("the request is not taken".into());

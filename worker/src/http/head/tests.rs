@@ -1,16 +1,26 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::limits::LargeBuffers;
 
-const LIMITS: Limits = Limits {
-    line: 8192,
-    head: 32_768,
-    fields: 1000,
-};
+/// nginx's, but for buffers: so many more after the first, and of so many bytes each.
+fn limits(number: usize, size: usize) -> Limits {
+    let large = LargeBuffers { number, size };
+    Limits {
+        first: size,
+        line: large,
+        field: large,
+        ..Limits::default()
+    }
+}
 
 fn parse(text: &[u8]) -> (RequestHead, Parsed) {
+    parse_with(text, &Limits::default())
+}
+
+fn parse_with(text: &[u8], limits: &Limits) -> (RequestHead, Parsed) {
     let mut head = RequestHead::new();
-    let parsed = head.parse(text, &LIMITS);
+    let parsed = head.parse(text, limits);
     (head, parsed)
 }
 
@@ -246,9 +256,8 @@ fn what_nginx_takes_and_httparse_does_not_is_taken() {
 fn the_number_of_fields_is_bounded_exactly() {
     for fields in [3, 63, 64, 65, 100, 2000] {
         let limits = Limits {
-            line: 100,
-            head: 100_000,
             fields,
+            ..limits(1000, 100)
         };
         let status = |extra: usize, name: &str| {
             let more = format!("{name}: y\r\n").repeat(fields - 1 + extra);
@@ -355,28 +364,112 @@ fn what_cannot_become_a_request_is_not_waited_for() {
 
 #[test]
 fn the_limits_are_exact() {
-    // A line of 20 bytes, a head of 20 + 9 + 2.
+    // Lines of 21, 9 and 2 bytes.
     let text = b"GET /12345 HTTP/1.1\r\nHost: a\r\n\r\n";
-    let parse = |line: usize, head: usize| {
-        RequestHead::new().parse(
-            text,
-            &Limits {
-                line,
-                head,
-                fields: 100,
-            },
-        )
+    let status = |number: usize, size: usize| match parse_with(text, &limits(number, size)).1 {
+        Parsed::Head(end) => {
+            assert_eq!(end, text.len());
+            200
+        }
+        Parsed::Partial => 0,
+        Parsed::Refused(refusal) => refusal.status,
     };
-    assert_eq!(parse(21, 100), Parsed::Head(32));
+    assert_eq!(status(1, 21), 200);
+    assert_eq!(status(9, 20), 414);
+    assert_eq!(status(1, 32), 200);
+    assert_eq!(status(0, 32), 200);
+    assert_eq!(status(0, 31), 494);
+    assert_eq!(status(0, 21), 494);
+}
+
+#[test]
+fn another_server_may_take_other_fields() {
+    let text = b"GET /12345 HTTP/1.1\r\nHost: abcdef\r\nx_y: 1\r\nx.z: 2\r\n\r\n";
+    let names = |limits: &Limits| {
+        let (head, parsed) = parse_with(text, limits);
+        assert_eq!(parsed, Parsed::Head(text.len()));
+        let names = head.fields.iter().map(|field| field.name.of(text));
+        let names: Vec<_> = names.map(String::from_utf8_lossy).collect();
+        (names.join(" "), head.ignored.is_some())
+    };
+    let nginx = Limits::default();
+    let underscores = Limits {
+        underscores: true,
+        ..nginx
+    };
+    let all = Limits {
+        ignore_invalid: false,
+        ..nginx
+    };
+    assert_eq!(names(&nginx), ("Host".into(), true));
+    assert_eq!(names(&underscores), ("Host x_y".into(), true));
+    assert_eq!(names(&all), ("Host x_y x.z".into(), false));
+
+    let small = LargeBuffers {
+        number: 1,
+        size: 13,
+    };
+    let of_fields = Limits {
+        field: small,
+        ..limits(1, 21)
+    };
+    let refused = parse_with(text, &of_fields).1;
     assert!(matches!(
-        parse(20, 100),
-        Parsed::Refused(Refusal { status: 414, .. })
-    ));
-    assert_eq!(parse(100, 32), Parsed::Head(32));
-    assert!(matches!(
-        parse(100, 31),
+        refused,
         Parsed::Refused(Refusal { status: 494, .. })
     ));
+    let of_line = Limits {
+        line: small,
+        ..limits(9, 20)
+    };
+    let refused = parse_with(text, &of_line).1;
+    assert!(matches!(
+        refused,
+        Parsed::Refused(Refusal { status: 414, .. })
+    ));
+}
+
+#[test]
+fn slashes_are_merged_or_kept() {
+    for (path, merged, kept) in [
+        ("//a///b//", "/a/b/", "//a///b//"),
+        ("/a//../b", "/b", "/a/b"),
+        ("/a%2f%2Fb", "/a/b", "/a//b"),
+        ("/a//./b", "/a/b", "/a//b"),
+        ("/a//..", "/", "/a/"),
+    ] {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        for (merge_slashes, expected) in [(true, merged), (false, kept)] {
+            let limits = Limits {
+                merge_slashes,
+                ..Limits::default()
+            };
+            let (head, _) = parse_with(text.as_bytes(), &limits);
+            let path = head.target.normalized(text.as_bytes());
+            assert_eq!(String::from_utf8_lossy(path), expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_host_is_known_before_the_head_is_whole() {
+    for (text, host) in [
+        (
+            "GET / HTTP/1.1\r\nX: host: b\r\nhOst: A.b:80\r\nx",
+            Some("a.b"),
+        ),
+        ("GET http://A.c/x HTTP/1.1\r\nHost: b\r\n", Some("a.c")),
+        ("\r\nGET / HTTP/1.1\r\nHost: b\r\n", Some("b")),
+        ("GET / HTTP/1.1\r\nHost: b", None),
+        ("GET / HTTP/1.1\r\nHost: b\r", None),
+        ("GET / HTTP/1.1\r\nX: 1\r\n\r\nHost: b\r\n", None),
+        ("GET / HTTP/1.1\r\nHost: b/c\r\n", None),
+        ("GET http://h", None),
+        ("", None),
+    ] {
+        let found = host_in(text.as_bytes());
+        assert_eq!(found.as_deref(), host.map(str::as_bytes), "{text:?}");
+    }
 }
 
 #[test]
@@ -384,10 +477,16 @@ fn a_cleared_head_is_as_new() {
     let mut head = RequestHead::new();
     let first = b"POST http://h/a%20b?c HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\
         X_y: z\r\nContent-Length: 3\r\n\r\n";
-    assert_eq!(head.parse(first, &LIMITS), Parsed::Head(first.len()));
+    assert_eq!(
+        head.parse(first, &Limits::default()),
+        Parsed::Head(first.len())
+    );
     let second = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
     head.clear();
-    assert_eq!(head.parse(second, &LIMITS), Parsed::Head(second.len()));
+    assert_eq!(
+        head.parse(second, &Limits::default()),
+        Parsed::Head(second.len())
+    );
     assert_eq!(format!("{head:?}"), format!("{:?}", parse(second).0));
 }
 
@@ -445,7 +544,7 @@ proptest! {
 
     #[test]
     fn any_split_gives_what_the_whole_gives(text in any_head()) {
-        let limits = Limits { line: 64, head: 200, fields: 8 };
+        let limits = Limits { fields: 8, ..limits(3, 64) };
         let mut whole = RequestHead::new();
         let at_once = whole.parse(&text, &limits);
         let (pieces, bytewise) = parse_bytewise(&text, &limits);

@@ -147,7 +147,7 @@ impl Network for Memory {
         Ok(())
     }
 
-    fn set_nodelay(&mut self, _: &Stream) {}
+    fn set_nodelay(&mut self, _: &Stream, _: bool) {}
 }
 
 pub(super) fn wire(room: usize) -> Rc<RefCell<Wire>> {
@@ -263,6 +263,7 @@ impl World {
             address: Some(([127, 0, 0, 1], 4000).into()),
             local: None,
             listener: 0,
+            nodelay: true,
         };
         self.proxy.accept(Stream(Rc::clone(&wire)), accepted);
         let key = match wire.borrow().token {
