@@ -41,6 +41,10 @@ const MASTERS_ALONE: [Number; 6] = [
     Number::SIGTTOU,
 ];
 
+/// What a child does not die of: a file that may not grow is an error of the write that would make
+/// it grow, and concerns one request.
+const ERRORS: [Number; 1] = [Number::SIGXFSZ];
+
 /// The master's inbox of signals.
 pub(crate) struct Signals {
     inbox: SignalFd,
@@ -102,6 +106,7 @@ impl AsFd for Signals {
 /// and QUIT wait until the child's own handlers stand.
 pub(crate) fn of_child() -> io::Result<()> {
     process::ignore_signals(&MASTERS_ALONE)?;
+    process::ignore_signals(&ERRORS)?;
     Ok(())
 }
 

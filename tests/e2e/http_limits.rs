@@ -55,7 +55,7 @@ fn a_slow_reader_holds_its_server_back() {
         }
         Then::Keep
     });
-    let weir = forwarding(&backend, "").start();
+    let weir = forwarding(&backend, "proxy_buffering off;").start();
     let mut client = weir.connect();
     client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     assert_eq!(client.head().unwrap().status, 200);
@@ -95,7 +95,11 @@ fn a_slow_server_holds_its_client_back() {
         let _ = stream.write_all(&ok("got it"));
         let _ = stream.read(&mut part);
     });
-    let weir = forwarding(&backend, "client_max_body_size 0;").start();
+    let weir = forwarding(
+        &backend,
+        "client_max_body_size 0; proxy_request_buffering off;",
+    )
+    .start();
     let mut client = weir.connect();
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);

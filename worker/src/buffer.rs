@@ -137,6 +137,12 @@ impl Buffer {
         true
     }
 
+    /// Everything behind the head, used up or not, as long as none of it was overwritten.
+    #[must_use]
+    pub fn behind_head(&self) -> Option<&[u8]> {
+        (!self.lost).then(|| &self.bytes[self.floor..self.end])
+    }
+
     /// Whether [`Buffer::rewind`] would succeed.
     #[must_use]
     pub fn can_rewind(&self) -> bool {

@@ -24,6 +24,7 @@ pub mod route;
 pub mod settings;
 mod signal;
 mod start;
+mod temp;
 #[cfg(test)]
 mod testing;
 pub mod timer;

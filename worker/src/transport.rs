@@ -1,5 +1,6 @@
 //! What the proxy reads from and writes to: a byte stream that never blocks.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -23,6 +24,12 @@ pub trait Transport {
     /// # Errors
     /// As `writev(2)`; on a connection that is being made, why that failed.
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Writes `count` bytes of a file from `offset` on, as far as there is room.
+    ///
+    /// # Errors
+    /// As `sendfile(2)`; `UnexpectedEof` where the file is shorter.
+    fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize>;
 
     /// Ends our direction of the stream.
     ///
@@ -127,6 +134,14 @@ impl Transport for Socket {
             [one] => Ok(rustix::net::send(&self.0, one, SendFlags::NOSIGNAL)?),
             // The process ignores SIGPIPE: writev has no flag for it.
             _ => Ok(rustix::io::writev(&self.0, parts)?),
+        }
+    }
+
+    fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut offset = offset;
+        match rustix::fs::sendfile(&self.0, file, Some(&mut offset), count)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            sent => Ok(sent),
         }
     }
 

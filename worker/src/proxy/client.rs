@@ -46,6 +46,8 @@ pub enum State {
     },
     /// A request's head is arriving.
     Reading(Box<Exchange>),
+    /// A request's body is read before a server is asked.
+    Receiving(Box<Exchange>),
     /// An upstream server has the request.
     Proxying(Box<Exchange>),
     /// An answer of our own is on its way; the rest of the request's body is read and dropped.
@@ -75,7 +77,10 @@ impl State {
             State::Idle => Some(Phase::Waiting),
             State::Kept { .. } => Some(Phase::Kept),
             State::Reading(_) => Some(Phase::Reading),
-            State::Proxying(_) | State::Answering(_) | State::Lingering(_) => Some(Phase::Writing),
+            State::Receiving(_)
+            | State::Proxying(_)
+            | State::Answering(_)
+            | State::Lingering(_) => Some(Phase::Writing),
             State::Closed => None,
         }
     }
@@ -87,6 +92,7 @@ impl State {
             State::Idle => "idle",
             State::Kept { .. } => "kept",
             State::Reading(_) => "reading",
+            State::Receiving(_) => "receiving",
             State::Proxying(_) => "proxying",
             State::Answering(_) => "answering",
             State::Lingering(_) => "lingering",

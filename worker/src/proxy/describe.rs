@@ -193,6 +193,8 @@ fn values<'a, N: Network>(
     }
     values.started = exchange.started;
     values.request_length = exchange.request_length();
+    values.request_body = exchange.body_in_memory();
+    values.request_body_file = exchange.body_in_file();
     values.request_id = Some(RequestId {
         known: &exchange.request_id,
         source: &shared.request_ids,

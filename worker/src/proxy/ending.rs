@@ -171,6 +171,14 @@ impl<N: Network> Session<'_, N> {
                 );
                 self.give_up(exchange)
             }
+            State::Receiving(exchange) => {
+                self.log_request(
+                    &exchange,
+                    Level::Info,
+                    format_args!("{TIMED_OUT} while reading client request body"),
+                );
+                self.give_up(exchange)
+            }
             State::Proxying(exchange) => {
                 let doing = if exchange.download.is_pending() {
                     "sending to client"
@@ -196,7 +204,7 @@ impl<N: Network> Session<'_, N> {
 
     /// Ends a request whose client takes too long.
     fn give_up(&mut self, mut exchange: Box<Exchange>) -> Next {
-        if exchange.download.sent() == 0 {
+        if exchange.download.sent() == 0 || !exchange.answered {
             exchange.status = 408;
         }
         self.reset_if_asked(&exchange);

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::relay::Relay;
+use super::spool::Spool;
 use crate::balance::Tried;
 use crate::buffer::Buffer;
 use crate::conf::Conf;
 use crate::connection::Key;
 use crate::http::{Method, RequestHead, ResponseHead};
-use crate::settings::{Handler, LocationSettings, Proxy, ServerId, UpstreamId};
+use crate::settings::{Handler, InFileOnly, LocationSettings, Proxy, ServerId, UpstreamId};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
 
@@ -31,6 +32,8 @@ pub struct Exchange {
     pub location: Option<Arc<LocationSettings>>,
     /// The request's body on its way to the upstream server.
     pub upload: Relay,
+    /// The file of a request's body that no server is to get.
+    pub body_file: Option<Box<Spool>>,
     /// The answer on its way to the client.
     pub download: Relay,
     /// The upstream chosen for it, and what has been tried there.
@@ -159,6 +162,7 @@ impl Exchange {
         self.head.clear();
         self.response.clear();
         self.upload.clear();
+        self.body_file = None;
         self.download.clear();
         self.output.clear();
         self.tries.clear();
@@ -214,6 +218,30 @@ impl Exchange {
         } else {
             self.head.method
         }
+    }
+
+    /// A request's body, where all of it is in memory.
+    #[must_use]
+    pub fn body_in_memory(&self) -> Option<&[u8]> {
+        let received = usize::try_from(self.upload.received()).ok()?;
+        if received == 0 || !self.upload.is_ended() || self.upload.has_file() {
+            return None;
+        }
+        self.input.behind_head()?.get(..received)
+    }
+
+    /// The name of the file that a request's body is in.
+    #[must_use]
+    pub fn body_in_file(&self) -> Option<&[u8]> {
+        let spool = self.body_file.as_deref().or(self.upload.stored());
+        Some(spool?.path()?.as_os_str().as_encoded_bytes())
+    }
+
+    /// Whether a request's body goes to a file whatever its length.
+    #[must_use]
+    pub fn is_body_for_file(&self) -> bool {
+        let location = self.location.as_ref();
+        location.is_some_and(|location| location.client_body.in_file_only != InFileOnly::Off)
     }
 
     /// Bytes of the request, its body included (`$request_length`).

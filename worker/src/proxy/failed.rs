@@ -56,7 +56,7 @@ impl<N: Network> Session<'_, N> {
         let attempted = Attempted {
             method: exchange.repeated_method(),
             sent: attempt.sent,
-            repeatable: exchange.upload.is_dropped() || exchange.input.can_rewind(),
+            repeatable: exchange.upload.can_restart(&exchange.input),
             stale: attempt.reused && attempt.received == 0,
         };
         self.decide(exchange, failure, attempted)

@@ -8,9 +8,11 @@ pub mod exchange;
 pub mod numbers;
 pub mod relay;
 pub mod shared;
+pub mod spool;
 
 mod answer;
 mod attempt;
+mod body;
 mod describe;
 mod ending;
 mod failed;

@@ -84,7 +84,7 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// `100 Continue`, when the client waits for it.
-    fn write_continue(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+    pub(super) fn write_continue(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
         if exchange.expects_continue {
             exchange.expects_continue = false;
             let lead = exchange.download.lead();

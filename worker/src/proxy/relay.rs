@@ -3,8 +3,10 @@
 
 use std::io::{self, IoSlice};
 
+use super::spool::Spool;
 use crate::buffer::Buffer;
 use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, trailers};
+use crate::temp::TempError;
 use crate::transport::{Readiness, Transport};
 
 /// What follows a chunk's data, and what follows the data of the last one.
@@ -56,6 +58,9 @@ pub struct Relay {
     until_close: bool,
     received: u64,
     sent: u64,
+    /// What was taken out of the input and waits elsewhere. Of a request's body it is all, behind
+    /// the head in the lead; of an answer what is older than everything above.
+    spool: Option<Box<Spool>>,
 }
 
 /// Bytes of a body that are copied behind its head.
@@ -126,11 +131,6 @@ impl Relay {
         self.sent
     }
 
-    /// What comes is dropped and not written: there is nothing to be repeated.
-    pub fn is_dropped(&self) -> bool {
-        self.framing == Framing::Dropped
-    }
-
     /// Whether the source has given its last byte.
     pub fn is_ended(&self) -> bool {
         matches!(self.source, Source::Ended)
@@ -138,7 +138,32 @@ impl Relay {
 
     /// Whether something waits to be written.
     pub fn is_pending(&self) -> bool {
+        self.is_owing() || self.is_spooled()
+    }
+
+    /// Whether something waits in front of the input.
+    fn is_owing(&self) -> bool {
         self.lead_sent < self.lead.len() || self.owed > 0 || !self.tail.is_empty()
+    }
+
+    /// Whether something waits in the spool.
+    pub fn is_spooled(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| !spool.is_empty())
+    }
+
+    /// Whether something is or was in a file.
+    pub fn has_file(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.has_file())
+    }
+
+    /// What waits elsewhere, or was sent from there.
+    pub fn stored(&self) -> Option<&Spool> {
+        self.spool.as_deref()
+    }
+
+    /// Bytes at the beginning of the input that wait to be written.
+    pub fn owed(&self) -> usize {
+        self.owed
     }
 
     /// Whether everything came and was written.
@@ -187,6 +212,70 @@ impl Relay {
         Ok(())
     }
 
+    /// Takes what has come of the body to what waits in the input already: all of it stays there, in
+    /// one piece.
+    ///
+    /// # Errors
+    /// The chunks are not well formed.
+    pub fn gather(&mut self, input: &mut Buffer) -> Result<(), ChunkError> {
+        let data = match &mut self.source {
+            Source::Ended => 0,
+            Source::UntilClose => input.len() - self.owed,
+            Source::Length(left) => {
+                let there = input.len() - self.owed;
+                let data = usize::try_from(*left).map_or(there, |left| left.min(there));
+                *left -= data as u64;
+                data
+            }
+            Source::Chunked(decoder) => unchunk_behind(decoder, input, self.owed)?,
+        };
+        let ended = match &self.source {
+            Source::Length(left) => *left == 0,
+            Source::Chunked(decoder) => decoder.is_end(),
+            Source::Ended | Source::UntilClose => false,
+        };
+        if ended {
+            self.source = Source::Ended;
+        }
+        self.received += data as u64;
+        if self.framing == Framing::Dropped {
+            input.consume(data);
+        } else {
+            self.owed += data;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the body that are sure to come.
+    pub fn announced(&self) -> u64 {
+        match &self.source {
+            Source::Length(left) => *left,
+            Source::Chunked(decoder) => decoder.remaining(),
+            Source::Ended | Source::UntilClose => 0,
+        }
+    }
+
+    /// Where [`Relay::store`] puts what it takes.
+    pub fn spool(&mut self) -> &mut Option<Box<Spool>> {
+        &mut self.spool
+    }
+
+    /// Moves everything that waits in front of the input into the spool, which has room for it.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`; all is as before then.
+    pub fn store(&mut self, input: &mut Buffer) -> Result<(), TempError> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(());
+        };
+        let lead = &self.lead[self.lead_sent..];
+        spool.push(&[lead, &input.data()[..self.owed], self.tail])?;
+        self.lead.clear();
+        self.lead_sent = 0;
+        self.discard(input);
+        Ok(())
+    }
+
     /// The input ends here: right for a body that lasts until then.
     ///
     /// # Errors
@@ -207,7 +296,9 @@ impl Relay {
     /// still holds it.
     pub fn restart(&mut self, input: &mut Buffer) -> bool {
         let mut again = 0;
-        if self.framing != Framing::Dropped {
+        if let Some(spool) = &mut self.spool {
+            spool.rewind();
+        } else if self.framing != Framing::Dropped {
             let Ok(received) = usize::try_from(self.received) else {
                 return false;
             };
@@ -223,6 +314,11 @@ impl Relay {
         debug_assert!(again <= input.len(), "kept whole");
         self.owed = again;
         true
+    }
+
+    /// Whether [`Relay::restart`] would succeed.
+    pub fn can_restart(&self, input: &Buffer) -> bool {
+        self.spool.is_some() || self.framing == Framing::Dropped || input.can_rewind()
     }
 
     /// After [`Relay::restart`] the head is in the lead: frames what is sent again.
@@ -269,6 +365,7 @@ impl Relay {
     pub fn drop_pending(&mut self, input: &mut Buffer) {
         self.lead.clear();
         self.lead_sent = 0;
+        self.spool = None;
         self.discard(input);
     }
 
@@ -292,7 +389,7 @@ impl Relay {
     ) -> io::Result<usize> {
         let mut total = 0;
         self.join_small(input);
-        while self.is_pending() && ready.writable {
+        while self.is_owing() && ready.writable {
             let (lead, data) = (&self.lead[self.lead_sent..], &input.data()[..self.owed]);
             let waiting = lead.len() + data.len() + self.tail.len();
             let parts = [
@@ -320,6 +417,26 @@ impl Relay {
         Ok(total)
     }
 
+    /// Writes what waits in the spool, at most `limit` bytes, as far as there is room; `ready`
+    /// learns when there is none. Returns how many bytes went out.
+    ///
+    /// # Errors
+    /// As [`Spool::flush`].
+    pub fn flush_spool<T: Transport>(
+        &mut self,
+        to: &mut T,
+        ready: &mut Readiness,
+        limit: usize,
+        sendfile: bool,
+    ) -> io::Result<usize> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(0);
+        };
+        let written = spool.flush(to, ready, limit, sendfile)?;
+        self.sent += written as u64;
+        Ok(written)
+    }
+
     /// A small body goes behind its head: copying it costs less than a second part of a write.
     fn join_small(&mut self, input: &mut Buffer) {
         let small = self.owed + self.tail.len() <= SMALL_BODY;
@@ -345,6 +462,27 @@ impl Relay {
         self.owed -= data;
         self.tail = &self.tail[written - lead - data..];
     }
+}
+
+/// Puts the data of all chunks behind the first `front` bytes of the input, which were put there
+/// before, and says how much it is. What follows the body stays behind it.
+fn unchunk_behind(
+    decoder: &mut Decoder,
+    input: &mut Buffer,
+    front: usize,
+) -> Result<usize, ChunkError> {
+    let (mut to, mut read) = (front, front);
+    while read < input.len() && !decoder.is_end() {
+        let piece = decoder.decode(&input.data()[read..])?;
+        let from = read + piece.framing;
+        input.data_mut().copy_within(from..from + piece.data, to);
+        to += piece.data;
+        read += piece.consumed();
+    }
+    let rest = input.len() - read;
+    input.data_mut().copy_within(read.., to);
+    input.truncate(to + rest);
+    Ok(to - front)
 }
 
 /// Puts the data of all chunks that came together at the beginning of the input and says how much

@@ -126,6 +126,24 @@ impl<N: Network> Session<'_, N> {
     }
 
     fn begin_proxying(&mut self, mut exchange: Box<Exchange>) -> Next {
+        exchange.expects_continue = exchange.head.expect_continue
+            && exchange.head.body != Body::None
+            && exchange.input.is_empty();
+        let awaited = Self::is_body_awaited(&exchange);
+        let in_file = exchange.is_body_for_file();
+        if exchange.proxy().is_some_and(Proxy::drops_body) && !in_file {
+            exchange.upload.begin(exchange.head.body, Framing::Dropped);
+        } else if exchange.head.body == Body::Chunked && !awaited {
+            exchange.upload.begin(Body::Chunked, Framing::Chunked);
+        }
+        if awaited {
+            return Next::Go(State::Receiving(exchange));
+        }
+        self.ask_upstream(exchange)
+    }
+
+    /// The body is there, or is to be passed on as it comes.
+    pub(super) fn ask_upstream(&mut self, mut exchange: Box<Exchange>) -> Next {
         let Some(upstream) = self.find_upstream(&mut exchange) else {
             return self.answer_error(exchange, 502);
         };
@@ -135,21 +153,8 @@ impl<N: Network> Session<'_, N> {
             // It comes from another location that had asked servers.
             exchange.tries.push(Attempt::default());
         }
-        exchange.expects_continue = exchange.head.expect_continue
-            && exchange.head.body != Body::None
-            && exchange.input.is_empty();
         if !self.choose_method(&mut exchange) {
             return self.answer_error(exchange, 500);
-        }
-        if exchange.proxy().is_some_and(Proxy::drops_body) {
-            exchange.upload.begin(exchange.head.body, Framing::Dropped);
-        } else if exchange.head.body == Body::Chunked {
-            let minor = exchange.proxy().map_or(1, |proxy| proxy.http_minor);
-            if minor == 0 {
-                // HTTP/1.0 has no chunks, and streaming knows no length.
-                return self.answer_error(exchange, 411);
-            }
-            exchange.upload.begin(Body::Chunked, Framing::Chunked);
         }
         self.next_attempt(exchange)
     }

@@ -12,6 +12,9 @@ use super::retry::Failure;
 use super::session::Session;
 use crate::settings::Level;
 
+/// Bytes of a file that are sent in one turn of the loop; then others have theirs.
+pub(super) const FILE_BYTES_A_TURN: usize = 2 << 20;
+
 impl<N: Network> Session<'_, N> {
     /// Sends what there is of the request: head and the body's beginning in one write.
     pub(super) fn send(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
@@ -50,6 +53,9 @@ impl<N: Network> Session<'_, N> {
                 }
                 Err(error) => return self.send_failed(exchange, &error),
             }
+            if upload.is_spooled() {
+                return self.send_stored(exchange);
+            }
             // The body is read only once somebody takes it: until then all of it can be repeated.
             if upload.is_pending() || upload.is_ended() || !peer.connected {
                 return Ok(());
@@ -78,6 +84,31 @@ impl<N: Network> Session<'_, N> {
         Ok(())
     }
 
+    /// The body is in a file: sends what there is room for.
+    fn send_stored(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+        let Exchange {
+            attempt: Some(attempt),
+            upload,
+            location: Some(location),
+            ..
+        } = exchange
+        else {
+            return Ok(());
+        };
+        let Some(peer) = self.peers.get_mut(attempt.peer) else {
+            return Ok(());
+        };
+        let (stream, ready) = (&mut peer.stream, &mut peer.ready);
+        match upload.flush_spool(stream, ready, FILE_BYTES_A_TURN, location.sendfile) {
+            Ok(_) if ready.writable && upload.is_spooled() => {
+                self.shared.again.push_back(self.key);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => self.send_failed(exchange, &error),
+        }
+    }
+
     /// The server does not take the request. If it was reached, it may have answered already.
     fn send_failed(&mut self, exchange: &mut Exchange, error: &io::Error) -> Result<(), Stop> {
         let peer = exchange.attempt.as_mut().and_then(|attempt| {
@@ -102,7 +133,7 @@ impl<N: Network> Session<'_, N> {
         Err(Stop::Upstream(Failure::Error))
     }
 
-    fn client_broke_chunks(&mut self, exchange: &mut Exchange) -> Stop {
+    pub(super) fn client_broke_chunks(&mut self, exchange: &mut Exchange) -> Stop {
         self.log_request(
             exchange,
             Level::Error,

@@ -73,6 +73,7 @@ impl<N: Network> Session<'_, N> {
         self.shared.move_client(self.key, state.phase(), None);
         match state {
             State::Reading(mut exchange)
+            | State::Receiving(mut exchange)
             | State::Proxying(mut exchange)
             | State::Answering(mut exchange) => {
                 self.drop_attempt(&mut exchange);
@@ -86,6 +87,7 @@ impl<N: Network> Session<'_, N> {
         match state {
             state @ (State::Idle | State::Kept { .. }) => self.idle(state),
             State::Reading(exchange) => self.read_head(exchange),
+            State::Receiving(exchange) => self.receive_body(exchange),
             State::Proxying(exchange) => self.proxy(exchange),
             State::Answering(exchange) => self.answer_on(exchange),
             State::Lingering(lingering) => self.linger(lingering),

@@ -13,6 +13,7 @@ use crate::conf::Conf;
 use crate::connection::Key;
 use crate::links::{Links, List};
 use crate::log::{Clock, ErrorLog};
+use crate::temp;
 use crate::timer::Timers;
 use crate::upstream::keepalive::Keepalive;
 use crate::upstream::plan::Plan;
@@ -39,6 +40,8 @@ pub struct Shared<N> {
     pub now_ms: u64,
     /// Buffers.
     pub pool: Pool,
+    /// Numbers of temporary files.
+    pub temp: temp::Numbers,
     /// Deadlines of clients, by their place.
     pub client_timers: Timers,
     /// Deadlines of upstream connections, by their place.
@@ -77,6 +80,7 @@ impl<N> Shared<N> {
             clock: Clock::system(),
             now_ms,
             pool: Pool::default(),
+            temp: temp::Numbers::new(now_ms as u32),
             client_timers: Timers::new(now_ms),
             peer_timers: Timers::new(now_ms),
             idle: Keepalive::default(),

@@ -1,12 +1,15 @@
 //! The proxy over streams in memory: no socket, no clock, every step under control.
 
 mod allocation;
+mod bodies;
 mod table;
 mod timing;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ use crate::event::Token;
 use crate::log::Files;
 use crate::settings::{
     Handler, Listener, Location, LocationKind, LocationSettings, Proxy as Proxied, ProxyTarget,
-    Settings, Upstream, VirtualServer,
+    Settings, TempFolder, Upstream, VirtualServer,
 };
 use crate::transport::{Readiness, Transport};
 use crate::upstream::plan::{Builder, Numbering};
@@ -102,6 +105,12 @@ impl Transport for Stream {
         Ok(written)
     }
 
+    fn send_file(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; count];
+        file.read_exact_at(&mut bytes, offset)?;
+        self.write(&[IoSlice::new(&bytes)])
+    }
+
     fn shutdown(&mut self) -> io::Result<()> {
         self.0.borrow_mut().shut = true;
         Ok(())
@@ -161,7 +170,7 @@ pub(super) fn wire(room: usize) -> Rc<RefCell<Wire>> {
 pub(super) struct World {
     pub proxy: Proxy<Memory>,
     pub region: Region,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 /// A client, from its own side.
@@ -179,12 +188,15 @@ fn location(handler: Handler) -> LocationSettings {
     }
 }
 
-fn settings() -> Settings {
-    let proxied = Proxied {
+fn settings(adjust: impl FnOnce(&mut LocationSettings, &mut Proxied)) -> Settings {
+    let mut proxied = Proxied {
         target: ProxyTarget::Upstream(0),
         host: b"backend".to_vec(),
         ..Proxied::default()
     };
+    let mut served = location(Handler::None);
+    adjust(&mut served, &mut proxied);
+    served.handler = Handler::Proxy(Box::new(proxied));
     Settings {
         worker_connections: 512,
         shutdown_timeout: None,
@@ -199,7 +211,7 @@ fn settings() -> Settings {
             locations: vec![Location {
                 kind: LocationKind::Prefix,
                 path: b"/".to_vec(),
-                settings: Arc::new(location(Handler::Proxy(Box::new(proxied)))),
+                settings: Arc::new(served),
             }],
             fallback: Arc::new(location(Handler::None)),
             ..VirtualServer::default()
@@ -213,7 +225,21 @@ fn settings() -> Settings {
 
 impl World {
     pub fn new(servers: u16) -> World {
+        Self::with(servers, |_, _| {})
+    }
+
+    /// A world whose location was adjusted; temporary files go to a folder of its own.
+    pub fn with(servers: u16, adjust: impl FnOnce(&mut LocationSettings, &mut Proxied)) -> World {
         let folder = tempfile::tempdir().unwrap();
+        let temp = Arc::new(TempFolder {
+            path: folder.path().to_owned(),
+            levels: Vec::new(),
+        });
+        let settings = settings(|location, proxied| {
+            location.client_body.temp = Arc::clone(&temp);
+            proxied.buffering.temp = temp;
+            adjust(location, proxied);
+        });
         let capacity = Capacity {
             servers: 8,
             upstreams: 2,
@@ -243,15 +269,15 @@ impl World {
         worker.read(0, &mut snapshot).unwrap();
         let mut builder = Builder::new(&Rc::default(), &mut snapshot);
         let plan = builder.step(usize::MAX, &mut Numbering::default()).unwrap();
-        let listener = settings().listeners[0].address.clone();
-        let conf = Conf::new(settings(), 1, Arc::new(Files::default()), &[Some(listener)]);
+        let listener = settings.listeners[0].address.clone();
+        let conf = Conf::new(settings, 1, Arc::new(Files::default()), &[Some(listener)]);
         let shared = Shared::new(Memory::default(), Rc::new(conf), worker, BEGIN_MS);
         let mut proxy = Proxy::new(shared);
         proxy.set_plan(Rc::new(plan));
         World {
             proxy,
             region,
-            _folder: folder,
+            folder,
         }
     }
 

@@ -35,7 +35,11 @@ const STATES: &[(&str, Enter)] = &[
         asked(world, GET)
     }),
     ("asked", |world| asked(world, GET)),
-    ("half a body sent", |world| asked(world, POST)),
+    ("half a body", |world| (world.accept(POST), None)),
+    ("half a body sent", |world| {
+        *world = World::with(1, |_, proxied| proxied.buffering.request = false);
+        asked(world, POST)
+    }),
     ("half an answer", |world| {
         let (client, server) = asked(world, GET);
         world.send(server.as_ref().unwrap(), HALF);
@@ -54,6 +58,7 @@ const STATES: &[(&str, Enter)] = &[
         (client, None)
     }),
     ("answered, body to drop", |world| {
+        *world = World::with(1, |_, proxied| proxied.buffering.request = false);
         world.proxy.shared.net.connecting = Connecting::Refused;
         (world.accept(POST), None)
     }),
@@ -126,6 +131,10 @@ const EXPECTED: &[(&str, &str)] = &[
     (
         "asked",
         "proxying proxying gone gone proxying proxying idle idle gone idle proxying",
+    ),
+    (
+        "half a body",
+        "receiving proxying gone gone receiving receiving receiving receiving gone receiving receiving",
     ),
     (
         "half a body sent",

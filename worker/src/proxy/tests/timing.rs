@@ -97,7 +97,7 @@ fn a_request_on_a_kept_connection_has_the_read_timeout_and_not_the_idle_one() {
 
 #[test]
 fn a_body_that_does_not_come_is_not_the_servers_fault() {
-    let mut world = World::new(1);
+    let mut world = World::with(1, |_, proxied| proxied.buffering.request = false);
     let client = world.accept(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
     let server = world.server(0);
     world.pass(40_000);
@@ -108,6 +108,21 @@ fn a_body_that_does_not_come_is_not_the_servers_fault() {
     assert_eq!(world.state(&client), "gone");
     assert!(server.wire.borrow().closed);
     assert_eq!(client.got(), "");
+}
+
+#[test]
+fn a_body_that_is_read_first_has_its_timeout_between_two_reads() {
+    let mut world = World::new(1);
+    let client = world.accept(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    for _ in 0..3 {
+        world.pass(40_000);
+        world.send(&client, b"d");
+        assert_eq!(world.state(&client), "receiving");
+    }
+    world.pass(60_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+    assert_eq!(client.got(), "", "as nginx, without a word");
+    assert!(world.proxy.shared.net.made.is_empty());
 }
 
 #[test]
