@@ -7,6 +7,7 @@
 mod support;
 
 mod article;
+mod byte_faults;
 mod chaos;
 mod client_side;
 mod command_line;

@@ -4,12 +4,12 @@
 //! their own answers, so that no connection was poisoned.
 
 mod answers;
-mod copy;
+pub(super) mod copy;
 mod requests;
 mod row;
 mod run;
-mod server;
-mod wire;
+pub(super) mod server;
+pub(super) mod wire;
 
 use std::time::Duration;
 

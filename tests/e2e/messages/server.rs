@@ -36,10 +36,14 @@ pub struct Script {
     pub then: Then,
 }
 
+/// Answers a request for `/row`; whether the connection goes on.
+pub type Answering = dyn Fn(&mut Wire) -> bool + Send + Sync;
+
 #[derive(Default)]
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     script: Mutex<Option<Script>>,
+    answering: Option<Box<Answering>>,
     stopped: AtomicBool,
     accepted: AtomicUsize,
 }
@@ -51,10 +55,22 @@ pub struct Server {
 }
 
 impl Server {
+    /// Answers by the script.
     pub fn start() -> Server {
+        Server::with(Arc::default())
+    }
+
+    /// Lets `answering` answer.
+    pub fn answering(answering: impl Fn(&mut Wire) -> bool + Send + Sync + 'static) -> Server {
+        Server::with(Arc::new(Shared {
+            answering: Some(Box::new(answering)),
+            ..Shared::default()
+        }))
+    }
+
+    fn with(shared: Arc<Shared>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -116,9 +132,10 @@ fn serve(stream: TcpStream, number: usize, shared: &Shared) {
         shared.seen.lock().unwrap().push(seen);
         let scripted = request.head.line.windows(5).any(|part| part == b" /row");
         let script = shared.script.lock().unwrap().clone();
-        let done = match script.filter(|_| scripted) {
-            Some(script) => play(&mut wire, &script),
-            None => answer(&mut wire, &request),
+        let done = match (&shared.answering, script) {
+            (Some(answering), _) if scripted => answering(&mut wire),
+            (None, Some(script)) if scripted => play(&mut wire, &script),
+            _ => answer(&mut wire, &request),
         };
         if !done {
             return;
