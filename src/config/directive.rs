@@ -192,6 +192,7 @@ pub fn all() -> impl Iterator<Item = &'static Directive> {
         super::proxy::DIRECTIVES,
         super::proxy::failover::DIRECTIVES,
         super::proxy::request::DIRECTIVES,
+        super::proxy::response::DIRECTIVES,
         super::response::DIRECTIVES,
         super::log::DIRECTIVES,
         super::upstream::DIRECTIVES,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use weir_master::settings::{Place, Resource, Server, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, InFileOnly, KeepaliveDisable, LingeringClose, LocationKind,
-    LogTarget, Return, ServerId, ServerName, TempFolder, Template,
+    AccessLog, AccessRule, AddHeader, CookieFlags, InFileOnly, KeepaliveDisable, LingeringClose,
+    LocationKind, LogTarget, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -167,6 +167,8 @@ pub enum ProxyPass {
     Known {
         upstream: usize,
         host: String,
+        /// All of it as written.
+        url: String,
         uri: Option<String>,
     },
     /// With variables: what follows `http://`.
@@ -250,17 +252,24 @@ common! {
     proxy_buffers: (u64, u64),
     proxy_busy_buffers_size: u64,
     proxy_connect_timeout: Duration,
+    proxy_cookie_domains: Vec<Rewrite>,
+    proxy_cookie_flags: Vec<CookieFlags>,
+    proxy_cookie_paths: Vec<Rewrite>,
+    proxy_hide_headers: Vec<String>,
     proxy_http_minor: u8,
+    proxy_ignore_headers: u16,
     proxy_method: Template,
     proxy_next_upstream: u16,
     proxy_next_upstream_timeout: Duration,
     proxy_next_upstream_tries: u64,
+    proxy_pass_headers: Vec<String>,
     proxy_pass_request_body: bool,
     proxy_pass_request_headers: bool,
     proxy_pass_trailers: bool,
     proxy_limit_rate: Template,
     proxy_max_temp_file_size: u64,
     proxy_read_timeout: Duration,
+    proxy_redirects: Vec<Rewrite>,
     proxy_request_buffering: bool,
     proxy_send_timeout: Duration,
     proxy_set_body: Template,

@@ -181,6 +181,7 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
             upstream,
             host,
             uri,
+            ..
         } => {
             let index = order.get(*upstream).copied().unwrap_or_default();
             (ProxyTarget::Upstream(index), host.clone(), uri.clone())
@@ -201,6 +202,7 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         ..nginx
     };
     proxy::request::settings(&mut proxy, common);
+    proxy::response::settings(&mut proxy, common, pass, &level.path);
     proxy::failover::settings(&mut proxy, common);
     Handler::Proxy(Box::new(proxy))
 }

@@ -2,6 +2,7 @@
 
 pub mod failover;
 pub mod request;
+pub mod response;
 
 use weir_master::settings::Server;
 
@@ -65,6 +66,7 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         ProxyPass::Known {
             upstream,
             host: host_header(&url),
+            url: call.value().to_owned(),
             uri: url.uri,
         }
     };

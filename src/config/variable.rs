@@ -4,11 +4,27 @@ use weir_worker::settings::{Part, Template, Variable};
 
 /// Compiles a value; the error is a message without its place.
 pub fn template(text: &str) -> Result<Template, String> {
+    template_with(text, &[])
+}
+
+/// As [`template`], beside a pattern whose groups have these names and numbers.
+pub fn template_with(text: &str, groups: &[(&str, usize)]) -> Result<Template, String> {
     let mut parts: Vec<Part> = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         push_text(&mut parts, before);
+        if let Some((number, next)) = group_after(after) {
+            parts.push(Part::Variable(Variable::Capture(number)));
+            rest = next;
+            continue;
+        }
         let (name, next) = name_after(after)?;
+        let named = groups.iter().find(|(group, _)| *group == name);
+        if let Some((_, number)) = named {
+            parts.push(Part::Variable(Variable::Capture(*number)));
+            rest = next;
+            continue;
+        }
         let variable = variable(name).ok_or_else(|| match is_missing(name) {
             true => format!("the \"{name}\" variable is not supported by weir"),
             false => format!("unknown \"{name}\" variable"),
@@ -29,6 +45,15 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     if !text.is_empty() {
         parts.push(Part::Text(text.as_bytes().to_vec()));
     }
+}
+
+/// `1` to `9` after a `$`: a group of the pattern that is at work, one digit.
+fn group_after(after: &str) -> Option<(usize, &str)> {
+    let digit = after
+        .bytes()
+        .next()
+        .filter(|byte| (b'1'..=b'9').contains(byte))?;
+    Some((usize::from(digit - b'0'), &after[1..]))
 }
 
 /// The name of a variable after its `$`, and what follows it.

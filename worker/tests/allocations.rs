@@ -93,6 +93,7 @@ impl Warm {
         let parsed = self.response.parse(ANSWER, Method::Get, 4096);
         assert_eq!(parsed, ResponseParsed::Head(ANSWER.len()));
         let answer = Answer {
+            server: true,
             status: self.response.status,
             reason: Some(self.response.reason.of(ANSWER)),
             date: self.clock.http(),

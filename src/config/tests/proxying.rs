@@ -1,6 +1,7 @@
 //! What shapes a `proxy_pass`: inheritance, defaults and refusals.
 
-use weir_worker::settings::NextUpstream;
+use weir_worker::http::Known;
+use weir_worker::settings::{NextUpstream, RewriteFrom, Template};
 
 use super::{proxy, refused, server};
 
@@ -37,6 +38,32 @@ fn words_that_are_none_are_refused() {
         ))
     };
     for (line, message) in [
+        ("proxy_redirect on;", "invalid parameter \"on\""),
+        (
+            "proxy_redirect off; proxy_redirect a b;",
+            "\"proxy_redirect\" directive is duplicate",
+        ),
+        (
+            "proxy_redirect a b; proxy_redirect off;",
+            "\"proxy_redirect\" directive is duplicate",
+        ),
+        (
+            "proxy_redirect default;",
+            "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
+        ),
+        (
+            "proxy_pass http://$host; proxy_redirect default;",
+            "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables",
+        ),
+        (
+            "proxy_redirect ~(a b;",
+            "regex \"(a\" compilation failed: unclosed group",
+        ),
+        ("proxy_cookie_path ~(?<n>a) $m;", "unknown \"m\" variable"),
+        ("proxy_cookie_domain a;", "invalid parameter \"a\""),
+        ("proxy_cookie_flags a;", "invalid parameter \"a\""),
+        ("proxy_cookie_flags a tasty;", "invalid parameter \"tasty\""),
+        ("proxy_ignore_headers Server;", "invalid value \"Server\""),
         (
             "proxy_method A; proxy_method B;",
             "\"proxy_method\" directive is duplicate",
@@ -61,4 +88,54 @@ fn words_that_are_none_are_refused() {
     ] {
         assert_eq!(in_location(line), format!("{message} in weir.conf:3"));
     }
+}
+
+#[test]
+fn redirects_come_from_the_proxy_pass_unless_a_level_has_its_own() {
+    let built = server(
+        "location /plain/ { proxy_pass http://u; }
+         location /uri/ { proxy_pass HTTP://u:81/x; }
+         location /var { proxy_pass http://$host; }
+         location /off/ { proxy_redirect off; proxy_pass http://u; }
+         location /own/ { proxy_pass http://u/y/; proxy_redirect /a /b; proxy_redirect default;
+            location /own/in { proxy_pass http://v; } }",
+    );
+    let rules = |path| -> Vec<_> {
+        let rules = proxy(&built, path).redirects.iter();
+        let text =
+            |template: &Template| String::from_utf8(template.as_text().unwrap().to_vec()).unwrap();
+        rules
+            .map(|rule| match &rule.from {
+                RewriteFrom::Prefix(from) => (text(from), text(&rule.to)),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    assert_eq!(rules("/plain/"), [pair("http://u/", "/")]);
+    assert_eq!(rules("/uri/"), [pair("HTTP://u:81/x", "/uri/")]);
+    assert_eq!(rules("/var"), []);
+    assert_eq!(rules("/off/"), []);
+    let own = [pair("/a", "/b"), pair("http://u/y/", "/own/")];
+    assert_eq!(rules("/own/"), own);
+    assert_eq!(rules("/own/in"), own);
+}
+
+#[test]
+fn hidden_and_passed_fields_are_inherited_apart() {
+    let built = server(
+        "proxy_hide_header X-A; proxy_hide_header x-b; proxy_pass_header Server;
+         location / { proxy_pass http://u; }
+         location /hide { proxy_pass http://u; proxy_hide_header X-C; }
+         location /pass { proxy_pass http://u; proxy_pass_header X-B; proxy_pass_header x-accel-redirect; }",
+    );
+    let names = |path| proxy(&built, path).hidden.names.join(&b' ');
+    assert_eq!(names("/"), b"x-a x-b");
+    assert_eq!(names("/hide"), b"x-c");
+    assert_eq!(names("/pass"), b"x-a");
+    assert_eq!(proxy(&built, "/hide").hidden.passed, [Known::Server]);
+    assert_eq!(
+        proxy(&built, "/pass").hidden.passed,
+        [Known::XAccelRedirect]
+    );
 }

@@ -13,8 +13,10 @@ pub struct Answer<'a> {
     pub status: u16,
     /// The upstream's reason phrase; `None` takes nginx's own for the status.
     pub reason: Option<&'a [u8]>,
-    /// The time in the form of [`crate::log::Clock::http`].
+    /// The time in the form of [`crate::log::Clock::http`]; empty is no `Date`.
     pub date: &'a [u8],
+    /// weir's own `Server`.
+    pub server: bool,
     /// `Content-Type`.
     pub content_type: Option<&'a [u8]>,
     /// `Content-Length`.
@@ -51,8 +53,12 @@ impl Answer<'_> {
     /// Appends the status line and these fields. Further fields follow through [`field`], then [`end`].
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_line(out);
-        out.extend_from_slice(if self.tokens { SERVER } else { SERVER_ALONE });
-        field(out, b"Date", self.date);
+        if self.server {
+            out.extend_from_slice(if self.tokens { SERVER } else { SERVER_ALONE });
+        }
+        if !self.date.is_empty() {
+            field(out, b"Date", self.date);
+        }
         if let Some(value) = self.content_type.filter(|value| !value.is_empty()) {
             field(out, b"Content-Type", value);
         }
@@ -212,6 +218,7 @@ mod tests {
             status,
             reason: None,
             date: DATE,
+            server: true,
             content_type: None,
             length: None,
             location: None,

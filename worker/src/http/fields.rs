@@ -94,6 +94,7 @@ pub enum Known {
     MaxForwards,
     ProxyConnection,
     Referer,
+    Refresh,
     Server,
     SetCookie,
     Te,
@@ -136,6 +137,7 @@ impl Known {
                 _ => is(b"server", Known::Server),
             },
             7 => match name[0] | 0x20 {
+                b'r' if name[5] | 0x20 == b's' => is(b"refresh", Known::Refresh),
                 b'r' => is(b"referer", Known::Referer),
                 b't' => is(b"trailer", Known::Trailer),
                 _ => is(b"upgrade", Known::Upgrade),

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod browser;
 pub mod chunked;
+pub mod cookie;
 pub mod fields;
 pub mod framing;
 pub mod head;

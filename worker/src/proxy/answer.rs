@@ -85,6 +85,7 @@ impl<N: Network> Session<'_, N> {
             status: exchange.status,
             reason: None,
             date: self.shared.clock.http(),
+            server: true,
             content_type: None,
             length: None,
             location: None,
@@ -169,6 +170,17 @@ impl<N: Network> Session<'_, N> {
         )
     }
 
+    /// The absolute URL of a path on this server.
+    pub(super) fn write_absolute(&self, exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) {
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let host = match exchange.head.host() {
+            b"" => conf.server_name(exchange.server).as_bytes(),
+            host => host,
+        };
+        let port = self.client.local.map(|local| local.port());
+        answer::absolute_url(out, false, host, port, path);
+    }
+
     /// Sends the client elsewhere; a path is one on this server.
     pub(super) fn answer_redirect(
         &mut self,
@@ -178,13 +190,7 @@ impl<N: Network> Session<'_, N> {
     ) -> Next {
         let mut url = Vec::new();
         if to.first() == Some(&b'/') {
-            let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
-            let host = match exchange.head.host() {
-                b"" => conf.server_name(exchange.server).as_bytes(),
-                host => host,
-            };
-            let port = self.client.local.map(|local| local.port());
-            answer::absolute_url(&mut url, false, host, port, to);
+            self.write_absolute(&exchange, to, &mut url);
         } else {
             url.extend_from_slice(to);
         }

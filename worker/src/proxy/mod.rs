@@ -22,6 +22,7 @@ mod receive;
 mod reply;
 mod request;
 mod retry;
+mod rewrite;
 mod send;
 mod session;
 mod switch;

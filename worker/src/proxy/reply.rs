@@ -3,9 +3,11 @@
 use super::Network;
 use super::describe::shows_version;
 use super::exchange::Exchange;
+use super::rewrite;
 use super::session::Session;
 use crate::http::answer::{self, field};
 use crate::http::{Answer, Body, Known, Method};
+use crate::settings::Proxy;
 
 impl<N: Network> Session<'_, N> {
     /// Writes the head of the upstream's answer for the client into the download's lead.
@@ -21,11 +23,18 @@ impl<N: Network> Session<'_, N> {
             Some(_) if is_headless(exchange) => Some(0),
             length => length,
         };
+        let content_type = response.fields.known(Known::ContentType, from);
+        let hides_type = |proxy: &Proxy| proxy.hidden.hides_name(b"content-type");
+        let content_type = content_type.filter(|_| !exchange.proxy().is_some_and(hides_type));
         Answer {
             status: response.status,
             reason: Some(response.reason.of(from)),
-            date: self.shared.clock.http(),
-            content_type: response.fields.known(Known::ContentType, from),
+            date: match is_passed(exchange, Known::Date) {
+                true => b"",
+                false => self.shared.clock.http(),
+            },
+            server: !is_passed(exchange, Known::Server),
+            content_type,
             length,
             location: None,
             chunked,
@@ -37,9 +46,7 @@ impl<N: Network> Session<'_, N> {
             let protocol = response.fields.known(Known::Upgrade, from);
             field(&mut out, b"Upgrade", protocol.unwrap_or_default());
         }
-        for sent in response.forwarded() {
-            field(&mut out, sent.name.of(from), sent.value.of(from));
-        }
+        self.write_sent_fields(exchange, &mut out);
         if exchange.download.passes_trailers()
             && let Some(names) = response.fields.known(Known::Trailer, from)
         {
@@ -50,6 +57,69 @@ impl<N: Network> Session<'_, N> {
         self.keep_sent_head(exchange, &out[begin..]);
         *exchange.download.lead() = out;
     }
+
+    /// The server's fields that the client is to get, with what is to be changed of them.
+    fn write_sent_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let Some(proxy) = exchange.proxy() else {
+            return;
+        };
+        let head = exchange.output.head();
+        for sent in exchange.response.forwarded() {
+            if proxy.hidden.hides(sent, head) {
+                continue;
+            }
+            let (name, value) = (sent.name.of(head), sent.value.of(head));
+            match self.rewritten(exchange, proxy, sent.known, value) {
+                Some(new) => {
+                    let start = out.len() + name.len() + 2;
+                    out.extend_from_slice(name);
+                    out.extend_from_slice(b": ");
+                    out.extend_from_slice(&new);
+                    answer::keep_to_one_line(out, start);
+                    out.extend_from_slice(b"\r\n");
+                }
+                None => field(out, name, value),
+            }
+        }
+    }
+
+    /// What `proxy_redirect` and `proxy_cookie_…` make of a field's value.
+    fn rewritten(
+        &self,
+        exchange: &Exchange,
+        proxy: &Proxy,
+        known: Known,
+        value: &[u8],
+    ) -> Option<Vec<u8>> {
+        match known {
+            Known::Location if !proxy.redirects.is_empty() => {
+                let values = self.values(exchange);
+                let url = rewrite::rewritten(&proxy.redirects, value, &values)?;
+                if url.first() != Some(&b'/') {
+                    return Some(url);
+                }
+                let mut whole = Vec::new();
+                self.write_absolute(exchange, &url, &mut whole);
+                Some(whole)
+            }
+            Known::Refresh if !proxy.redirects.is_empty() => {
+                rewrite::refresh(&proxy.redirects, value, &self.values(exchange))
+            }
+            Known::SetCookie if proxy.changes_cookies() => {
+                rewrite::set_cookie(proxy, value, &self.values(exchange))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `proxy_pass_header` gives the client the server's own field of this kind, if there is one.
+fn is_passed(exchange: &Exchange, known: Known) -> bool {
+    let passed = exchange
+        .proxy()
+        .is_some_and(|proxy| proxy.hidden.passed.contains(&known));
+    let fields = &exchange.response.fields;
+    passed && fields.known(known, exchange.output.head()).is_some()
 }
 
 /// `proxy_method HEAD` has left out the body that the client asked for.

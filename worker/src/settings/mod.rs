@@ -1,11 +1,14 @@
 //! What a worker is told to do, built from the configuration by the crate above: plain values
 //! with every inheritance of nginx's contexts already resolved.
 
+mod answer_fields;
 mod body;
 mod client;
 mod location;
 mod next_upstream;
+mod pattern;
 mod proxy;
+mod rewrite;
 mod template;
 
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use weir_shm::Address;
 
+pub use answer_fields::{Hidden, IgnoredHeaders};
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use client::{KeepaliveDisable, Lingering, LingeringClose};
 pub use location::{
@@ -20,7 +24,9 @@ pub use location::{
     LocationSettings, Return,
 };
 pub use next_upstream::NextUpstream;
+pub use pattern::{Captures, Pattern};
 pub use proxy::{Proxy, ProxyTarget};
+pub use rewrite::{CookieFlags, CookieName, From as RewriteFrom, Rewrite};
 pub use template::{Part, Template, Variable};
 
 /// nginx's default of most timeouts.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Buffering, MINUTE, NextUpstream, Template, UpstreamId};
+use super::{
+    Buffering, CookieFlags, CookieName, Hidden, IgnoredHeaders, MINUTE, NextUpstream, Rewrite,
+    RewriteFrom, Template, UpstreamId,
+};
 
 /// A `proxy_pass` and the directives that shape it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,20 @@ pub struct Proxy {
     pub pass_request_headers: bool,
     /// `proxy_pass_request_body`
     pub pass_request_body: bool,
+    /// `proxy_hide_header` and `proxy_pass_header`
+    pub hidden: Hidden,
+    /// `proxy_ignore_headers`
+    pub ignored: IgnoredHeaders,
+    /// `proxy_intercept_errors`
+    pub intercept_errors: bool,
+    /// `proxy_redirect`; empty is `off`.
+    pub redirects: Vec<Rewrite>,
+    /// `proxy_cookie_domain`; empty is `off`.
+    pub cookie_domains: Vec<Rewrite>,
+    /// `proxy_cookie_path`; empty is `off`.
+    pub cookie_paths: Vec<Rewrite>,
+    /// `proxy_cookie_flags`; empty is `off`.
+    pub cookie_flags: Vec<CookieFlags>,
     /// `proxy_next_upstream`: after which failures another server is asked.
     pub next_upstream: NextUpstream,
     /// `proxy_next_upstream_tries`: servers that are asked at most; 0 is no limit.
@@ -64,6 +81,13 @@ impl Default for Proxy {
             set_body: None,
             pass_request_headers: true,
             pass_request_body: true,
+            hidden: Hidden::default(),
+            ignored: IgnoredHeaders::default(),
+            intercept_errors: false,
+            redirects: Vec::new(),
+            cookie_domains: Vec::new(),
+            cookie_paths: Vec::new(),
+            cookie_flags: Vec::new(),
             next_upstream: NextUpstream::DEFAULT,
             next_upstream_tries: 0,
             next_upstream_timeout: Duration::ZERO,
@@ -88,7 +112,36 @@ impl Proxy {
             .chain(&self.set_host)
             .chain(&self.set_body)
             .chain(&self.buffering.limit_rate)
+            .chain(self.rewrites())
             .chain(self.set_headers.iter().map(|(_, value)| value))
+    }
+
+    fn rewrites(&self) -> impl Iterator<Item = &Template> {
+        let rules = self.redirects.iter();
+        let rules = rules.chain(&self.cookie_domains).chain(&self.cookie_paths);
+        let rules = rules.flat_map(|rule| {
+            let from = match &rule.from {
+                RewriteFrom::Prefix(from) | RewriteFrom::Domain(from) => Some(from),
+                RewriteFrom::Pattern(_) => None,
+            };
+            from.into_iter().chain([&rule.to])
+        });
+        let flags = self.cookie_flags.iter().flat_map(|rule| {
+            let cookie = match &rule.cookie {
+                CookieName::Named(name) => Some(name),
+                CookieName::Pattern(_) => None,
+            };
+            cookie.into_iter().chain(&rule.flags)
+        });
+        rules.chain(flags)
+    }
+
+    /// Whether some directive changes cookies.
+    #[must_use]
+    pub fn changes_cookies(&self) -> bool {
+        !(self.cookie_domains.is_empty()
+            && self.cookie_paths.is_empty()
+            && self.cookie_flags.is_empty())
     }
 
     /// The client's body is not passed on: another one is sent, or none.

@@ -30,6 +30,8 @@ pub enum Variable {
     UpstreamHttp(Vec<u8>),
     UpstreamTrailer(Vec<u8>),
     Args,
+    /// `$1` to `$9` and named groups: what a group of the pattern at work has matched.
+    Capture(usize),
     BinaryRemoteAddr,
     BodyBytesSent,
     BytesSent,

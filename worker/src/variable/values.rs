@@ -16,7 +16,7 @@ use crate::http::RequestHead;
 use crate::http::answer::decimal;
 use crate::http::fields::{Fields, Known, trim};
 use crate::log::Clock;
-use crate::settings::Variable;
+use crate::settings::{Captures, Variable};
 
 /// Clients write credentials with padding and without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -62,6 +62,8 @@ pub struct Values<'a> {
     pub hostname: &'a [u8],
     /// `$proxy_host`; empty where nothing is proxied.
     pub proxy_host: &'a [u8],
+    /// What the groups of a pattern have matched, where one is at work.
+    pub captures: Option<&'a Captures<'a>>,
     /// When the request began, Unix time in milliseconds.
     pub started: u64,
     /// `$request_length`: request line, fields and what came of the body.
@@ -113,6 +115,7 @@ impl<'a> Values<'a> {
             server_name: b"",
             hostname: b"",
             proxy_host: b"",
+            captures: None,
             started: clock.millis(),
             request_length: 0,
             request_body: None,
@@ -166,6 +169,7 @@ impl<'a> Values<'a> {
                 Some(IpAddr::V6(address)) => put(out, &address.octets()),
                 None => put(out, b"unix:"),
             },
+            Variable::Capture(number) => put(out, self.captures?.group(*number)),
             Variable::BodyBytesSent => decimal(out, self.body_bytes_sent),
             Variable::BytesSent => decimal(out, self.bytes_sent),
             Variable::Connection => decimal(out, self.connection),

@@ -68,6 +68,7 @@ fn answers(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     bench.measure("response head to the client", || {
         out.clear();
         let answer = Answer {
+            server: true,
             status: head.status,
             reason: Some(head.reason.of(ANSWER)),
             date: clock.http(),
