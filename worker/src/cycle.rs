@@ -178,7 +178,7 @@ impl Cycle {
             match token {
                 Token::Client(_) | Token::Peer(_) => self.proxy.ready(token, readiness),
                 Token::Listener(number) => self.listeners.ready(number),
-                Token::Wake => {}
+                Token::Wake | Token::Resolver(_) => {}
                 Token::Channel => asked.channel = true,
                 Token::Signals => asked.signals = true,
             }

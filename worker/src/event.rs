@@ -23,6 +23,8 @@ pub enum Token {
     Peer(Key),
     /// A listening socket, by its number.
     Listener(u32),
+    /// A socket on which a name server answers.
+    Resolver(Key),
     /// The eventfd that is written after a publish.
     Wake,
     /// The control channel.
@@ -42,6 +44,7 @@ impl From<Token> for mio::Token {
             Token::Wake => (3, 0),
             Token::Channel => (4, 0),
             Token::Signals => (5, 0),
+            Token::Resolver(key) => (6, key.to_bits()),
         };
         Self((kind << KIND_SHIFT | value) as usize)
     }
@@ -57,6 +60,7 @@ impl From<mio::Token> for Token {
             2 => Self::Listener(value as u32),
             3 => Self::Wake,
             4 => Self::Channel,
+            6 => Self::Resolver(Key::from_bits(value)),
             _ => Self::Signals,
         }
     }
@@ -166,6 +170,7 @@ mod tests {
             Token::Client(key),
             Token::Peer(key),
             Token::Listener(7),
+            Token::Resolver(key),
             Token::Wake,
             Token::Channel,
             Token::Signals,

@@ -20,6 +20,7 @@ mod listening;
 pub mod log;
 pub mod proxy;
 mod reload;
+pub mod resolver;
 pub mod route;
 pub mod settings;
 mod signal;

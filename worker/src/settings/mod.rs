@@ -8,6 +8,7 @@ mod location;
 mod next_upstream;
 mod pattern;
 mod proxy;
+mod resolver;
 mod rewrite;
 mod template;
 
@@ -26,6 +27,7 @@ pub use location::{
 pub use next_upstream::NextUpstream;
 pub use pattern::{Captures, Pattern};
 pub use proxy::{Proxy, ProxyTarget};
+pub use resolver::{RESOLVER_TIMEOUT, Resolver};
 pub use rewrite::{CookieFlags, CookieName, From as RewriteFrom, Rewrite};
 pub use template::{Part, Template, Variable};
 

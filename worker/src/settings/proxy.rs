@@ -1,10 +1,11 @@
 //! `proxy_pass` and what shapes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Buffering, CookieFlags, CookieName, Hidden, IgnoredHeaders, MINUTE, NextUpstream, Rewrite,
-    RewriteFrom, Template, UpstreamId,
+    Buffering, CookieFlags, CookieName, Hidden, IgnoredHeaders, MINUTE, NextUpstream,
+    RESOLVER_TIMEOUT, Resolver, Rewrite, RewriteFrom, Template, UpstreamId,
 };
 
 /// A `proxy_pass` and the directives that shape it.
@@ -63,6 +64,10 @@ pub struct Proxy {
     pub read_timeout: Duration,
     /// `proxy_send_timeout`, between two writes.
     pub send_timeout: Duration,
+    /// `resolver`: who knows the names that variables give.
+    pub resolver: Option<Arc<Resolver>>,
+    /// `resolver_timeout`: how long a request waits for a name.
+    pub resolver_timeout: Duration,
 }
 
 impl Default for Proxy {
@@ -95,6 +100,8 @@ impl Default for Proxy {
             connect_timeout: MINUTE,
             read_timeout: MINUTE,
             send_timeout: MINUTE,
+            resolver: None,
+            resolver_timeout: RESOLVER_TIMEOUT,
         }
     }
 }
