@@ -100,6 +100,8 @@ mod tests {
                 strong: false,
             }),
             dump,
+            resolver: None,
+            resolver_timeout: Duration::ZERO,
             place: Place::default(),
         }
     }
@@ -114,6 +116,7 @@ mod tests {
         let resolved = [ResolvedUpstream {
             name: "test".into(),
             servers: vec![server(1)],
+            names: Vec::new(),
         }];
         let last = last.map(|(ports, learned)| Table {
             version: 9,

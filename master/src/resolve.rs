@@ -1,6 +1,6 @@
 //! The configured servers of every upstream with their names resolved.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use weir_shm::{Address, CounterId, Server};
 
@@ -13,6 +13,60 @@ pub struct ResolvedUpstream {
     pub name: String,
     /// In configuration order; a name gives one server an address.
     pub servers: Vec<Server>,
+    /// Those whose names are resolved while weir runs.
+    pub names: Vec<Named>,
+}
+
+/// `server NAME resolve`: each address of the name is a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, in lower case.
+    pub name: String,
+    /// Its port.
+    port: u16,
+    /// Its parameters; the address means nothing.
+    parameters: Server,
+}
+
+impl Named {
+    fn new(server: &settings::Server) -> Option<Named> {
+        match &server.host {
+            Host::Name { host, port, .. } if server.resolve => Some(Named {
+                name: host.trim_end_matches('.').to_ascii_lowercase(),
+                port: *port,
+                parameters: table_server(server, Address::Unix("".into())),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The server at one of the name's addresses.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Server {
+        Server {
+            address: Address::Ip(SocketAddr::new(ip, self.port)),
+            ..self.parameters.clone()
+        }
+    }
+
+    /// The address of a table's server, if the server may be one of the name's.
+    #[must_use]
+    pub fn address_of(&self, server: &Server) -> Option<IpAddr> {
+        let Address::Ip(address) = &server.address else {
+            return None;
+        };
+        let own = Server {
+            counter: server.counter,
+            ..self.at(address.ip())
+        };
+        (own == *server).then_some(address.ip())
+    }
+}
+
+/// The servers of an upstream whose names are resolved while weir runs.
+#[must_use]
+pub fn named(upstream: &Upstream) -> Vec<Named> {
+    upstream.servers.iter().filter_map(Named::new).collect()
 }
 
 /// Resolves the configured servers of `upstreams`, which blocks on the system's resolver.
@@ -24,7 +78,8 @@ pub fn resolve(upstreams: &[Upstream]) -> Result<Vec<ResolvedUpstream>, String> 
         .iter()
         .map(|upstream| {
             let mut servers = Vec::with_capacity(upstream.servers.len());
-            for server in &upstream.servers {
+            let fixed = upstream.servers.iter();
+            for server in fixed.filter(|server| !server.is_resolved()) {
                 for address in addresses(server)? {
                     servers.push(table_server(server, address));
                 }
@@ -32,6 +87,7 @@ pub fn resolve(upstreams: &[Upstream]) -> Result<Vec<ResolvedUpstream>, String> 
             Ok(ResolvedUpstream {
                 name: upstream.name.clone(),
                 servers,
+                names: named(upstream),
             })
         })
         .collect()
@@ -99,6 +155,7 @@ mod tests {
                 fail_timeout_ms: 10_000,
                 down: false,
                 backup: true,
+                resolve: false,
                 place: Place {
                     file: "/etc/weir.conf".into(),
                     line: 12,
@@ -106,6 +163,8 @@ mod tests {
             }],
             upsync: None,
             dump: None,
+            resolver: None,
+            resolver_timeout: std::time::Duration::ZERO,
             place: Place::default(),
         }
     }
@@ -134,6 +193,28 @@ mod tests {
             let expected = format!("host not found in upstream \"{written}\" in /etc/weir.conf:12");
             assert_eq!(error.unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn a_name_to_resolve_while_running_is_left_alone() {
+        let mut upstream = upstream(name("no-such-host.INVALID.", 81, "no-such-host.invalid:81"));
+        upstream.servers[0].resolve = true;
+        let found = resolve(&[upstream]).unwrap();
+        assert_eq!(found[0].servers, []);
+        let named = &found[0].names[0];
+        assert_eq!(named.name, "no-such-host.invalid");
+        let ip = "192.0.2.1".parse().unwrap();
+        let mut server = named.at(ip);
+        assert_eq!(server.address, Address::Ip(SocketAddr::new(ip, 81)));
+        assert_eq!((server.weight, server.backup), (7, true));
+        assert_eq!(named.address_of(&server), Some(ip));
+        server.weight = 1;
+        assert_eq!(named.address_of(&server), None);
+        // One with an address has nothing to resolve.
+        let mut upstream = self::upstream(Host::Address(named.at(ip).address));
+        upstream.servers[0].resolve = true;
+        let found = resolve(&[upstream]).unwrap();
+        assert_eq!((found[0].servers.len(), found[0].names.len()), (1, 0));
     }
 
     #[test]

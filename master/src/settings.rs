@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_shm::{Address, Capacity};
-use weir_worker::settings::LogTarget;
+use weir_worker::settings::{LogTarget, Resolver};
 
 /// One whole configuration, as the master and the syncer see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +106,10 @@ pub struct Upstream {
     pub upsync: Option<Upsync>,
     /// `upsync_dump_path`.
     pub dump: Option<PathBuf>,
+    /// `resolver`, own or inherited, where a server needs it.
+    pub resolver: Option<Arc<Resolver>>,
+    /// `resolver_timeout`: how long one resolution may take.
+    pub resolver_timeout: Duration,
     /// Where it stands, for errors.
     pub place: Place,
 }
@@ -125,8 +129,19 @@ pub struct Server {
     pub down: bool,
     /// `backup`.
     pub backup: bool,
+    /// `resolve`: its name is resolved again and again while weir runs, not when the configuration
+    /// is put in force.
+    pub resolve: bool,
     /// Where it stands, for errors.
     pub place: Place,
+}
+
+impl Server {
+    /// Whether it has a name that is resolved while weir runs.
+    #[must_use]
+    pub fn is_resolved(&self) -> bool {
+        self.resolve && matches!(self.host, Host::Name { .. })
+    }
 }
 
 /// Where a configured server is.

@@ -60,7 +60,7 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
     let sockets = http.listens.iter().map(socket).collect::<Vec<_>>();
     let connections = connections(&events, sockets.len())?;
     let (order, upstreams) = ordered(&http.upstreams);
-    check_upstreams(&upstreams)?;
+    check_upstreams(&upstreams, &http)?;
     let servers = virtual_servers(&mut draft, &http, &order, &error_logs, source)?;
     let worker = worker::Settings {
         worker_connections: connections,
@@ -237,11 +237,20 @@ fn ordered(upstreams: &[UpstreamDraft]) -> (Vec<usize>, Vec<&UpstreamDraft>) {
     (order, sorted)
 }
 
-fn check_upstreams(upstreams: &[&UpstreamDraft]) -> Result<(), Fault> {
+fn check_upstreams(upstreams: &[&UpstreamDraft], http: &Http) -> Result<(), Fault> {
     let mut names = HashMap::new();
     for upstream in upstreams {
         if upstream.upsync.is_none() && upstream.servers.iter().all(|server| server.backup) {
             let message = format!("no servers in upstream \"{}\"", upstream.name);
+            return Err(Fault::at(upstream.place.clone(), message));
+        }
+        if upstream.servers.iter().any(master::Server::is_resolved)
+            && resolver(upstream, http).is_none()
+        {
+            let message = format!(
+                "no resolver defined to resolve names at run time in upstream \"{}\"",
+                upstream.name
+            );
             return Err(Fault::at(upstream.place.clone(), message));
         }
         let key = key(upstream);
@@ -251,6 +260,12 @@ fn check_upstreams(upstreams: &[&UpstreamDraft]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// An upstream's own `resolver`, or that of `http {}`.
+fn resolver<'a>(upstream: &'a UpstreamDraft, http: &'a Http) -> Option<&'a Arc<worker::Resolver>> {
+    let outer = http.level.common.resolver.as_ref();
+    upstream.resolver.as_ref().or(outer)
 }
 
 /// The key into the table.
@@ -380,13 +395,13 @@ fn master_settings(
         error_logs: Arc::from([]),
         upstreams: upstreams
             .iter()
-            .map(|upstream| master_upstream(upstream, source))
+            .map(|upstream| master_upstream(upstream, http, source))
             .collect(),
         start_timeout: http.start_timeout.unwrap_or(START_TIMEOUT),
     }
 }
 
-fn master_upstream(upstream: &UpstreamDraft, source: &Source) -> master::Upstream {
+fn master_upstream(upstream: &UpstreamDraft, http: &Http, source: &Source) -> master::Upstream {
     master::Upstream {
         name: key(upstream),
         servers: upstream.servers.clone(),
@@ -395,6 +410,13 @@ fn master_upstream(upstream: &UpstreamDraft, source: &Source) -> master::Upstrea
             .dump
             .as_ref()
             .map(|path| source.paths().full(path).into()),
+        resolver: resolver(upstream, http)
+            .filter(|_| upstream.servers.iter().any(master::Server::is_resolved))
+            .cloned(),
+        resolver_timeout: upstream
+            .resolver_timeout
+            .or(http.level.common.resolver_timeout)
+            .unwrap_or(worker::RESOLVER_TIMEOUT),
         place: upstream.place.clone(),
     }
 }

@@ -190,6 +190,7 @@ pub fn all() -> impl Iterator<Item = &'static Directive> {
         super::listen::DIRECTIVES,
         super::location::DIRECTIVES,
         super::proxy::DIRECTIVES,
+        super::resolver::DIRECTIVES,
         super::proxy::failover::DIRECTIVES,
         super::proxy::request::DIRECTIVES,
         super::proxy::response::DIRECTIVES,

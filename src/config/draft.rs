@@ -8,7 +8,7 @@ use weir_master::settings::{Place, Resource, Server, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, CookieFlags, InFileOnly, KeepaliveDisable, LingeringClose,
-    LocationKind, LogTarget, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
+    LocationKind, LogTarget, Resolver, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -194,6 +194,8 @@ pub struct UpstreamDraft {
     pub keepalive_requests: Option<u64>,
     pub keepalive_timeout: Option<Duration>,
     pub keepalive_time: Option<Duration>,
+    pub resolver: Option<Arc<Resolver>>,
+    pub resolver_timeout: Option<Duration>,
 }
 
 /// Makes the struct of what inner levels inherit from outer ones, each value as a whole.
@@ -277,6 +279,8 @@ common! {
     proxy_temp_file_write_size: u64,
     proxy_temp_path: Arc<TempFolder>,
     reset_timedout_connection: bool,
+    resolver: Arc<Resolver>,
+    resolver_timeout: Duration,
     send_timeout: Duration,
     sendfile: bool,
     server_tokens: bool,

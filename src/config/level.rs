@@ -11,7 +11,7 @@ use weir_worker::settings::{
 use super::body;
 use super::draft::{Common, HandlerDraft, Level, ProxyPass};
 use super::error::Fault;
-use super::proxy;
+use super::{proxy, resolver};
 
 /// `types`, where none are given.
 const TYPES: [(&str, &str); 3] = [
@@ -204,5 +204,6 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
     proxy::request::settings(&mut proxy, common);
     proxy::response::settings(&mut proxy, common, pass, &level.path);
     proxy::failover::settings(&mut proxy, common);
+    resolver::settings(&mut proxy, common);
     Handler::Proxy(Box::new(proxy))
 }

@@ -17,6 +17,7 @@ mod location;
 mod log;
 mod parser;
 mod proxy;
+mod resolver;
 mod response;
 mod source;
 mod unit;

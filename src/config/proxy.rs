@@ -129,6 +129,7 @@ fn reference(draft: &mut Draft, call: &Call, url: &Url) -> Result<usize, Fault> 
         fail_timeout_ms: 10_000,
         down: false,
         backup: false,
+        resolve: false,
         place: call.place(),
     };
     upstreams.push(UpstreamDraft {

@@ -14,6 +14,8 @@ use super::url::{self, Rules};
 pub const HEAVIEST: u64 = 65_535;
 /// Idle connections of a worker to one upstream at most.
 const MOST_IDLE: u64 = 1 << 20;
+/// Of `zone`: nginx takes no less than eight pages.
+const LEAST_ZONE: u64 = 8 * 4096;
 
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
@@ -38,6 +40,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     row("server", UPSTREAM, at_least(1), Set::Call(server)),
     row("upstream", HTTP, block(1, 1), Set::Call(upstream)),
+    row("zone", UPSTREAM, between(1, 2), Set::Call(zone)),
 ];
 
 /// The upstream whose block is being read.
@@ -109,6 +112,19 @@ fn keepalive(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     })
 }
 
+/// Every upstream is in shared memory, in the `region`.
+fn zone(_: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let name = call.value();
+    if name.is_empty() {
+        return Err(call.fault("invalid zone name \"\""));
+    }
+    match call.values().get(1).map(|size| (size, unit::size(size))) {
+        Some((size, None)) => Err(call.fault(format!("invalid zone size \"{size}\""))),
+        Some((_, Some(..LEAST_ZONE))) => Err(call.fault(format!("zone \"{name}\" is too small"))),
+        _ => Ok(()),
+    }
+}
+
 fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     let text = call.value();
     let rules = Rules {
@@ -125,6 +141,7 @@ fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         fail_timeout_ms: 10_000,
         down: false,
         backup: false,
+        resolve: false,
         place: call.place(),
     };
     for parameter in &call.values()[1..] {
@@ -164,7 +181,8 @@ fn set_parameter(server: &mut Server, call: &Call, parameter: &str) -> Result<()
         }
         None if parameter == "down" => server.down = true,
         None if parameter == "backup" => server.backup = true,
-        None if parameter == "resolve" || parameter == "drain" => {
+        None if parameter == "resolve" => server.resolve = true,
+        None if parameter == "drain" => {
             return Err(unsupported(call, parameter));
         }
         _ => return Err(invalid()),

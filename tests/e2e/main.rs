@@ -23,6 +23,7 @@ mod messages;
 mod processes;
 mod region;
 mod reload;
+mod resolver;
 mod routes;
 mod scale;
 mod signals;

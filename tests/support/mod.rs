@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod client;
 pub mod consul;
+pub mod dns;
 pub mod fault;
 pub mod load;
 pub mod process;

@@ -12,8 +12,8 @@ use weir_worker::channel::{Answer, Channel};
 
 use super::{Master, Role};
 use crate::errno::{describe, describe_errno};
-use crate::resolve::{ResolvedUpstream, resolve};
-use crate::settings::{Settings, User};
+use crate::resolve::{Named, ResolvedUpstream, named, resolve};
+use crate::settings::{Settings, Upstream, User};
 use crate::{daemon, process, resources, signal, syncer};
 
 /// The longest reason that a child gives for its end, in bytes.
@@ -168,14 +168,24 @@ fn resolve_or_keep(settings: &Settings, region: &Region) -> Vec<ResolvedUpstream
         let upstream = upstreams.iter().find(|upstream| upstream.name == name)?;
         Some(upstream.servers.clone())
     };
+    // What the syncer resolves by itself it finds in the table.
+    let fixed = |upstream: &Upstream, names: &[Named]| {
+        let mut servers = known(&upstream.name).unwrap_or_default();
+        servers.retain(|server| names.iter().all(|named| named.address_of(server).is_none()));
+        servers
+    };
     let upstreams = settings.upstreams.iter();
     upstreams
         .map(|upstream| match resolve(std::slice::from_ref(upstream)) {
             Ok(mut resolved) if resolved.len() == 1 => resolved.remove(0),
-            _ => ResolvedUpstream {
-                name: upstream.name.clone(),
-                servers: known(&upstream.name).unwrap_or_default(),
-            },
+            _ => {
+                let names = named(upstream);
+                ResolvedUpstream {
+                    name: upstream.name.clone(),
+                    servers: fixed(upstream, &names),
+                    names,
+                }
+            }
         })
         .collect()
 }

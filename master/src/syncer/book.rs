@@ -1,14 +1,18 @@
 //! What the syncer knows: the upstreams of the configuration in force, those of one being
-//! prepared, and the lists that watches feed. Pure: no socket, no thread, no region.
+//! prepared, the lists that watches feed, and what names resolve to. Pure: no socket, no thread, no
+//! region.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weir_shm::{Server, Table, Upstream};
 
+use super::names::Name;
 use super::order::merge;
 use crate::ResolvedUpstream;
-use crate::settings::{Settings, Upsync};
+use crate::resolve::Named;
+use crate::settings::{self, Settings, Upsync};
 
 /// Names a feed for as long as the syncer lives; never used twice.
 pub type FeedId = u64;
@@ -30,11 +34,21 @@ pub struct Feed {
     pub held: Option<Vec<Server>>,
 }
 
+/// What a name of `server … resolve` resolves to, whichever servers it is of.
+#[derive(Clone, Debug)]
+struct NameFeed {
+    name: Name,
+    addresses: Vec<IpAddr>,
+    /// It was asked for once, whatever came of that.
+    answered: bool,
+}
+
 /// An upstream of a configuration.
 #[derive(Clone, Debug)]
 struct Slot {
     name: String,
     configured: Vec<Server>,
+    names: Vec<(FeedId, Named)>,
     feed: Option<FeedId>,
     dump: Option<PathBuf>,
 }
@@ -55,12 +69,13 @@ pub struct Book {
     current: Vec<Slot>,
     prepared: Option<Vec<Slot>>,
     feeds: BTreeMap<FeedId, Feed>,
+    names: BTreeMap<FeedId, NameFeed>,
     next: FeedId,
 }
 
 impl Book {
     /// The book of a syncer that starts: an `upsync` upstream goes on with what `table` has for
-    /// it, if that was learned.
+    /// it, if that was learned, and a name with the addresses that its servers have there.
     pub fn new(settings: &Settings, resolved: Vec<ResolvedUpstream>, table: &Table) -> Book {
         let mut book = Book::default();
         let tables: HashMap<&str, &Upstream> = table
@@ -72,7 +87,34 @@ impl Book {
             let known = tables.get(name).filter(|known| known.learned)?;
             (!known.servers.is_empty()).then(|| known.servers.clone())
         });
+        book.seed(&tables);
         book
+    }
+
+    /// Names begin with the addresses that their servers have in the table.
+    fn seed(&mut self, tables: &HashMap<&str, &Upstream>) {
+        for slot in &self.current {
+            let Some(known) = tables.get(slot.name.as_str()) else {
+                continue;
+            };
+            let is_configured = |server: &Server| {
+                slot.configured
+                    .iter()
+                    .any(|own| content(own) == content(server))
+            };
+            let found = known.servers.iter().filter(|server| !is_configured(server));
+            let found: Vec<&Server> = found.collect();
+            for (id, named) in &slot.names {
+                let Some(feed) = self.names.get_mut(id) else {
+                    continue;
+                };
+                for address in found.iter().filter_map(|server| named.address_of(server)) {
+                    if !feed.addresses.contains(&address) {
+                        feed.addresses.push(address);
+                    }
+                }
+            }
+        }
     }
 
     fn slots(
@@ -83,16 +125,24 @@ impl Book {
     ) -> Vec<Slot> {
         let configured = settings.upstreams.iter().zip(resolved);
         configured
-            .map(|(upstream, ResolvedUpstream { name, servers })| Slot {
-                feed: upstream.upsync.as_ref().map(|upsync| {
+            .map(|(upstream, resolved)| {
+                let name = resolved.name;
+                let names = resolved.names.into_iter();
+                let names = names.filter_map(|named| Some((self.named(upstream, &named)?, named)));
+                let names = names.collect();
+                let feed = upstream.upsync.as_ref().map(|upsync| {
                     self.shared(&name, upsync).unwrap_or_else(|| {
                         let first = first(&name);
                         self.add(&name, upsync, first)
                     })
-                }),
-                dump: upstream.dump.clone(),
-                configured: servers,
-                name,
+                });
+                Slot {
+                    configured: resolved.servers,
+                    names,
+                    feed,
+                    dump: upstream.dump.clone(),
+                    name,
+                }
             })
             .collect()
     }
@@ -117,6 +167,70 @@ impl Book {
         };
         self.feeds.insert(id, feed);
         id
+    }
+
+    /// The feed of a name. One that is new begins with what the same name resolved to for another
+    /// `resolver`.
+    fn named(&mut self, upstream: &settings::Upstream, named: &Named) -> Option<FeedId> {
+        let name = Name {
+            name: named.name.clone(),
+            resolver: upstream.resolver.clone()?,
+            timeout: upstream.resolver_timeout,
+        };
+        let mut known = self.names.iter();
+        if let Some((id, _)) = known.find(|(_, feed)| feed.name == name) {
+            return Some(*id);
+        }
+        let mut known = self.names.values();
+        let before = known.find(|feed| feed.name.name == name.name);
+        let feed = NameFeed {
+            addresses: before.map_or_else(Vec::new, |feed| feed.addresses.clone()),
+            answered: false,
+            name,
+        };
+        let id = self.next;
+        self.next += 1;
+        self.names.insert(id, feed);
+        Some(id)
+    }
+
+    /// The names to resolve, from this feed on.
+    pub fn names(&self, first: FeedId) -> impl Iterator<Item = (FeedId, &Name)> {
+        self.names
+            .range(first..)
+            .map(|(id, feed)| (*id, &feed.name))
+    }
+
+    /// The outcome of a resolution: the addresses that there were before if these are others.
+    /// Those that stay keep their order. `None` is a failure, which changes nothing.
+    pub fn resolve(&mut self, id: FeedId, found: Option<Vec<IpAddr>>) -> Option<Vec<IpAddr>> {
+        let feed = self.names.get_mut(&id)?;
+        feed.answered = true;
+        let found = found?;
+        let mut addresses = feed.addresses.clone();
+        addresses.retain(|address| found.contains(address));
+        for address in found {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        (addresses != feed.addresses).then(|| std::mem::replace(&mut feed.addresses, addresses))
+    }
+
+    /// Takes addresses back that could not be published.
+    pub fn unresolve(&mut self, id: FeedId, before: Vec<IpAddr>) {
+        if let Some(feed) = self.names.get_mut(&id) {
+            feed.addresses = before;
+        }
+    }
+
+    /// The feeds of both kinds.
+    pub fn ids(&self) -> Vec<FeedId> {
+        self.feeds
+            .keys()
+            .chain(self.names.keys())
+            .copied()
+            .collect()
     }
 
     /// Every feed.
@@ -189,18 +303,28 @@ impl Book {
             name: slot.name.clone(),
             changed: 0,
             learned: learned.is_some(),
-            servers: learned
-                .map_or(&slot.configured, |feed| &feed.servers)
-                .clone(),
+            servers: match learned {
+                Some(feed) => feed.servers.clone(),
+                None => self.configured(slot),
+            },
         }
+    }
+
+    /// The configured servers, then those of names, as nginx has them.
+    fn configured(&self, slot: &Slot) -> Vec<Server> {
+        let mut servers = slot.configured.clone();
+        for (id, named) in &slot.names {
+            let addresses = self.names.get(id).map(|feed| &feed.addresses);
+            servers.extend(addresses.into_iter().flatten().map(|ip| named.at(*ip)));
+        }
+        servers
     }
 
     /// The table to publish: the upstreams in force, then the new names of those being prepared.
     pub fn table(&self) -> Vec<Upstream> {
         let mut slots: Vec<&Slot> = self.current.iter().collect();
         if let Some(prepared) = &self.prepared {
-            let names: std::collections::HashSet<&str> =
-                self.current.iter().map(|slot| slot.name.as_str()).collect();
+            let names: HashSet<&str> = self.current.iter().map(|slot| slot.name.as_str()).collect();
             slots.extend(
                 prepared
                     .iter()
@@ -271,15 +395,24 @@ impl Book {
 
     fn sweep(&mut self) -> Vec<FeedId> {
         let all = self.feeds.keys().copied();
-        let gone: Vec<FeedId> = all.filter(|id| self.slot_of(*id).is_none()).collect();
+        let mut gone: Vec<FeedId> = all.filter(|id| self.slot_of(*id).is_none()).collect();
+        let slots = self.current.iter().chain(self.prepared.iter().flatten());
+        let named: HashSet<FeedId> = slots
+            .flat_map(|slot| slot.names.iter().map(|(id, _)| *id))
+            .collect();
+        gone.extend(self.names.keys().filter(|id| !named.contains(id)));
         self.feeds.retain(|id, _| !gone.contains(id));
+        self.names.retain(|id, _| named.contains(id));
         gone
     }
 
     /// Whether one of `feeds` has had no answer yet.
     pub fn is_waiting(&self, feeds: &[FeedId]) -> bool {
-        let mut feeds = feeds.iter().filter_map(|id| self.feeds.get(id));
-        feeds.any(|feed| !feed.answered)
+        feeds.iter().any(|id| {
+            let feed = self.feeds.get(id).map(|feed| feed.answered);
+            let name = self.names.get(id).map(|name| name.answered);
+            feed.or(name) == Some(false)
+        })
     }
 
     /// Why `strong_dependency=on` is not met by one of `feeds`: it has neither an answer nor
@@ -289,7 +422,7 @@ impl Book {
             let feed = self.feeds.get(id)?;
             let configured = self
                 .slot_of(*id)
-                .is_some_and(|slot| !slot.configured.is_empty());
+                .is_some_and(|slot| !self.configured(slot).is_empty());
             let met = !feed.upsync.strong || feed.learned || (feed.answered && configured);
             (!met).then(|| {
                 format!(

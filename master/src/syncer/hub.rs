@@ -18,6 +18,7 @@ use weir_worker::settings::Level;
 use super::Start;
 use super::book::{Book, FeedId};
 use super::log::Log;
+use super::names::{Names, Resolved};
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
 use super::share::{self, Query};
@@ -37,6 +38,8 @@ pub enum Event {
     Opened(Result<Box<Publisher>, String>),
     /// A watch has an answer.
     Learned(Learned),
+    /// A name was asked for.
+    Resolved(FeedId, Resolved),
     /// The master said something.
     Order(Order, Vec<OwnedFd>),
     /// A configuration was built (or not), of this generation.
@@ -95,6 +98,8 @@ pub struct Hub {
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
     watches: HashMap<FeedId, Arc<Stop>>,
+    /// Resolves names, once there are some.
+    names: Option<Names>,
     /// Descriptors of an order whose last packet is to come.
     handed: Handed,
     /// An order to prepare that came while the syncer was starting.
@@ -131,6 +136,7 @@ impl Hub {
             tables: None,
             retry_at: None,
             watches: HashMap::new(),
+            names: None,
             handed: Handed::default(),
             early: None,
         })
@@ -157,6 +163,11 @@ impl Hub {
                 Some(Event::End) | Some(Event::Order(Order::Quit, _)) => return Ok(()),
                 Some(Event::Opened(publisher)) => self.opened(publisher?)?,
                 Some(Event::Learned(learned)) => self.learned(learned),
+                Some(Event::Resolved(name, found)) => {
+                    if let Some(tables) = &mut self.tables {
+                        tables.resolve(&mut self.book, name, found);
+                    }
+                }
                 Some(Event::Order(order, descriptors)) => self.order(order, descriptors),
                 Some(Event::Planned(generation, plan)) => self.planned(generation, plan),
                 None => {
@@ -214,12 +225,26 @@ impl Hub {
         self.watch(0)
     }
 
-    fn feeds(&self) -> Vec<FeedId> {
-        self.book.feeds().map(|(id, _)| id).collect()
+    /// Starts to resolve the names from `first_new` on.
+    fn resolve(&mut self, first_new: FeedId) -> Result<(), String> {
+        for (id, name) in self.book.names(first_new) {
+            if self.names.is_none() {
+                let events = self.events.clone();
+                let tell = move |id, found| drop(events.send(Event::Resolved(id, found)));
+                let names = Names::start(tell, self.log.clone());
+                let names = names.map_err(|error| format!("thread to resolve names: {error}"))?;
+                self.names = Some(names);
+            }
+            if let Some(names) = &self.names {
+                names.watch(id, name.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Starts the watches of the feeds from `first_new` on.
     fn watch(&mut self, first_new: FeedId) -> Result<(), String> {
+        self.resolve(first_new)?;
         let all: Vec<_> = self
             .book
             .feeds()
@@ -263,7 +288,7 @@ impl Hub {
     fn advance(&mut self) -> Result<(), String> {
         match &self.phase {
             Phase::Starting { deadline } => {
-                let feeds = self.feeds();
+                let feeds = self.book.ids();
                 if self.book.is_waiting(&feeds) && Instant::now() < *deadline {
                     return Ok(());
                 }
@@ -341,6 +366,9 @@ impl Hub {
     fn unwatch(&mut self, gone: &[FeedId]) {
         for id in gone {
             let Some(stop) = self.watches.remove(id) else {
+                if let Some(names) = &self.names {
+                    names.forget(*id);
+                }
                 continue;
             };
             // Others may share the watch; it ends with the last of them.

@@ -43,7 +43,8 @@ impl Log {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = log;
     }
 
-    fn current(&self) -> ErrorLog {
+    /// The log in force.
+    pub fn current(&self) -> ErrorLog {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,7 @@
 //! The syncer: the one process that long-polls Consul and publishes upstream tables.
 //!
-//! Blocking code, a thread a task: a [`watch`] for each `upsync` (or for [many](share)) asks Consul, one thread reads the
+//! Blocking code, a thread a task: a [`watch`] for each `upsync` (or for [many](share)) asks Consul, one [resolves](names) the names
+//! of `server … resolve`, one reads the
 //! master's orders, one takes signals, one writes dumps; all tell the [`hub`], which owns the
 //! [`book`] of what is known and is the only one that publishes.
 
@@ -13,6 +14,7 @@ pub mod dump;
 pub mod hub;
 pub mod index;
 pub mod log;
+pub mod names;
 pub mod order;
 mod prepare;
 pub mod publish;

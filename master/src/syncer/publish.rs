@@ -8,6 +8,7 @@ use weir_worker::settings::Level;
 use super::book::{Before, Book, Dump, FeedId};
 use super::dump::Dumper;
 use super::log::Log;
+use super::names::Resolved;
 
 /// What a watch learned from one answer.
 pub struct Learned {
@@ -90,6 +91,24 @@ impl Tables {
         for (done, changed) in outcomes {
             // The watch may have been stopped since.
             let _ = done.send(changed);
+        }
+    }
+
+    /// Puts what a name resolved to in force. Addresses for which there is no room are not taken;
+    /// the name is asked for again anyway.
+    pub fn resolve(&mut self, book: &mut Book, id: FeedId, found: Resolved) {
+        let Some(before) = book.resolve(id, found) else {
+            return;
+        };
+        match self.publish(book) {
+            Ok(()) => self.retry_held(book),
+            Err(error) => {
+                book.unresolve(id, before);
+                self.log.log(
+                    Level::Error,
+                    format_args!("the addresses of a name stay as they were: {error}"),
+                );
+            }
         }
     }
 

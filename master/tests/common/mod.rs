@@ -103,6 +103,8 @@ fn upstream(line: &str) -> Result<Upstream, String> {
             strong: strong == "on",
         }),
         dump: (dump != "-").then(|| dump.into()),
+        resolver: None,
+        resolver_timeout: Duration::ZERO,
         place: Place::default(),
     })
 }
@@ -115,6 +117,7 @@ fn configured(address: &str) -> Server {
         fail_timeout_ms: 10_000,
         down: false,
         backup: false,
+        resolve: false,
         place: Place::default(),
     }
 }

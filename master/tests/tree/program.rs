@@ -122,10 +122,13 @@ fn upstream(host: &str) -> Upstream {
             fail_timeout_ms: 10_000,
             down: false,
             backup: false,
+            resolve: false,
             place: place.clone(),
         }],
         upsync: None,
         dump: None,
+        resolver: None,
+        resolver_timeout: Duration::ZERO,
         place,
     }
 }

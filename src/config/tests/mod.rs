@@ -7,6 +7,7 @@ mod fuzz;
 mod inheritance;
 mod proxying;
 mod rebuild;
+mod resolver;
 mod unknown;
 mod wording;
 

@@ -495,8 +495,8 @@ fn upstreams() {
                 "the \"max_conns=1\" parameter is not supported by weir",
             ),
             (
-                "server 10.0.0.1 resolve;",
-                "the \"resolve\" parameter is not supported by weir",
+                "server a.test service=http resolve;",
+                "the \"service=http\" parameter is not supported by weir",
             ),
             ("server 10.0.0.1 what;", "invalid parameter \"what\""),
             (
