@@ -67,6 +67,7 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
         shutdown_timeout: main.shutdown_timeout,
         multi_accept: events.multi_accept.unwrap_or(false),
         error_logs: Arc::clone(&error_logs),
+        logs: logs(&draft.resources, &http),
         listeners,
         servers,
         upstreams: upstreams
@@ -100,6 +101,22 @@ fn nobody(source: &mut Source) -> Result<master::User, Fault> {
         uid,
         gid,
     })
+}
+
+/// What a worker has to know of the logs that the master opens, and of those that it opens itself.
+fn logs(resources: &[Resource], http: &Http) -> worker::Logs {
+    let files = resources.iter().enumerate().map(|(id, resource)| {
+        let path = match resource {
+            Resource::Log(path) => path.to_string_lossy().into_owned(),
+            Resource::Stderr => "stderr".to_owned(),
+        };
+        let buffer = http.log_buffers.get(&id).copied();
+        worker::LogFile { path, buffer }
+    });
+    worker::Logs {
+        files: files.collect(),
+        caches: http.log_caches.clone(),
+    }
 }
 
 fn main_error_logs(draft: &mut Draft, main: &mut Main, source: &Source) -> Arc<[LogTarget]> {
@@ -312,7 +329,9 @@ fn virtual_servers(
         let path = source.paths().full("logs/access.log");
         let resource = draft.resource(Resource::Log(path.into()));
         let format = super::log::combined();
-        common.access_logs = Some(vec![worker::AccessLog { resource, format }]);
+        let to = worker::LogName::File(resource);
+        let filter = None;
+        common.access_logs = Some(vec![worker::AccessLog { to, format, filter }]);
     }
     let main = Common {
         error_logs: Some(error_logs.to_vec()),

@@ -8,7 +8,8 @@ use weir_master::settings::{Place, Resource, Server, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, CookieFlags, InFileOnly, KeepaliveDisable, LingeringClose,
-    LocationKind, LogTarget, Resolver, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
+    LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget, Resolver, Return, Rewrite,
+    ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -109,7 +110,12 @@ pub struct Http {
     pub upstreams: Vec<UpstreamDraft>,
     /// The one whose block is being read.
     pub open_upstream: usize,
-    pub formats: HashMap<String, Template>,
+    /// `log_format`s in their order.
+    pub formats: Vec<(String, Arc<LogFormat>)>,
+    /// `access_log … buffer=`, by resource.
+    pub log_buffers: HashMap<usize, LogBuffer>,
+    /// Each `open_log_file_cache`.
+    pub log_caches: Vec<LogFileCache>,
     pub start_timeout: Option<Duration>,
 }
 
@@ -242,6 +248,7 @@ common! {
     keepalive_time: Duration,
     keepalive_timeout: (Duration, Option<Duration>),
     large_client_header_buffers: (u64, u64),
+    log_file_cache: Option<usize>,
     limit_rate: Template,
     limit_rate_after: Template,
     lingering_close: LingeringClose,

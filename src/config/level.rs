@@ -148,6 +148,7 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
             .map_or(nginx.default_type, String::into_bytes),
         types: common.types.clone().unwrap_or_else(default_types),
         access_logs: common.access_logs.clone().unwrap_or_default(),
+        log_file_cache: common.log_file_cache.flatten(),
         error_logs: common.error_logs.clone().unwrap_or_default().into(),
     })
 }

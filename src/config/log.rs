@@ -1,14 +1,20 @@
-//! `error_log`, `access_log`, `log_format`.
+//! `access_log`, `error_log`, `log_format` and `open_log_file_cache`.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use weir_master::settings::Resource;
-use weir_worker::settings::{AccessLog, Level, LogTarget, Template};
+use weir_worker::settings::{
+    AccessLog, Escape, Level, LogBuffer, LogFileCache, LogFormat, LogName, LogTarget, Part,
+    Template,
+};
 
-use super::directive::{Directive, HTTP, LEVELS, MAIN, Set, at_least, row};
+use super::directive::{Directive, HTTP, LEVELS, MAIN, Set, at_least, between, row, take};
 use super::error::Fault;
 use super::listen::unsupported;
 use super::parser::{Call, Parser};
 use super::unit;
-use super::variable::{has_variables, template};
+use super::variable::{Wrong, compile, has_variables, template};
 
 /// nginx's `combined`.
 pub const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status \
@@ -26,6 +32,17 @@ const LEVEL_NAMES: [(&str, Level); 8] = [
     ("debug", Level::Debug),
 ];
 
+/// nginx's defaults of `open_log_file_cache`; it has none of `max`.
+const CACHE: LogFileCache = LogFileCache {
+    max: 0,
+    inactive: Duration::from_secs(10),
+    valid: Duration::from_secs(60),
+    min_uses: 1,
+};
+
+/// The most files that `open_log_file_cache` may keep open.
+const MOST_CACHED: u64 = 1 << 20;
+
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
     row("access_log", LEVELS, at_least(1), Set::Call(access_log)),
@@ -36,6 +53,15 @@ pub const DIRECTIVES: &[Directive] = &[
         Set::Call(error_log),
     ),
     row("log_format", HTTP, at_least(2), Set::Call(log_format)),
+    // weir looks for no files and makes no subrequests.
+    row("log_not_found", LEVELS, take(1), Set::IgnoredFlag),
+    row("log_subrequest", LEVELS, take(1), Set::IgnoredFlag),
+    row(
+        "open_log_file_cache",
+        LEVELS,
+        between(1, 4),
+        Set::Call(open_log_file_cache),
+    ),
 ];
 
 fn error_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
@@ -99,18 +125,20 @@ fn access_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     if name.starts_with("syslog:") {
         return Err(call.fault(format!("access_log to \"{name}\" is not supported by weir")));
     }
-    if has_variables(name) {
-        return Err(call.fault(format!(
-            "variables in the name of an access_log are not supported by weir: \"{name}\""
-        )));
-    }
-    let format = format(parser, call, rest)?;
     let path = parser.source.paths().full(name);
-    let resource = parser.draft.resource(Resource::Log(path.into()));
+    let to = if has_variables(name) {
+        LogName::Path(template(&path).map_err(|message| call.fault(message))?)
+    } else {
+        LogName::File(parser.draft.resource(Resource::Log(path.into())))
+    };
+    let log = AccessLog {
+        format: format(parser, call, rest.first())?,
+        filter: parameters(parser, call, &to)?,
+        to,
+    };
     if parser.draft.level().access_off {
         return Ok(());
     }
-    let log = AccessLog { resource, format };
     parser
         .draft
         .common()
@@ -120,57 +148,152 @@ fn access_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The format that an `access_log` names, and nginx's parameters after it.
-fn format(parser: &mut Parser, call: &Call, rest: &[String]) -> Result<Template, Fault> {
-    let name = rest.first().map_or("combined", String::as_str);
-    let format = match parser.draft.http().formats.get(name) {
-        Some(format) => format.clone(),
-        None if name == "combined" => combined(),
-        None => return Err(call.fault(format!("unknown log format \"{name}\""))),
-    };
-    for parameter in rest.iter().skip(1) {
-        let fine = match parameter.split_once('=') {
-            // Each line is written at once: nginx's buffer only saves system calls.
-            Some(("buffer", size)) => unit::size(size).is_some_and(|size| size > 0),
-            Some(("flush", time)) => unit::millis(time).is_some_and(|time| !time.is_zero()),
-            Some(("gzip" | "if", _)) => return Err(unsupported(call, parameter)),
+/// The format of this name, in any case of letters as in nginx; without a name `combined`.
+fn format(
+    parser: &mut Parser,
+    call: &Call,
+    name: Option<&String>,
+) -> Result<Arc<LogFormat>, Fault> {
+    let name = name.map_or("combined", String::as_str);
+    if name.eq_ignore_ascii_case("combined") {
+        return Ok(combined());
+    }
+    let mut formats = parser.draft.http().formats.iter();
+    match formats.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        Some((_, format)) => Ok(Arc::clone(format)),
+        None => Err(call.fault(format!("unknown log format \"{name}\""))),
+    }
+}
+
+/// What follows the format: a buffer, which the file gets, and the condition.
+fn parameters(parser: &mut Parser, call: &Call, to: &LogName) -> Result<Option<Template>, Fault> {
+    let (mut size, mut flush, mut filter) = (None, None, None);
+    for parameter in call.values().iter().skip(2) {
+        match parameter.split_once('=') {
+            Some(("buffer", value)) => match unit::size(value).filter(|&size| size > 0) {
+                None => return Err(call.fault(format!("invalid buffer size \"{value}\""))),
+                known => size = known,
+            },
+            Some(("flush", value)) => match unit::millis(value).filter(|time| !time.is_zero()) {
+                None => return Err(call.fault(format!("invalid flush time \"{value}\""))),
+                known => flush = known,
+            },
+            Some(("if", value)) => {
+                filter = Some(template(value).map_err(|message| call.fault(message))?);
+            }
+            Some(("gzip", _)) => return Err(unsupported(call, parameter)),
             None if parameter == "gzip" => return Err(unsupported(call, parameter)),
             _ => return Err(call.invalid_parameter(parameter)),
-        };
-        if !fine {
-            let name = parameter.split('=').next().unwrap_or_default();
-            let what = if name == "buffer" {
-                "buffer size"
-            } else {
-                "flush time"
-            };
-            let value = &parameter[name.len() + 1..];
-            return Err(call.fault(format!("invalid {what} \"{value}\"")));
         }
     }
-    Ok(format)
+    let name = call.value();
+    match (size, to) {
+        (None, _) if flush.is_some() => {
+            Err(call.fault(format!("no buffer is defined for access_log \"{name}\"")))
+        }
+        (Some(_), LogName::Path(_)) => {
+            Err(call.fault("buffered logs cannot have variables in name"))
+        }
+        (Some(size), LogName::File(id)) => {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            let buffer = LogBuffer { size, flush };
+            let known = parser.draft.http().log_buffers.insert(*id, buffer);
+            if known.is_some_and(|known| known != buffer) {
+                return Err(call.fault(format!(
+                    "access_log \"{name}\" already defined with conflicting parameters"
+                )));
+            }
+            Ok(filter)
+        }
+        (None, _) => Ok(filter),
+    }
 }
 
 /// nginx's default format.
-pub fn combined() -> Template {
-    template(COMBINED).unwrap_or_default()
+pub fn combined() -> Arc<LogFormat> {
+    Arc::new(LogFormat {
+        line: template(COMBINED).unwrap_or_default(),
+        escape: Escape::Default,
+    })
 }
 
 fn log_format(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     let name = call.value();
-    if name == "combined" || parser.draft.http().formats.contains_key(name) {
+    let mut known = parser.draft.http().formats.iter();
+    if name == "combined" || known.any(|(known, _)| known == name) {
         return Err(call.fault(format!("duplicate \"log_format\" name \"{name}\"")));
     }
-    let mut parts = &call.values()[1..];
-    if let Some(escape) = parts[0].strip_prefix("escape=") {
-        match escape {
-            "default" => {}
-            "json" | "none" => return Err(unsupported(call, &parts[0])),
-            _ => return Err(call.fault(format!("unknown log format escaping \"{escape}\""))),
-        }
-        parts = &parts[1..];
+    let mut texts = &call.values()[1..];
+    let mut escape = Escape::Default;
+    if let Some(named) = texts[0].strip_prefix("escape=") {
+        escape = match named {
+            "default" => Escape::Default,
+            "json" => Escape::Json,
+            "none" => Escape::None,
+            _ => return Err(call.fault(format!("unknown log format escaping \"{named}\""))),
+        };
+        texts = &texts[1..];
     }
-    let format = template(&parts.concat()).map_err(|message| call.fault(message))?;
-    parser.draft.http().formats.insert(name.to_owned(), format);
+    let mut line = Template::default();
+    for text in texts {
+        for part in compile(text, &[]).map_err(|wrong| wrong_format(call, &wrong))? {
+            push(&mut line.parts, part);
+        }
+    }
+    let format = Arc::new(LogFormat { line, escape });
+    parser.draft.http().formats.push((name.to_owned(), format));
+    Ok(())
+}
+
+fn wrong_format(call: &Call, wrong: &Wrong) -> Fault {
+    match wrong {
+        Wrong::Name(rest) => call.invalid_parameter(rest),
+        Wrong::Variable(message) => call.fault(message),
+    }
+}
+
+/// Texts of several parameters are one text.
+fn push(parts: &mut Vec<Part>, part: Part) {
+    match (parts.last_mut(), part) {
+        (Some(Part::Text(text)), Part::Text(more)) => text.extend(more),
+        (_, part) => parts.push(part),
+    }
+}
+
+fn open_log_file_cache(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    if parser.draft.common().log_file_cache.is_some() {
+        return Err(call.blame("is duplicate"));
+    }
+    let mut cache = CACHE;
+    let mut off = false;
+    for parameter in call.values() {
+        let known = match parameter.split_once('=') {
+            Some(("max", value)) => unit::number(value)
+                .filter(|&max| max <= MOST_CACHED)
+                .map(|max| cache.max = max as usize),
+            Some(("inactive", value)) => unit::seconds(value).map(|time| cache.inactive = time),
+            Some(("min_uses", value)) => unit::number(value).map(|uses| cache.min_uses = uses),
+            Some(("valid", value)) => unit::seconds(value).map(|time| cache.valid = time),
+            None if parameter == "off" => {
+                off = true;
+                Some(())
+            }
+            _ => None,
+        };
+        if known.is_none() {
+            return Err(call.fault(format!(
+                "invalid \"open_log_file_cache\" parameter \"{parameter}\""
+            )));
+        }
+    }
+    if !off && cache.max == 0 {
+        return Err(call.fault("\"open_log_file_cache\" must have \"max\" parameter"));
+    }
+    let caches = &mut parser.draft.http().log_caches;
+    let place = (!off).then(|| {
+        caches.push(cache);
+        caches.len() - 1
+    });
+    parser.draft.common().log_file_cache = Some(place);
     Ok(())
 }

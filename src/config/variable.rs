@@ -2,6 +2,14 @@
 
 use weir_worker::settings::{Part, Template, Variable};
 
+/// What is wrong with a value.
+pub enum Wrong {
+    /// From this `$` on there is no name of a variable.
+    Name(String),
+    /// In nginx's words.
+    Variable(String),
+}
+
 /// Compiles a value; the error is a message without its place.
 pub fn template(text: &str) -> Result<Template, String> {
     template_with(text, &[])
@@ -9,6 +17,15 @@ pub fn template(text: &str) -> Result<Template, String> {
 
 /// As [`template`], beside a pattern whose groups have these names and numbers.
 pub fn template_with(text: &str, groups: &[(&str, usize)]) -> Result<Template, String> {
+    match compile(text, groups) {
+        Ok(parts) => Ok(Template { parts }),
+        Err(Wrong::Name(_)) => Err("invalid variable name".into()),
+        Err(Wrong::Variable(message)) => Err(message),
+    }
+}
+
+/// The parts of a value.
+pub fn compile(text: &str, groups: &[(&str, usize)]) -> Result<Vec<Part>, Wrong> {
     let mut parts: Vec<Part> = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -25,15 +42,17 @@ pub fn template_with(text: &str, groups: &[(&str, usize)]) -> Result<Template, S
             rest = next;
             continue;
         }
-        let variable = variable(name).ok_or_else(|| match is_missing(name) {
-            true => format!("the \"{name}\" variable is not supported by weir"),
-            false => format!("unknown \"{name}\" variable"),
+        let variable = variable(name).ok_or_else(|| {
+            Wrong::Variable(match is_missing(name) {
+                true => format!("the \"{name}\" variable is not supported by weir"),
+                false => format!("unknown \"{name}\" variable"),
+            })
         })?;
         parts.push(Part::Variable(variable));
         rest = next;
     }
     push_text(&mut parts, rest);
-    Ok(Template { parts })
+    Ok(parts)
 }
 
 /// Whether a value has a variable in it.
@@ -57,20 +76,22 @@ fn group_after(after: &str) -> Option<(usize, &str)> {
 }
 
 /// The name of a variable after its `$`, and what follows it.
-fn name_after(after: &str) -> Result<(&str, &str), String> {
+fn name_after(after: &str) -> Result<(&str, &str), Wrong> {
     let braced = after.strip_prefix('{');
     let body = braced.unwrap_or(after);
     let end = body
         .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
         .unwrap_or(body.len());
     let (name, mut next) = body.split_at(end);
-    if braced.is_some() {
-        next = next
-            .strip_prefix('}')
-            .ok_or_else(|| format!("the closing bracket in \"{name}\" variable is missing"))?;
+    if braced.is_some() && !body.is_empty() {
+        next = next.strip_prefix('}').ok_or_else(|| {
+            Wrong::Variable(format!(
+                "the closing bracket in \"{name}\" variable is missing"
+            ))
+        })?;
     }
     if name.is_empty() {
-        return Err("invalid variable name".into());
+        return Err(Wrong::Name(format!("${after}")));
     }
     Ok((name, next))
 }
@@ -254,7 +275,7 @@ mod tests {
             ("$nothing", "unknown \"nothing\" variable"),
             ("a$", "invalid variable name"),
             ("$-", "invalid variable name"),
-            ("${", "the closing bracket in \"\" variable is missing"),
+            ("${", "invalid variable name"),
             (
                 "${host",
                 "the closing bracket in \"host\" variable is missing",

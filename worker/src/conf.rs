@@ -1,5 +1,6 @@
 //! A configuration made ready for requests: names and locations to be looked up, logs opened.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use weir_shm::Address;
 
 use crate::http::{LargeBuffers, Limits};
+use crate::log::cache::Cache;
+use crate::log::files::COMPLAINT_PAUSE;
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
@@ -34,6 +37,10 @@ pub struct Conf {
     pub uses_sent_http: bool,
     /// Some template asks for `$connections_…`.
     pub uses_connections: bool,
+    /// Open logs with variables in their names, as `settings.logs` lists their caches.
+    pub log_caches: RefCell<Vec<Cache>>,
+    /// The second of the latest complaint about such a log.
+    complained_at: Cell<Option<u64>>,
     names: Vec<Names>,
     /// What each listener's default server takes of a head.
     limits: Vec<Limits>,
@@ -99,6 +106,16 @@ impl Conf {
                         | Variable::ConnectionsWriting
                 )
             }),
+            log_caches: RefCell::new(
+                settings
+                    .logs
+                    .caches
+                    .iter()
+                    .copied()
+                    .map(Cache::new)
+                    .collect(),
+            ),
+            complained_at: Cell::new(None),
             names: names.collect(),
             limits,
             limits_vary,
@@ -117,6 +134,24 @@ impl Conf {
             settings,
             files,
         }
+    }
+
+    /// No new request is served by it: the logs of those in flight are opened for each line, so
+    /// that it is always the file of that name.
+    pub fn retire(&self) {
+        self.log_caches.borrow_mut().clear();
+    }
+
+    /// Whether it is time, at this second, to complain about a log with variables in its name; then
+    /// it is not for a while.
+    #[must_use]
+    pub fn complains_of_paths(&self, now: u64) -> bool {
+        let last = self.complained_at.get();
+        let time = last.is_none_or(|last| now.abs_diff(last) >= COMPLAINT_PAUSE);
+        if time {
+            self.complained_at.set(Some(now));
+        }
+        time
     }
 
     /// A socket got this number.
@@ -271,7 +306,8 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
     };
     let location = |location: &LocationSettings| {
         let fields = location.add_headers.iter().any(|field| asks(&field.value));
-        let logs = location.access_logs.iter().any(|log| asks(&log.format));
+        let mut logs = location.access_logs.iter();
+        let logs = logs.any(|log| log.templates().any(asks));
         let text = location.ret.as_ref().and_then(|ret| ret.text.as_ref());
         let rates = [&location.limit_rate, &location.limit_rate_after];
         let rates = rates.into_iter().flatten().any(asks);

@@ -13,6 +13,7 @@ use crate::channel::{Answer, Channel};
 use crate::conf::Conf;
 use crate::event::{Queue, Token, Watcher};
 use crate::listening::{ACCEPTS_A_TURN, Accept, Listeners, MULTI_ACCEPTS_A_TURN};
+use crate::log::files::Lost;
 use crate::log::{Clock, Files, panics_to};
 use crate::proxy::shared::Shared;
 use crate::proxy::{Network, Proxy};
@@ -116,7 +117,9 @@ impl Cycle {
         watcher
             .watch_readable(&start.wake, Token::Wake)
             .map_err(watch)?;
-        let files = Arc::new(Files::new(start.files));
+        let logs = &start.settings.logs.files;
+        let (files, _) = Files::succeed(&Files::default(), start.files, logs);
+        let files = Arc::new(files);
         let mut conf = Conf::new(start.settings, start.generation, files, &[]);
         let mut listeners = Listeners::default();
         for (address, socket) in start.listeners {
@@ -185,6 +188,7 @@ impl Cycle {
         }
         self.proxy.go_on();
         self.proxy.expire();
+        self.flush_logs();
         self.accept();
         if asked.channel {
             self.hear();
@@ -224,6 +228,7 @@ impl Cycle {
         }
         let deadlines = [
             self.proxy.next_deadline_ms(),
+            self.proxy.shared.conf.files.next_due_ms(),
             self.listeners.pause_end_ms(now_ms),
             self.quit.and_then(|quit| quit.deadline_ms),
             (self.retry_table_ms > now_ms).then_some(self.retry_table_ms),
@@ -369,9 +374,27 @@ impl Cycle {
         }
     }
 
+    /// Writes the buffers of logs whose time has come.
+    fn flush_logs(&mut self) {
+        let shared = &self.proxy.shared;
+        let files = &shared.conf.files;
+        if files.next_due_ms().is_some_and(|due| due <= shared.now_ms) {
+            self.log_lost(files.flush_due(shared.now_ms));
+        }
+    }
+
+    /// Lines of logs could not be written.
+    pub(crate) fn log_lost(&self, lost: impl IntoIterator<Item = Lost>) {
+        for lost in lost {
+            let log = self.proxy.shared.log();
+            log.log(Level::Alert, format_args!("{lost}"));
+        }
+    }
+
     /// Ends at once.
     fn stop(&mut self) -> bool {
         self.proxy.close_all();
+        self.log_lost(self.proxy.shared.conf.files.flush());
         self.proxy.shared.publish_numbers();
         false
     }

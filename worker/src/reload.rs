@@ -11,6 +11,7 @@ use weir_shm::Address;
 use crate::channel::{Answer, Order, Role};
 use crate::conf::Conf;
 use crate::cycle::Cycle;
+use crate::log::cache::Cache;
 use crate::log::{Files, panics_to};
 use crate::settings::{Level, Settings};
 
@@ -28,7 +29,7 @@ pub(crate) struct Reload {
 struct Prepared {
     generation: u64,
     settings: Settings,
-    files: Arc<Files>,
+    logs: Vec<File>,
     listeners: Vec<(Address, OwnedFd)>,
 }
 
@@ -76,7 +77,7 @@ impl Reload {
         Ok(Prepared {
             generation,
             settings,
-            files: Arc::new(Files::new(logs)),
+            logs,
             listeners,
         })
     }
@@ -131,9 +132,11 @@ impl Cycle {
                 for (role, descriptor) in passed.into_iter().flatten() {
                     if let Role::Resource(id) = role {
                         let files = &self.proxy.shared.conf.files;
-                        files.replace(id, File::from(descriptor));
+                        self.log_lost(files.replace(id, File::from(descriptor)));
                     }
                 }
+                let caches = &self.proxy.shared.conf.log_caches;
+                caches.borrow_mut().iter_mut().for_each(Cache::clear);
             }
             Order::Adopt {
                 descriptors: roles,
@@ -193,7 +196,11 @@ impl Cycle {
             return;
         };
         self.catch_up();
-        let mut conf = Conf::new(prepared.settings, generation, prepared.files, &[]);
+        let old = &self.proxy.shared.conf.files;
+        let names = &prepared.settings.logs.files;
+        let (files, lost) = Files::succeed(old, prepared.logs, names);
+        self.log_lost(lost);
+        let mut conf = Conf::new(prepared.settings, generation, Arc::new(files), &[]);
         let mut gone = Vec::new();
         for (number, address) in self.listeners.addresses().into_iter().enumerate() {
             let Some(address) = address else { continue };

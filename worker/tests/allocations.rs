@@ -11,7 +11,7 @@ use weir_worker::http::{
     Decoder, Limits, Method, Parsed, RequestHead, ResponseHead, ResponseParsed, target,
 };
 use weir_worker::log::Clock;
-use weir_worker::settings::{Part, Template, Variable};
+use weir_worker::settings::{LogFormat, Part, Template, Variable};
 use weir_worker::variable::Values;
 
 const REQUEST: &[u8] = b"GET /a//b%20c?x=1 HTTP/1.1\r\nHost: Example.com\r\n\
@@ -28,7 +28,7 @@ struct Warm {
     clock: Clock,
     balancer: RoundRobin,
     tried: Tried,
-    template: Template,
+    format: LogFormat,
     out: Vec<u8>,
     line: Vec<u8>,
 }
@@ -59,8 +59,11 @@ impl Warm {
             clock: Clock::new(784_111_777_000),
             balancer: RoundRobin::new(&[server(5), server(1), server(1)]),
             tried: Tried::new(),
-            template: Template {
-                parts: names.map(Part::Variable).collect(),
+            format: LogFormat {
+                line: Template {
+                    parts: names.map(Part::Variable).collect(),
+                },
+                ..LogFormat::default()
             },
             out: Vec::new(),
             line: Vec::new(),
@@ -113,7 +116,7 @@ impl Warm {
         let used = Decoder::new().decode_all(BODY, |range| out.extend_from_slice(&BODY[range]));
         assert_eq!(used, Ok(BODY.len()));
         let values = Values::new(&self.request, REQUEST, &self.clock);
-        self.template.write_log_line(&values, &mut self.line);
+        self.format.write(&values, &mut self.line);
     }
 }
 

@@ -6,12 +6,13 @@ mod common;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Backend, Client, Worker, edit, listener, settings, text, wait_until};
 use weir_shm::Address;
 use weir_worker::channel::{Answer, Order, Role};
-use weir_worker::settings::{Listener, Return, Settings};
+use weir_worker::settings::{AccessLog, Escape, Listener, LogFormat, LogName, Return, Settings};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -257,9 +258,13 @@ fn settings_that_cannot_be_built_change_nothing() {
 fn logs_that_were_opened_anew_are_used() {
     let worker = Worker::with(&[], |settings| {
         edit(settings, |location| {
-            location.access_logs = vec![weir_worker::settings::AccessLog {
-                resource: 1,
-                format: text("a line"),
+            location.access_logs = vec![AccessLog {
+                to: LogName::File(1),
+                format: Arc::new(LogFormat {
+                    line: text("a line"),
+                    escape: Escape::Default,
+                }),
+                filter: None,
             }];
         });
     });

@@ -34,11 +34,7 @@ impl Log {
 
     /// From now on logs to `targets` among `files`.
     pub fn exchange(&self, files: Vec<(usize, File)>, targets: Arc<[LogTarget]>) {
-        let new = Arc::new(Files::default());
-        for (id, file) in files {
-            new.replace(id, file);
-        }
-        let log = ErrorLog::new(new, targets);
+        let log = ErrorLog::new(Arc::new(Files::numbered(files)), targets);
         panics_to(Some(&log));
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = log;
     }

@@ -76,6 +76,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         shutdown_timeout: None,
         multi_accept: false,
         error_logs,
+        logs: weir_worker::settings::Logs::default(),
         listeners: Vec::new(),
         servers: Vec::new(),
         upstreams: Vec::new(),

@@ -157,6 +157,7 @@ fn worker(answer: &str, addresses: Vec<Address>, error_logs: Arc<[LogTarget]>) -
         shutdown_timeout: Some(SECOND),
         multi_accept: false,
         error_logs,
+        logs: weir_worker::settings::Logs::default(),
         listeners: addresses
             .into_iter()
             .map(|address| Listener {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use weir_master::settings::Host;
 use weir_worker::settings::{
-    AccessFrom, Handler, InFileOnly, Part, ProxyTarget, ServerName, Variable,
+    AccessFrom, AccessLog, Escape, Handler, InFileOnly, LogName, Part, ProxyTarget, ServerName,
+    Variable,
 };
 
 use super::{at, built, http, proxy, server};
@@ -158,16 +159,82 @@ fn logs_are_on_unless_they_are_off() {
                   location /own { access_log /var/log/own.log short buffer=8k flush=1s; access_log logs/b.log; error_log logs/e.log warn; } }",
     );
     let path = |resource: usize| format!("{:?}", built.settings.resources[resource]);
+    let file = |log: &AccessLog| match log.to {
+        LogName::File(id) => path(id),
+        LogName::Path(_) => panic!("no name with variables"),
+    };
     let default = &at(&built, "/default").access_logs;
     assert_eq!(default.len(), 1);
-    assert!(path(default[0].resource).contains("logs/access.log"));
+    assert!(file(&default[0]).contains("logs/access.log"));
     assert!(at(&built, "/off").access_logs.is_empty());
     let own = &at(&built, "/own").access_logs;
-    assert!(path(own[0].resource).contains("/var/log/own.log"));
-    assert_eq!(own[0].format, template("$status $uri").unwrap());
+    assert!(file(&own[0]).contains("/var/log/own.log"));
+    assert_eq!(own[0].format.line, template("$status $uri").unwrap());
     assert_eq!(own[1].format, default[0].format);
     assert!(path(at(&built, "/own").error_logs[0].resource).contains("logs/e.log"));
     assert_eq!(at(&built, "/default").error_logs, built.settings.error_logs);
+}
+
+#[test]
+fn a_file_has_one_buffer_whoever_writes_to_it() {
+    let built = http(
+        "log_format json escape=json '{' $status '}';
+         server { location /a { access_log logs/a buffer=8k flush=1s; }
+                  location /b { access_log logs/a JSON; access_log logs/b json if=$arg_log; }
+                  location /c { access_log logs/a combined buffer=8k flush=1s; } }"
+            .replace("logs/a buffer", "logs/a combined buffer")
+            .as_str(),
+    );
+    let files = &built.worker.logs.files;
+    assert_eq!(files.len(), built.settings.resources.len());
+    let buffered: Vec<_> = files.iter().filter(|file| file.buffer.is_some()).collect();
+    assert_eq!(buffered.len(), 1);
+    assert!(buffered[0].path.ends_with("logs/a"));
+    let buffer = buffered[0].buffer.unwrap();
+    assert_eq!(
+        (buffer.size, buffer.flush),
+        (8192, Some(Duration::from_secs(1)))
+    );
+    let logs = &at(&built, "/b").access_logs;
+    assert_eq!(
+        logs[0].format, logs[1].format,
+        "its name in any case of letters"
+    );
+    assert_eq!(logs[0].format.escape, Escape::Json);
+    assert_eq!(logs[0].format.line, template("{$status}").unwrap());
+    assert_eq!(logs[1].filter, Some(template("$arg_log").unwrap()));
+}
+
+#[test]
+fn names_of_logs_may_have_variables_and_a_cache() {
+    let built = http(
+        "open_log_file_cache max=10 inactive=1m valid=2m min_uses=3;
+         server { access_log logs/$host.log; location /a {}
+                  location /b { open_log_file_cache off; }
+                  location /c { open_log_file_cache max=1; } }",
+    );
+    let caches = &built.worker.logs.caches;
+    let cache = |path: &str| at(&built, path).log_file_cache.map(|place| caches[place]);
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let outer = cache("/a").unwrap();
+    assert_eq!((outer.max, outer.min_uses), (10, 3));
+    assert_eq!((outer.inactive, outer.valid), (minutes(1), minutes(2)));
+    assert_eq!(cache("/b"), None);
+    let inner = cache("/c").unwrap();
+    assert_eq!((inner.max, inner.min_uses), (1, 1));
+    assert_eq!((inner.inactive.as_secs(), inner.valid), (10, minutes(1)));
+    let LogName::Path(name) = &at(&built, "/a").access_logs[0].to else {
+        panic!("a name with variables");
+    };
+    let [
+        Part::Text(folder),
+        Part::Variable(Variable::Host),
+        Part::Text(end),
+    ] = &name.parts[..]
+    else {
+        panic!("{name:?}");
+    };
+    assert!(folder.ends_with(b"logs/") && end == b".log");
 }
 
 #[test]

@@ -281,6 +281,60 @@ fn http_and_servers() {
                 "access_log logs/a.log combined buffer=0;",
                 "invalid buffer size \"0\"",
             ),
+            ("log_format a b$;", "invalid parameter \"$\""),
+            (
+                "log_format a 'b${-x';",
+                "the closing bracket in \"\" variable is missing",
+            ),
+            ("log_format a b$-c;", "invalid parameter \"$-c\""),
+            (
+                "log_format a escape=xml b;",
+                "unknown log format escaping \"xml\"",
+            ),
+            (
+                "log_format a b; log_format a c;",
+                "duplicate \"log_format\" name \"a\"",
+            ),
+            (
+                "access_log logs/a.log combined flush=1s;",
+                "no buffer is defined for access_log \"logs/a.log\"",
+            ),
+            (
+                "access_log logs/a.log combined buffer=1k flush=0;",
+                "invalid flush time \"0\"",
+            ),
+            (
+                "access_log logs/$host.log combined buffer=1k;",
+                "buffered logs cannot have variables in name",
+            ),
+            (
+                "access_log logs/a.log combined buffer=1k; access_log logs/a.log combined buffer=2k;",
+                "access_log \"logs/a.log\" already defined with conflicting parameters",
+            ),
+            (
+                "access_log logs/a.log combined if=$nothing;",
+                "unknown \"nothing\" variable",
+            ),
+            (
+                "access_log logs/$tcpinfo_rtt;",
+                "the \"tcpinfo_rtt\" variable is not supported by weir",
+            ),
+            (
+                "access_log syslog:server=a;",
+                "access_log to \"syslog:server=a\" is not supported by weir",
+            ),
+            (
+                "open_log_file_cache inactive=1s;",
+                "\"open_log_file_cache\" must have \"max\" parameter",
+            ),
+            (
+                "open_log_file_cache max=1 valid=x;",
+                "invalid \"open_log_file_cache\" parameter \"valid=x\"",
+            ),
+            (
+                "open_log_file_cache off; open_log_file_cache max=1;",
+                "\"open_log_file_cache\" directive is duplicate",
+            ),
             (
                 "access_log logs/a.log combined gzip;",
                 "the \"gzip\" parameter is not supported by weir",

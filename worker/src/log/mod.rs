@@ -1,5 +1,7 @@
 //! Logs in nginx's formats: where lines go, how error lines look, and times once a second.
 
+mod buffer;
+pub mod cache;
 pub mod clock;
 pub mod error;
 pub mod files;

@@ -26,24 +26,6 @@ impl<N: Network> Session<'_, N> {
         template.write(&self.values(exchange), out);
     }
 
-    /// The line of the access log.
-    pub(super) fn log_access(&mut self, exchange: &Exchange) {
-        let (Some(location), Some(conf)) = (&exchange.location, &exchange.conf) else {
-            return;
-        };
-        if location.access_logs.is_empty() {
-            return;
-        }
-        let mut line = std::mem::take(&mut self.shared.line);
-        for log in &location.access_logs {
-            line.clear();
-            log.format.write_log_line(&self.values(exchange), &mut line);
-            // A full disk must not stop what the log is about.
-            let _ = conf.files.write(log.resource, &line);
-        }
-        self.shared.line = line;
-    }
-
     /// A line about a request in the error log of its location, with all that nginx says of it.
     pub(super) fn log_request(&self, exchange: &Exchange, level: Level, what: fmt::Arguments<'_>) {
         let Some(location) = &exchange.location else {

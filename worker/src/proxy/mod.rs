@@ -10,6 +10,7 @@ pub mod relay;
 pub mod shared;
 pub mod spool;
 
+mod access_log;
 mod answer;
 mod attempt;
 mod body;
@@ -269,6 +270,7 @@ impl<N: Network> Proxy<N> {
 
     /// New requests are served by this configuration.
     pub fn set_conf(&mut self, conf: Rc<Conf>) {
+        self.shared.conf.retire();
         self.shared.conf = conf;
     }
 

@@ -61,6 +61,8 @@ pub struct Shared<N> {
     pub(super) request_ids: RequestIds,
     /// A line in the making.
     pub(super) line: Vec<u8>,
+    /// The name of a log in the making.
+    pub(super) log_path: Vec<u8>,
     #[expect(
         clippy::vec_box,
         reason = "a box goes back and forth, never what is in it"
@@ -91,6 +93,7 @@ impl<N> Shared<N> {
             again: VecDeque::new(),
             request_ids: RequestIds::default(),
             line: Vec::new(),
+            log_path: Vec::new(),
             exchanges: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ClientBody, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy, ResourceId, Template,
+    AccessLog, ClientBody, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy, Template,
 };
 
 /// One `location {}` block.
@@ -89,6 +89,8 @@ pub struct LocationSettings {
     pub types: Arc<HashMap<Vec<u8>, Vec<u8>>>,
     /// `access_log`; empty is `off`.
     pub access_logs: Vec<AccessLog>,
+    /// `open_log_file_cache`, by its place in the settings' list.
+    pub log_file_cache: Option<usize>,
     /// `error_log` in force here.
     pub error_logs: Arc<[LogTarget]>,
 }
@@ -124,18 +126,10 @@ impl Default for LocationSettings {
             default_type: b"text/plain".to_vec(),
             types: Arc::default(),
             access_logs: Vec::new(),
+            log_file_cache: None,
             error_logs: Arc::new([]),
         }
     }
-}
-
-/// An `access_log`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
-    /// The opened log.
-    pub resource: ResourceId,
-    /// The line, without its newline; `combined` unless named.
-    pub format: Template,
 }
 
 /// What produces the answer of a location.

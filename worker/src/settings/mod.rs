@@ -5,6 +5,7 @@ mod answer_fields;
 mod body;
 mod client;
 mod location;
+mod log;
 mod next_upstream;
 mod pattern;
 mod proxy;
@@ -21,9 +22,9 @@ pub use answer_fields::{Hidden, IgnoredHeaders};
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use client::{KeepaliveDisable, Lingering, LingeringClose};
 pub use location::{
-    AccessFrom, AccessLog, AccessRule, AddHeader, Handler, Location, LocationKind,
-    LocationSettings, Return,
+    AccessFrom, AccessRule, AddHeader, Handler, Location, LocationKind, LocationSettings, Return,
 };
+pub use log::{AccessLog, Escape, LogBuffer, LogFile, LogFileCache, LogFormat, LogName, Logs};
 pub use next_upstream::NextUpstream;
 pub use pattern::{Captures, Pattern};
 pub use proxy::{Proxy, ProxyTarget};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub multi_accept: bool,
     /// `error_log` of the main context.
     pub error_logs: Arc<[LogTarget]>,
+    /// The logs that these and others mean.
+    pub logs: Logs,
     /// One a distinct `listen` address.
     pub listeners: Vec<Listener>,
     /// Every `server {}` of `http {}`, in configuration order.

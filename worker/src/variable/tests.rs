@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::http::{Limits, Parsed, RequestHead, ResponseHead};
 use crate::log::Clock;
-use crate::settings::Variable;
+use crate::settings::{Escape, LogFormat, Variable};
 
 const HEAD: &str = "GET /a//b%20c?x=1&Y=2&z HTTP/1.1\r\nHost: Example.COM:8080\r\n\
     User-Agent: \"curl\" \\ \x7f\u{e9}\r\nCookie: a=1; B=two\r\nCookie: c=3\r\n\
@@ -35,6 +33,13 @@ fn template(variables: &[Variable]) -> Template {
         .flat_map(|variable| [Part::Variable(variable.clone()), text("|")]);
     Template {
         parts: parts.collect(),
+    }
+}
+
+fn line(variables: &[Variable], escape: Escape) -> LogFormat {
+    LogFormat {
+        line: template(variables),
+        escape,
     }
 }
 
@@ -204,7 +209,7 @@ fn a_log_line_shows_what_is_missing_and_escapes_what_is_foreign() {
             named(Variable::Http, "referer"),
             named(Variable::Http, "user-agent"),
         ];
-        template(&variables).write_log_line(values, &mut out);
+        line(&variables, Escape::Default).write(values, &mut out);
         let local = std::str::from_utf8(values.clock.local()).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -221,7 +226,7 @@ fn a_log_line_shows_what_is_missing_and_escapes_what_is_foreign() {
 fn no_value_is_not_an_empty_value() {
     let shown = |values: &Values<'_>, variables: &[Variable]| {
         let mut out = Vec::new();
-        template(variables).write_log_line(values, &mut out);
+        line(variables, Escape::Default).write(values, &mut out);
         String::from_utf8(out).unwrap()
     };
     with_values(|values| {
@@ -309,22 +314,23 @@ fn the_port_is_the_one_that_the_client_named() {
     }
 }
 
-proptest! {
-    #![proptest_config(crate::testing::cases(256))]
-
-    #[test]
-    fn escaping_is_right_for_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..60), before in 0usize..5) {
-        let mut out = vec![b'"'; before];
-        out.extend_from_slice(&bytes);
-        escape(&mut out, before);
-        let mut expected = vec![b'"'; before];
-        for byte in bytes {
-            if byte.is_ascii_graphic() && byte != b'"' && byte != b'\\' || byte == b' ' {
-                expected.push(byte);
-            } else {
-                expected.extend(format!("\\x{byte:02X}").bytes());
-            }
-        }
-        prop_assert_eq!(out, expected);
-    }
+#[test]
+fn without_a_value_json_and_none_show_nothing() {
+    with_values(|values| {
+        let variables = [
+            Variable::RequestBody,
+            Variable::Host,
+            named(Variable::Http, "user-agent"),
+        ];
+        let shown = |escape| {
+            let mut out = Vec::new();
+            line(&variables, escape).write(values, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            shown(Escape::Json),
+            "|example.com|\\\"curl\\\" \\\\ \u{e9}|\n"
+        );
+        assert_eq!(shown(Escape::None), "|example.com|\"curl\" \\ \u{e9}|\n");
+    });
 }

@@ -14,8 +14,8 @@ use weir_shm::{Address, Capacity, CounterId, Publisher, Region, Server, Upstream
 use weir_worker::Start;
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::{
-    Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Part, Proxy,
-    ProxyTarget, Settings, Template, Upstream, VirtualServer,
+    Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Logs, Part,
+    Proxy, ProxyTarget, Settings, Template, Upstream, VirtualServer,
 };
 
 /// Nothing in these tests takes this long.
@@ -83,6 +83,7 @@ pub fn settings(address: SocketAddr) -> Settings {
         shutdown_timeout: None,
         multi_accept: false,
         error_logs: proxied.error_logs.clone(),
+        logs: Logs::default(),
         listeners: vec![Listener {
             address: Address::Ip(address),
             servers: vec![0],

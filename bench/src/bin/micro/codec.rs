@@ -10,7 +10,7 @@ use weir_worker::http::{
     Decoder, LAST_CHUNK, Limits, Method, Parsed, RequestHead, ResponseHead, ResponseParsed,
 };
 use weir_worker::log::Clock;
-use weir_worker::settings::{Part, Template, Variable};
+use weir_worker::settings::{LogFormat, Part, Template, Variable};
 use weir_worker::variable::Values;
 
 use crate::Bench;
@@ -124,7 +124,7 @@ fn logs(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     values.status = 200;
     values.body_bytes_sent = 128;
     let text = |text: &str| Part::Text(text.as_bytes().to_vec());
-    let combined = Template {
+    let line = Template {
         parts: vec![
             Part::Variable(Variable::RemoteAddr),
             text(" - "),
@@ -144,10 +144,14 @@ fn logs(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
             text("\""),
         ],
     };
+    let combined = LogFormat {
+        line,
+        ..LogFormat::default()
+    };
     let mut line = Vec::new();
     bench.measure("access log line, combined", || {
         line.clear();
-        combined.write_log_line(&values, &mut line);
+        combined.write(&values, &mut line);
         line.len()
     });
     Ok(())

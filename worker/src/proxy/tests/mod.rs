@@ -25,8 +25,8 @@ use crate::connection::Key;
 use crate::event::Token;
 use crate::log::Files;
 use crate::settings::{
-    Handler, Listener, Location, LocationKind, LocationSettings, Proxy as Proxied, ProxyTarget,
-    Settings, TempFolder, Upstream, VirtualServer,
+    Handler, Listener, Location, LocationKind, LocationSettings, Logs, Proxy as Proxied,
+    ProxyTarget, Settings, TempFolder, Upstream, VirtualServer,
 };
 use crate::transport::{Readiness, Transport};
 use crate::upstream::plan::{Builder, Numbering};
@@ -202,6 +202,7 @@ fn settings(adjust: impl FnOnce(&mut LocationSettings, &mut Proxied)) -> Setting
         shutdown_timeout: None,
         multi_accept: false,
         error_logs: Arc::new([]),
+        logs: Logs::default(),
         listeners: vec![Listener {
             address: Address::Ip(([127, 0, 0, 1], 80).into()),
             servers: vec![0],
