@@ -73,8 +73,31 @@ pub struct ListenSocket {
     pub backlog: i32,
     /// `ipv6only=`; on by default.
     pub ipv6only: bool,
+    /// What else is set on it.
+    pub options: SocketOptions,
     /// Where it stands, for errors.
     pub place: Place,
+}
+
+/// Parameters of `listen` that only tune a socket. What is `None` stays as the system has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// `rcvbuf=` in bytes.
+    pub rcvbuf: Option<u32>,
+    /// `sndbuf=` in bytes.
+    pub sndbuf: Option<u32>,
+    /// `so_keepalive=on|off`
+    pub keepalive: Option<bool>,
+    /// `so_keepalive=IDLE::` in seconds.
+    pub keepidle: Option<u32>,
+    /// `so_keepalive=:INTERVAL:` in seconds.
+    pub keepintvl: Option<u32>,
+    /// `so_keepalive=::COUNT`
+    pub keepcnt: Option<u32>,
+    /// `fastopen=`: connections whose handshake is not complete.
+    pub fastopen: Option<i32>,
+    /// `deferred`
+    pub deferred: bool,
 }
 
 /// Something privileged that the master opens for its children.

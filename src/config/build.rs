@@ -167,6 +167,7 @@ fn socket(listen: &Listen) -> ListenSocket {
         address: listen.address.clone(),
         backlog: listen.backlog,
         ipv6only: listen.ipv6only,
+        options: listen.options,
         place: listen.place.clone(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_master::settings::{Place, Resource, Server, Upsync};
+use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, CookieFlags, InFileOnly, KeepaliveDisable, LingeringClose,
@@ -139,6 +139,7 @@ pub struct Listen {
     pub set: bool,
     pub backlog: i32,
     pub ipv6only: bool,
+    pub options: SocketOptions,
     pub place: Place,
 }
 

@@ -1,5 +1,7 @@
 //! `listen` and `server_name`.
 
+mod options;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use weir_shm::Address;
@@ -9,11 +11,10 @@ use super::directive::{Directive, SERVER, Set, at_least, row};
 use super::draft::Listen;
 use super::error::Fault;
 use super::parser::{Call, Parser};
-use super::unit;
 use super::url::{self, Rules, UrlHost};
+use options::Options;
+pub use options::unsupported;
 
-/// nginx's backlog on Linux.
-const BACKLOG: i32 = 511;
 /// Ports of all ranges in one `listen` at most.
 const MOST_PORTS: usize = 1024;
 
@@ -22,24 +23,6 @@ pub const DIRECTIVES: &[Directive] = &[
     row("listen", SERVER, at_least(1), Set::Call(listen)),
     row("server_name", SERVER, at_least(1), Set::Call(server_name)),
 ];
-
-/// The parameters of a `listen`.
-struct Options {
-    default: bool,
-    /// Options of the socket were given.
-    set: bool,
-    backlog: i32,
-    ipv6only: bool,
-}
-
-impl Options {
-    const NONE: Options = Options {
-        default: false,
-        set: false,
-        backlog: BACKLOG,
-        ipv6only: true,
-    };
-}
 
 fn listen(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     parser.draft.level().listens = true;
@@ -58,9 +41,11 @@ fn listen(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         },
     )
     .map_err(refused)?;
-    let options = options(call)?;
+    let options = options::read(call)?;
     if usize::from(url.last_port - url.port) >= MOST_PORTS {
-        return Err(refused("invalid port range"));
+        return Err(refused(&format!(
+            "port range of more than {MOST_PORTS} ports"
+        )));
     }
     let hosts = match &url.host {
         UrlHost::Unix(path) => {
@@ -92,67 +77,6 @@ pub fn default(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     add(parser, call, Address::Ip(address), &Options::NONE)
 }
 
-fn options(call: &Call) -> Result<Options, Fault> {
-    let mut options = Options::NONE;
-    for parameter in &call.values()[1..] {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match (name, parameter.contains('=')) {
-            ("default_server" | "default", false) => {
-                options.default = true;
-                continue;
-            }
-            // One REUSEPORT socket a worker is how weir listens; the others only tune the socket.
-            ("bind" | "reuseport" | "deferred", false) => {}
-            ("backlog", true) => {
-                let backlog = unit::number(value).and_then(|number| i32::try_from(number).ok());
-                options.backlog = backlog
-                    .filter(|&backlog| backlog > 0)
-                    .ok_or_else(|| call.fault(format!("invalid backlog \"{parameter}\"")))?;
-            }
-            ("fastopen", true) if unit::number(value).is_some() => {}
-            ("rcvbuf" | "sndbuf", true) if unit::size(value).is_some() => {}
-            ("fastopen" | "rcvbuf" | "sndbuf", true) => {
-                return Err(call.fault(format!("invalid {name} \"{parameter}\"")));
-            }
-            ("ipv6only", true) if value.starts_with('o') => {
-                options.ipv6only = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(call.fault(format!("invalid ipv6only flags \"{value}\""))),
-                };
-            }
-            _ => return Err(refused_parameter(call, name, parameter)),
-        }
-        options.set = true;
-    }
-    Ok(options)
-}
-
-/// nginx's parameters that weir does not have are refused by name.
-fn refused_parameter(call: &Call, name: &str, parameter: &str) -> Fault {
-    let module = match parameter {
-        "ssl" => "ssl",
-        "http2" => "v2",
-        "quic" => "v3",
-        "proxy_protocol" | "multipath" => return unsupported(call, name),
-        _ if name == "so_keepalive" || name == "accept_filter" || name == "setfib" => {
-            return unsupported(call, name);
-        }
-        _ => return call.invalid_parameter(parameter),
-    };
-    call.fault(format!(
-        "the \"{parameter}\" parameter requires ngx_http_{module}_module"
-    ))
-    .with_note("weir does not have it")
-}
-
-/// A parameter of nginx's that weir does not have.
-pub fn unsupported(call: &Call, parameter: &str) -> Fault {
-    call.fault(format!(
-        "the \"{parameter}\" parameter is not supported by weir"
-    ))
-}
-
 fn add(parser: &mut Parser, call: &Call, address: Address, options: &Options) -> Result<(), Fault> {
     let http = parser.draft.http();
     let server = http.servers.len();
@@ -168,6 +92,7 @@ fn add(parser: &mut Parser, call: &Call, address: Address, options: &Options) ->
             set: options.set,
             backlog: options.backlog,
             ipv6only: options.ipv6only,
+            options: options.socket,
             place: call.place(),
         });
         return Ok(());
@@ -183,6 +108,7 @@ fn add(parser: &mut Parser, call: &Call, address: Address, options: &Options) ->
         listen.set = true;
         listen.backlog = options.backlog;
         listen.ipv6only = options.ipv6only;
+        listen.options = options.socket;
     }
     if options.default {
         if listen.default.is_some() {

@@ -19,6 +19,7 @@ mod dump;
 mod harness;
 mod http_basic;
 mod http_limits;
+mod listening;
 mod logs;
 mod messages;
 mod processes;

@@ -225,9 +225,12 @@ impl Master {
 
     /// The table is as good as it gets: connections may come now.
     fn open_doors(&mut self, now: Instant) -> Turn {
-        if let Err(message) = self.listening.listen() {
-            self.fail_start(&message);
-            return Turn::On;
+        match self.listening.listen() {
+            Ok(ignored) => ignored.iter().for_each(|line| self.log.alert(line)),
+            Err(message) => {
+                self.fail_start(&message);
+                return Turn::On;
+            }
         }
         self.log.notice("start worker processes");
         if !self.cycle.settings.master_process {

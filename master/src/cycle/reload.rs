@@ -290,9 +290,10 @@ impl Master {
         self.put_log_in_force(log);
         self.listening
             .commit(&self.cycle.settings.listeners, draft.added);
-        if let Err(message) = self.listening.listen() {
+        match self.listening.listen() {
+            Ok(ignored) => ignored.iter().for_each(|line| self.log.alert(line)),
             // Only a backlog can be at fault now; the sockets listen already.
-            self.log.alert(message);
+            Err(message) => self.log.alert(message),
         }
         self.order_commit(generation);
         if self.retired {

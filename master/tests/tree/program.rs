@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_master::settings::{
-    Host, ListenSocket, Place, Region, Resource, Server, Settings, Upstream,
+    Host, ListenSocket, Place, Region, Resource, Server, Settings, SocketOptions, Upstream,
 };
 use weir_master::{Built, Loaded, Program};
 use weir_shm::{Address, Capacity};
@@ -100,6 +100,7 @@ fn socket(address: Address) -> ListenSocket {
         address,
         backlog: 64,
         ipv6only: true,
+        options: SocketOptions::default(),
         place: Place::default(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_master::settings::Host;
+use weir_master::settings::{Host, SocketOptions};
 use weir_worker::settings::{
     AccessFrom, AccessLog, Escape, Handler, InFileOnly, LogName, Part, ProxyTarget, ServerName,
     Variable,
@@ -277,6 +277,35 @@ fn listeners_gather_the_servers_of_an_address() {
         ServerName::Trailing("www.c".into()),
     );
     assert_eq!(built.worker.servers[1].names, [dotted, trailing]);
+}
+
+#[test]
+fn listening_sockets_are_tuned() {
+    let built = http(
+        "server { listen 80; listen 127.0.0.1:90-92 rcvbuf=8k sndbuf=1m fastopen=0 deferred so_keepalive=30m::10 bind; }
+         server { listen 80 so_keepalive=off; listen 127.0.0.1:91; }",
+    );
+    let ranged = SocketOptions {
+        rcvbuf: Some(8 << 10),
+        sndbuf: Some(1 << 20),
+        keepalive: Some(true),
+        keepidle: Some(1800),
+        keepintvl: None,
+        keepcnt: Some(10),
+        fastopen: Some(0),
+        deferred: true,
+    };
+    let off = SocketOptions {
+        keepalive: Some(false),
+        ..SocketOptions::default()
+    };
+    let sockets = built.settings.listeners.iter();
+    let sockets: Vec<_> = sockets
+        .map(|one| (one.address.to_string(), one.options))
+        .collect();
+    let range = [90, 91, 92].map(|port| (format!("127.0.0.1:{port}"), ranged));
+    assert_eq!(sockets[0], ("0.0.0.0:80".to_owned(), off));
+    assert_eq!(sockets[1..], range);
 }
 
 #[test]

@@ -380,6 +380,44 @@ fn http_and_servers() {
                 "listen 80 ipv6only=oops;",
                 "invalid ipv6only flags \"oops\"",
             ),
+            ("listen 80 backlog=x;", "invalid backlog \"backlog=x\""),
+            ("listen 80 rcvbuf=-1;", "invalid rcvbuf \"rcvbuf=-1\""),
+            ("listen 80 sndbuf=4g;", "invalid sndbuf \"sndbuf=4g\""),
+            ("listen 80 fastopen=;", "invalid fastopen \"fastopen=\""),
+            ("listen 80 ipv6only=1;", "invalid parameter \"ipv6only=1\""),
+            ("listen 80 deferred=1;", "invalid parameter \"deferred=1\""),
+            (
+                "listen 80 so_keepalive=;",
+                "invalid so_keepalive value: \"\"",
+            ),
+            (
+                "listen 80 so_keepalive=0::0;",
+                "invalid so_keepalive value: \"0::0\"",
+            ),
+            (
+                "listen 80 so_keepalive=1h:x:3;",
+                "invalid so_keepalive value: \"1h:x:3\"",
+            ),
+            (
+                "listen 80 so_keepalive=1:2:3:4;",
+                "invalid so_keepalive value: \"1:2:3:4\"",
+            ),
+            (
+                "listen 80 setfib=1;",
+                "the \"setfib\" parameter is not supported by weir",
+            ),
+            (
+                "listen 80 multipath;",
+                "the \"multipath\" parameter is not supported by weir",
+            ),
+            (
+                "listen 81-80;",
+                "invalid port range in \"81-80\" of the \"listen\" directive",
+            ),
+            (
+                "listen 1-2000;",
+                "port range of more than 1024 ports in \"1-2000\" of the \"listen\" directive",
+            ),
             (
                 "listen 80 proxy_protocol;",
                 "the \"proxy_protocol\" parameter is not supported by weir",

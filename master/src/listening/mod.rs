@@ -1,0 +1,226 @@
+//! The listening sockets. The master owns every one for as long as its address is configured:
+//! Linux resets what waits in the queue of a SO_REUSEPORT socket that is closed for good.
+//!
+//! A TCP address has one socket in each *set*, and a running worker serves one set or more; a unix
+//! address has one socket that all workers share.
+
+mod bind;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use socket2::Socket;
+use weir_shm::Address;
+
+use crate::errno::describe;
+use crate::settings::ListenSocket;
+
+use bind::{BindError, bind, overlap, probe, remove_unix};
+pub(crate) use bind::{test, wait_until_free};
+
+/// One set of TCP sockets, or all unix sockets: an address and its socket.
+pub(crate) type Set = Vec<(Address, Socket)>;
+
+/// All listening sockets.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    configured: Vec<ListenSocket>,
+    sets: Vec<Set>,
+    shared: Set,
+}
+
+/// Sockets for addresses that a reload adds; bound, not listening yet.
+#[derive(Debug, Default)]
+pub(crate) struct Added {
+    sets: Vec<Set>,
+    shared: Set,
+}
+
+impl Listening {
+    /// Binds every address in `sets` sets; none listens yet.
+    ///
+    /// # Errors
+    /// nginx's `bind() to ADDRESS failed (…)`.
+    pub(crate) fn bind(configured: &[ListenSocket], sets: usize) -> Result<Listening, String> {
+        let mut all = Listening::default();
+        all.sets.resize_with(sets, Vec::new);
+        let added = all.add(configured).map_err(|error| error.text)?;
+        all.commit(configured, added);
+        Ok(all)
+    }
+
+    /// Binds the addresses of `next` that are not configured yet.
+    ///
+    /// # Errors
+    /// nginx's `bind() to ADDRESS failed (…)`.
+    pub(crate) fn prepare(&self, next: &[ListenSocket]) -> Result<Added, String> {
+        let new: Vec<ListenSocket> = next
+            .iter()
+            .filter(|socket| !self.has(&socket.address))
+            .cloned()
+            .collect();
+        new.iter()
+            // An address beside a wildcard of ours, or the wildcard beside it, only looks in use.
+            .filter(|socket| !self.configured.iter().any(|ours| overlap(ours, socket)))
+            .try_for_each(probe)
+            .and_then(|()| self.add(&new))
+            .map_err(|error| error.text)
+    }
+
+    fn add(&self, new: &[ListenSocket]) -> Result<Added, BindError> {
+        let (unix, tcp): (Vec<_>, Vec<_>) = new
+            .iter()
+            .partition(|socket| matches!(socket.address, Address::Unix(_)));
+        let bind_one = |socket: &ListenSocket| Ok((socket.address.clone(), bind(socket, true)?));
+        let bind_tcp = |_| tcp.iter().copied().map(bind_one).collect();
+        let mut added = Added {
+            sets: (0..self.sets.len())
+                .map(bind_tcp)
+                .collect::<Result<_, _>>()?,
+            shared: Vec::new(),
+        };
+        for socket in unix {
+            match bind_one(socket) {
+                Ok(bound) => added.shared.push(bound),
+                Err(error) => {
+                    added.abandon();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    /// Takes the sockets of `added` in, and closes those whose address `next` has no more.
+    pub(crate) fn commit(&mut self, next: &[ListenSocket], added: Added) {
+        for (set, new) in self.sets.iter_mut().zip(added.sets) {
+            set.extend(new);
+        }
+        self.shared.extend(added.shared);
+        self.configured = next.to_vec();
+        let configured = &self.configured;
+        let stays = |address: &Address| configured.iter().any(|socket| socket.address == *address);
+        for set in &mut self.sets {
+            set.retain(|(address, _)| stays(address));
+        }
+        for (address, _) in self.shared.extract_if(.., |(address, _)| !stays(address)) {
+            remove_unix(&address);
+        }
+    }
+
+    /// Lets every socket listen; those that do so already get the backlog and the options of now.
+    /// Returns what was not to be had and does not matter so much: nginx's
+    /// `setsockopt(…) ADDRESS failed, ignored (…)`.
+    ///
+    /// # Errors
+    /// nginx's `listen() to ADDRESS, backlog N failed (…)`.
+    pub(crate) fn listen(&self) -> Result<Vec<String>, String> {
+        listen(self.sets.iter().chain([&self.shared]), &self.configured)
+    }
+
+    /// Lets sockets listen that are not in force yet.
+    ///
+    /// # Errors
+    /// As [`Listening::listen`].
+    pub(crate) fn listen_added(&self, added: &Added, next: &[ListenSocket]) -> Result<(), String> {
+        // Their options are set, and told of, once more with all the others'.
+        listen(added.sets.iter().chain([&added.shared]), next).map(drop)
+    }
+
+    /// How many sets there are.
+    pub(crate) fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Makes one more set, listening.
+    ///
+    /// # Errors
+    /// As binding and listening.
+    pub(crate) fn grow(&mut self) -> Result<usize, String> {
+        let tcp = self
+            .configured
+            .iter()
+            .filter(|socket| matches!(socket.address, Address::Ip(_)));
+        let set: Set = tcp
+            .map(|socket| Ok((socket.address.clone(), bind(socket, true)?)))
+            .collect::<Result<_, BindError>>()
+            .map_err(|error| error.text)?;
+        // What is ignored here was when the other sets were made.
+        listen([&set], &self.configured)?;
+        self.sets.push(set);
+        Ok(self.sets.len() - 1)
+    }
+
+    /// The sockets of one set.
+    pub(crate) fn set(&self, index: usize) -> &Set {
+        &self.sets[index]
+    }
+
+    /// Descriptors of their own for a worker that serves `sets`.
+    ///
+    /// # Errors
+    /// As `dup`.
+    pub(crate) fn duplicate(&self, sets: &[usize]) -> io::Result<Vec<(Address, OwnedFd)>> {
+        sets.iter()
+            .flat_map(|&index| &self.sets[index])
+            .chain(&self.shared)
+            .map(|(address, socket)| Ok((address.clone(), socket.as_fd().try_clone_to_owned()?)))
+            .collect()
+    }
+
+    /// Closes everything, and removes the files of unix sockets.
+    pub(crate) fn close(&mut self) {
+        for (address, _) in &self.shared {
+            remove_unix(address);
+        }
+        *self = Listening::default();
+    }
+
+    fn has(&self, address: &Address) -> bool {
+        self.configured
+            .iter()
+            .any(|socket| socket.address == *address)
+    }
+}
+
+impl Added {
+    /// What a worker that serves `sets` has to be given.
+    pub(crate) fn of_sets(&self, sets: &[usize]) -> Vec<&(Address, Socket)> {
+        let sets = sets.iter().filter_map(|&index| self.sets.get(index));
+        sets.flatten().chain(&self.shared).collect()
+    }
+
+    /// Undoes what binding left in the file system.
+    pub(crate) fn abandon(self) {
+        for (address, _) in &self.shared {
+            remove_unix(address);
+        }
+    }
+}
+
+/// Sets the options of sockets and lets them listen.
+fn listen<'a>(
+    sets: impl IntoIterator<Item = &'a Set>,
+    configured: &[ListenSocket],
+) -> Result<Vec<String>, String> {
+    let mut ignored = Vec::new();
+    for (address, socket) in sets.into_iter().flatten() {
+        let mut all = configured.iter();
+        let Some(listen) = all.find(|listen| listen.address == *address) else {
+            continue;
+        };
+        options::set(socket, listen, &mut ignored);
+        let backlog = listen.backlog;
+        socket.listen(backlog).map_err(|error| {
+            let error = describe(&error);
+            format!("listen() to {address}, backlog {backlog} failed {error}")
+        })?;
+    }
+    // The sets of several workers all have the same to tell.
+    ignored.sort_unstable();
+    ignored.dedup();
+    Ok(ignored)
+}
