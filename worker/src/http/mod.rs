@@ -9,6 +9,8 @@ pub mod chunked;
 pub mod cookie;
 pub mod fields;
 pub mod framing;
+#[cfg(test)]
+mod fuzz;
 pub mod head;
 pub mod limits;
 mod lines;
