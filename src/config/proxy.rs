@@ -10,7 +10,7 @@ use super::directive::{Directive, LEVELS, LOCATION, Set, row, take};
 use super::draft::{Draft, HandlerDraft, ProxyPass, UpstreamDraft};
 use super::error::Fault;
 use super::parser::{Call, Parser};
-use super::url::{self, Rules, Url, UrlHost};
+use super::url::{self, Rules, Url};
 use super::variable::{has_variables, template};
 
 /// The table.
@@ -51,10 +51,11 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     if matches!(parser.draft.level().handler, Some(HandlerDraft::Proxy(_))) {
         return Err(call.blame("is duplicate"));
     }
-    let target = after_scheme(call)?;
-    let pass = if has_variables(target) {
-        ProxyPass::Named(template(target).map_err(|message| call.fault(message))?)
+    let pass = if has_variables(call.value()) {
+        check_scheme(call)?;
+        ProxyPass::Named(template(call.value()).map_err(|message| call.fault(message))?)
     } else {
+        let target = after_scheme(call)?;
         let rules = Rules {
             listen: false,
             uri: true,
@@ -65,7 +66,7 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         let upstream = reference(&mut parser.draft, call, &url)?;
         ProxyPass::Known {
             upstream,
-            host: host_header(&url),
+            host: url.host_header(),
             url: call.value().to_owned(),
             uri: url.uri,
         }
@@ -76,32 +77,27 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
 
 /// What follows `http://`.
 fn after_scheme(call: &Call) -> Result<&str, Fault> {
+    check_scheme(call)?;
     let value = call.value();
-    let starts = |scheme: &str| {
-        value
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    };
-    if starts("http://") {
+    if starts_with(value, "http://") {
         Ok(&value["http://".len()..])
-    } else if starts("https://") {
-        Err(call
-            .fault("https protocol requires SSL support")
-            .with_note("weir does not have it"))
-    } else if has_variables(value) {
-        Err(call.fault(format!("\"{value}\" must begin with \"http://\": a scheme in a variable is not supported by weir")))
     } else {
         Err(call.fault("invalid URL prefix"))
     }
 }
 
-/// `$proxy_host`
-fn host_header(url: &Url) -> String {
-    match url.host {
-        UrlHost::Unix(_) => "localhost".into(),
-        _ if url.port == 80 => url.text.clone(),
-        _ => format!("{}:{}", url.text, url.port),
+fn check_scheme(call: &Call) -> Result<(), Fault> {
+    if starts_with(call.value(), "https://") {
+        return Err(call
+            .fault("https protocol requires SSL support")
+            .with_note("weir does not have it"));
     }
+    Ok(())
+}
+
+fn starts_with(value: &str, scheme: &str) -> bool {
+    let start = value.get(..scheme.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
 }
 
 /// The upstream that a URL names: a block, which may come later, or one of its own.
@@ -123,7 +119,7 @@ fn reference(draft: &mut Draft, call: &Call, url: &Url) -> Result<usize, Fault> 
     }
     let server = Server {
         // nginx names what has no block without its port.
-        host: url.server(&url.text),
+        host: url::server(url, &url.text),
         weight: 1,
         max_fails: 1,
         fail_timeout_ms: 10_000,

@@ -135,7 +135,7 @@ fn server(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     let url = url::parse(text, rules)
         .map_err(|reason| call.fault(format!("{reason} in upstream \"{text}\"")))?;
     let mut server = Server {
-        host: url.server(text),
+        host: url::server(&url, text),
         weight: 1,
         max_fails: 1,
         fail_timeout_ms: 10_000,

@@ -17,6 +17,7 @@ use crate::settings::{
     Handler, LocationSettings, Part, ServerId, Settings, Template, UpstreamId, Variable,
     VirtualServer,
 };
+use crate::url::{Url, UrlHost};
 
 /// Settings, and what is looked up in them for each request.
 #[derive(Debug)]
@@ -265,6 +266,22 @@ impl Conf {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<UpstreamId> {
         self.upstreams.get(&name.to_ascii_lowercase()).copied()
+    }
+
+    /// The upstream that a URL of `proxy_pass` means: a block by its name alone, or what another
+    /// `proxy_pass` names with the same port.
+    #[must_use]
+    pub fn upstream_of(&self, url: &Url) -> Option<UpstreamId> {
+        let key = match &url.host {
+            UrlHost::Unix(path) => format!("unix:{path}"),
+            _ => format!("{}:{}", url.text, url.port),
+        };
+        let block = url.no_port.then(|| self.upstream(&url.text)).flatten();
+        let is_block = |id: &UpstreamId| {
+            let upstream = self.settings.upstreams.get(*id);
+            upstream.is_some_and(|upstream| !upstream.implicit)
+        };
+        block.or_else(|| self.upstream(&key).filter(|id| !is_block(id)))
     }
 
     /// `$server_name`: the first name of the server.

@@ -31,6 +31,7 @@ mod testing;
 pub mod timer;
 pub mod transport;
 pub mod upstream;
+pub mod url;
 pub mod variable;
 
 pub use cycle::run;

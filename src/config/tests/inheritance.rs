@@ -129,7 +129,7 @@ fn upstreams_are_found_by_name_in_any_case_and_order() {
     assert_eq!(proxy(&built, "/e").host, b"localhost");
     assert_eq!(proxy(&built, "/f").host, b"name.example");
     match &proxy(&built, "/g").target {
-        ProxyTarget::Named(name) => assert_eq!(name.parts[0], Part::Variable(Variable::Host)),
+        ProxyTarget::Named(name) => assert_eq!(name.parts[1], Part::Variable(Variable::Host)),
         ProxyTarget::Upstream(_) => panic!(),
     }
 }

@@ -19,6 +19,7 @@ mod ending;
 mod failed;
 mod finish;
 mod forward;
+mod passing;
 mod receive;
 mod reply;
 mod request;

@@ -11,8 +11,8 @@ use super::relay::Framing;
 use super::session::Session;
 use crate::access;
 use crate::http::fields::is_token;
-use crate::http::{Body, Method, target};
-use crate::settings::{Handler, Level, Proxy, ProxyTarget};
+use crate::http::{Body, Method};
+use crate::settings::{Handler, Level, Proxy};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable::Attempt;
 
@@ -144,8 +144,9 @@ impl<N: Network> Session<'_, N> {
 
     /// The body is there, or is to be passed on as it comes.
     pub(super) fn ask_upstream(&mut self, mut exchange: Box<Exchange>) -> Next {
-        let Some(upstream) = self.find_upstream(&mut exchange) else {
-            return self.answer_error(exchange, 502);
+        let upstream = match self.find_upstream(&mut exchange) {
+            Ok(upstream) => upstream,
+            Err(status) => return self.answer_error(exchange, status),
         };
         self.allow_tries(&mut exchange, &upstream);
         exchange.upstream = Some(upstream);
@@ -200,49 +201,6 @@ impl<N: Network> Session<'_, N> {
             limit => upstream.up.min(limit),
         };
         exchange.asked_since_ms = self.shared.now_ms;
-    }
-
-    /// The upstream that `proxy_pass` means for this request.
-    fn find_upstream(&mut self, exchange: &mut Exchange) -> Option<Rc<UpstreamPlan>> {
-        let conf = exchange.conf.clone()?;
-        let location = exchange.location.clone()?;
-        let Handler::Proxy(proxy) = &location.handler else {
-            return None;
-        };
-        match &proxy.target {
-            ProxyTarget::Upstream(id) => {
-                exchange.upstream_id = Some(*id);
-                let name = conf.settings.upstreams.get(*id)?.name.as_str();
-                self.shared.plan.upstream(name).cloned()
-            }
-            ProxyTarget::Named(template) => {
-                let mut text = std::mem::take(&mut self.shared.line);
-                text.clear();
-                self.render(exchange, template, &mut text);
-                let end = text.iter().position(|byte| *byte == b'/');
-                let name = String::from_utf8_lossy(&text[..end.unwrap_or(text.len())]).into_owned();
-                exchange.named_uri.clear();
-                if let Some(end) = end {
-                    target::escape_unprintable(&text[end..], &mut exchange.named_uri);
-                }
-                exchange.named_host.clear();
-                exchange.named_host.push_str(&name);
-                self.shared.line = text;
-                exchange.upstream_id = conf.upstream(&name);
-                let found = exchange.upstream_id.and_then(|id| {
-                    let known = conf.settings.upstreams.get(id)?;
-                    self.shared.plan.upstream(&known.name).cloned()
-                });
-                if found.is_none() {
-                    self.log_request(
-                        exchange,
-                        Level::Error,
-                        format_args!("no resolver defined to resolve {name}"),
-                    );
-                }
-                found
-            }
-        }
     }
 }
 

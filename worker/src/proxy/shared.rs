@@ -1,10 +1,10 @@
 //! What all connections of a worker share.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir_shm::{CounterId, Cursors, Metric, WorkerRegion};
+use weir_shm::{Address, CounterId, Cursors, Metric, WorkerRegion};
 
 use super::exchange::Exchange;
 use super::numbers::{Numbers, Phase};
@@ -16,7 +16,7 @@ use crate::log::{Clock, ErrorLog};
 use crate::temp;
 use crate::timer::Timers;
 use crate::upstream::keepalive::Keepalive;
-use crate::upstream::plan::Plan;
+use crate::upstream::plan::{Plan, UNCOUNTED, UpstreamPlan};
 use crate::variable::RequestIds;
 
 /// Exchanges that are kept for later, with the room that they have grown.
@@ -51,6 +51,8 @@ pub struct Shared<N> {
     /// Idle clients, the latest first, by their place.
     pub resting: List,
     pub(super) resting_links: Links,
+    /// Servers that are in no table, by their addresses: what a `proxy_pass` with variables gave.
+    pub(super) addresses: HashMap<Address, Rc<UpstreamPlan>>,
     /// What `stub_status` shows of this worker.
     pub numbers: Numbers,
     /// The worker ends: no connection is kept.
@@ -88,6 +90,7 @@ impl<N> Shared<N> {
             idle: Keepalive::default(),
             resting: List::default(),
             resting_links: Links::default(),
+            addresses: HashMap::new(),
             numbers: Numbers::default(),
             quitting: false,
             again: VecDeque::new(),
@@ -150,6 +153,9 @@ impl<N> Shared<N> {
 
     /// A server failed for a request of this worker.
     pub fn note_failure(&mut self, counter: CounterId) {
+        if counter == UNCOUNTED {
+            return;
+        }
         self.region.counters().fail(counter, self.now_ms);
         self.region.failures().note(counter);
     }

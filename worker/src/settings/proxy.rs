@@ -163,7 +163,7 @@ impl Proxy {
 pub enum ProxyTarget {
     /// Known when the configuration was read.
     Upstream(UpstreamId),
-    /// With variables: the text after `http://`, looked up by name for each request; a URI in it
-    /// is passed as it is.
+    /// With variables: a URL, scheme and all, whose host is looked up among the upstreams for each
+    /// request; a URI in it is passed as it is.
     Named(Template),
 }

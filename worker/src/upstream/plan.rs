@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use weir_shm::{CounterId, Server, Snapshot};
+use weir_shm::{Address, CounterId, Server, Snapshot};
 
 use crate::balance::{Failed, RoundRobin, Tried};
 
@@ -30,7 +30,41 @@ pub struct UpstreamPlan {
     balancer: RefCell<RoundRobin>,
 }
 
+/// The counter of servers that are in no table, for which nothing is counted.
+pub const UNCOUNTED: CounterId = CounterId {
+    index: u32::MAX,
+    incarnation: 0,
+};
+
+/// The number of upstreams that are in no table, which keep no connection.
+const UNNUMBERED: usize = usize::MAX;
+
 impl UpstreamPlan {
+    /// Of servers that no table has, with nginx's defaults: addresses that were resolved or given
+    /// while a request was served.
+    #[must_use]
+    pub fn outside(name: String, addresses: Vec<Address>) -> Self {
+        let server = |address| Server {
+            address,
+            weight: 1,
+            max_fails: 1,
+            fail_timeout_ms: 10_000,
+            down: false,
+            backup: false,
+            counter: UNCOUNTED,
+        };
+        let servers: Vec<_> = addresses.into_iter().map(server).collect();
+        let shown = servers.iter().map(|server| server.address.to_string());
+        Self {
+            name,
+            number: UNNUMBERED,
+            addresses: shown.map(Into::into).collect(),
+            up: servers.len(),
+            balancer: RefCell::new(RoundRobin::new(&servers)),
+            servers,
+        }
+    }
+
     /// The next server for a request, or none if all are down, failed or tried.
     pub fn pick(&self, now_ms: u64, tried: &Tried) -> Option<usize> {
         self.balancer.borrow_mut().pick(now_ms, tried)

@@ -1,0 +1,123 @@
+//! Where `proxy_pass` leads a request.
+
+use std::rc::Rc;
+
+use super::Network;
+use super::exchange::Exchange;
+use super::session::Session;
+use crate::conf::Conf;
+use crate::http::target;
+use crate::settings::{Handler, Level, ProxyTarget, Template};
+use crate::upstream::plan::UpstreamPlan;
+use crate::url::{self, Rules, Url};
+
+/// Addresses from variables whose upstreams are kept for the next request.
+const ADDRESSES_KEPT: usize = 1024;
+
+impl<N: Network> Session<'_, N> {
+    /// The upstream that `proxy_pass` means for this request, or the status of the answer.
+    pub(super) fn find_upstream(
+        &mut self,
+        exchange: &mut Exchange,
+    ) -> Result<Rc<UpstreamPlan>, u16> {
+        let (Some(conf), Some(location)) = (exchange.conf.clone(), exchange.location.clone())
+        else {
+            return Err(500);
+        };
+        let Handler::Proxy(proxy) = &location.handler else {
+            return Err(500);
+        };
+        match &proxy.target {
+            ProxyTarget::Upstream(id) => {
+                exchange.upstream_id = Some(*id);
+                let upstream = conf.settings.upstreams.get(*id);
+                let found = upstream.and_then(|known| self.shared.plan.upstream(&known.name));
+                found.cloned().ok_or(502)
+            }
+            ProxyTarget::Named(template) => self.find_named(exchange, &conf, template),
+        }
+    }
+
+    /// What a `proxy_pass` with variables gives: the name of an upstream, or an address.
+    fn find_named(
+        &mut self,
+        exchange: &mut Exchange,
+        conf: &Conf,
+        template: &Template,
+    ) -> Result<Rc<UpstreamPlan>, u16> {
+        const SCHEME: &[u8] = b"http://";
+        let mut text = std::mem::take(&mut self.shared.line);
+        text.clear();
+        self.render(exchange, template, &mut text);
+        let scheme = text.get(..SCHEME.len());
+        let rest = scheme
+            .filter(|start| start.eq_ignore_ascii_case(SCHEME) && text.len() > SCHEME.len())
+            .map(|_| String::from_utf8_lossy(&text[SCHEME.len()..]).into_owned());
+        let whole = text.escape_ascii().to_string();
+        self.shared.line = text;
+        let Some(rest) = rest else {
+            self.log_request(
+                exchange,
+                Level::Error,
+                format_args!("invalid URL prefix in \"{whole}\""),
+            );
+            return Err(500);
+        };
+        let rules = Rules {
+            listen: false,
+            uri: true,
+            default_port: 80,
+        };
+        let url = match url::parse(&rest, rules) {
+            Ok(url) => url,
+            Err(reason) => {
+                let rest = rest.escape_debug();
+                self.log_request(
+                    exchange,
+                    Level::Error,
+                    format_args!("{reason} in upstream \"{rest}\""),
+                );
+                return Err(500);
+            }
+        };
+        exchange.named_uri.clear();
+        if let Some(uri) = &url.uri {
+            if uri.starts_with('?') {
+                exchange.named_uri.push(b'/');
+            }
+            target::escape_unprintable(uri.as_bytes(), &mut exchange.named_uri);
+        }
+        exchange.named_host = url.host_header();
+        exchange.upstream_id = conf.upstream_of(&url);
+        let known = exchange
+            .upstream_id
+            .and_then(|id| conf.settings.upstreams.get(id));
+        if let Some(found) = known.and_then(|known| self.shared.plan.upstream(&known.name)) {
+            return Ok(Rc::clone(found));
+        }
+        self.find_server(exchange, &url)
+    }
+
+    /// No upstream has this name: an address is a server by itself, and a name has to be resolved.
+    fn find_server(&mut self, exchange: &Exchange, url: &Url) -> Result<Rc<UpstreamPlan>, u16> {
+        let Some(address) = url.address() else {
+            let host = url.text.escape_debug();
+            self.log_request(
+                exchange,
+                Level::Error,
+                format_args!("no resolver defined to resolve {host}"),
+            );
+            return Err(502);
+        };
+        if let Some(known) = self.shared.addresses.get(&address) {
+            return Ok(Rc::clone(known));
+        }
+        if self.shared.addresses.len() >= ADDRESSES_KEPT {
+            self.shared.addresses.clear();
+        }
+        let servers = vec![address.clone()];
+        let made = Rc::new(UpstreamPlan::outside(url.text.clone(), servers));
+        self.shared.addresses.insert(address, Rc::clone(&made));
+        Ok(made)
+    }
+}
