@@ -7,9 +7,9 @@ use std::time::Duration;
 use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, CookieFlags, InFileOnly, KeepaliveDisable, LingeringClose,
-    LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget, Resolver, Return, Rewrite,
-    ServerId, ServerName, TempFolder, Template,
+    AccessLog, AccessRule, AddHeader, CookieFlags, ErrorPage, InFileOnly, KeepaliveDisable,
+    LingeringClose, LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget, Resolver, Return,
+    Rewrite, ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -149,6 +149,8 @@ pub struct Level {
     pub place: Place,
     pub common: Common,
     pub kind: Option<LocationKind>,
+    /// `location @name`
+    pub named: bool,
     pub path: String,
     pub names: Vec<(String, ServerName)>,
     pub listens: bool,
@@ -228,6 +230,7 @@ macro_rules! common {
 }
 
 common! {
+    absolute_redirect: bool,
     access: Vec<AccessRule>,
     access_logs: Vec<AccessLog>,
     add_headers: Vec<AddHeader>,
@@ -242,7 +245,9 @@ common! {
     client_max_body_size: u64,
     default_type: String,
     error_logs: Vec<LogTarget>,
+    error_pages: Vec<ErrorPage>,
     ignore_invalid_headers: bool,
+    internal: bool,
     keepalive_disable: KeepaliveDisable,
     keepalive_min_timeout: Duration,
     keepalive_requests: u64,
@@ -261,6 +266,8 @@ common! {
     proxy_buffering: bool,
     proxy_buffers: (u64, u64),
     proxy_busy_buffers_size: u64,
+    msie_padding: bool,
+    port_in_redirect: bool,
     proxy_connect_timeout: Duration,
     proxy_cookie_domains: Vec<Rewrite>,
     proxy_cookie_flags: Vec<CookieFlags>,
@@ -286,11 +293,13 @@ common! {
     proxy_set_headers: Vec<(String, Template)>,
     proxy_temp_file_write_size: u64,
     proxy_temp_path: Arc<TempFolder>,
+    recursive_error_pages: bool,
     reset_timedout_connection: bool,
     resolver: Arc<Resolver>,
     resolver_timeout: Duration,
     send_timeout: Duration,
     sendfile: bool,
+    server_name_in_redirect: bool,
     server_tokens: bool,
     tcp_nodelay: bool,
     tcp_nopush: bool,

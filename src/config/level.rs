@@ -36,11 +36,11 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> Result<VirtualServer, Fault> 
         common: &common,
         order: outer.order,
     };
-    let mut locations = Vec::new();
-    // `return` of the server answers before a location is looked for.
-    if level.ret.is_none() {
-        collect(&level.locations, &inner, &mut locations)?;
-    }
+    let named = level.locations.iter().filter(|location| location.named);
+    let named = named.map(|level| {
+        let location = location(level, &inner)?;
+        Ok((location.path, location.settings))
+    });
     let names = level.names.iter().map(|(_, name)| name.clone());
     let mut names: Vec<_> = names.collect();
     if names.is_empty() {
@@ -50,7 +50,8 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> Result<VirtualServer, Fault> 
     let sizes = |(number, size): (u64, u64)| (number as usize, size as usize);
     Ok(VirtualServer {
         names,
-        locations,
+        locations: locations(&level.locations, &inner)?,
+        named: named.collect::<Result<_, Fault>>()?,
         fallback: Arc::new(settings(level, &common, outer.order)?),
         client_header_timeout: common
             .client_header_timeout
@@ -74,26 +75,25 @@ pub fn server(level: &Level, outer: &Outer<'_>) -> Result<VirtualServer, Fault> 
     })
 }
 
-/// Locations and those within them; one inside another is found by its own, longer prefix.
-fn collect(levels: &[Level], outer: &Outer<'_>, into: &mut Vec<Location>) -> Result<(), Fault> {
-    for level in levels {
-        let mut common = level.common.clone();
-        common.inherit(outer.common);
-        into.push(Location {
-            kind: level.kind.unwrap_or(LocationKind::Prefix),
-            path: level.path.clone().into_bytes(),
-            settings: Arc::new(settings(level, &common, outer.order)?),
-        });
-        collect(
-            &level.locations,
-            &Outer {
-                common: &common,
-                order: outer.order,
-            },
-            into,
-        )?;
-    }
-    Ok(())
+/// The locations of a level that paths lead to.
+fn locations(levels: &[Level], outer: &Outer<'_>) -> Result<Vec<Location>, Fault> {
+    let unnamed = levels.iter().filter(|level| !level.named);
+    unnamed.map(|level| location(level, outer)).collect()
+}
+
+fn location(level: &Level, outer: &Outer<'_>) -> Result<Location, Fault> {
+    let mut common = level.common.clone();
+    common.inherit(outer.common);
+    let inner = Outer {
+        common: &common,
+        order: outer.order,
+    };
+    Ok(Location {
+        kind: level.kind.unwrap_or(LocationKind::Prefix),
+        path: level.path.clone().into_bytes(),
+        settings: Arc::new(settings(level, &common, outer.order)?),
+        inner: locations(&level.locations, &inner)?,
+    })
 }
 
 fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationSettings, Fault> {
@@ -111,6 +111,17 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
         }),
         access: common.access.clone().unwrap_or_default(),
         add_headers: common.add_headers.clone().unwrap_or_default(),
+        error_pages: common.error_pages.clone().unwrap_or_default(),
+        recursive_error_pages: common
+            .recursive_error_pages
+            .unwrap_or(nginx.recursive_error_pages),
+        internal: common.internal.unwrap_or(nginx.internal),
+        absolute_redirect: common.absolute_redirect.unwrap_or(nginx.absolute_redirect),
+        port_in_redirect: common.port_in_redirect.unwrap_or(nginx.port_in_redirect),
+        server_name_in_redirect: common
+            .server_name_in_redirect
+            .unwrap_or(nginx.server_name_in_redirect),
+        msie_padding: common.msie_padding.unwrap_or(nginx.msie_padding),
         client_max_body_size: common
             .client_max_body_size
             .unwrap_or(nginx.client_max_body_size),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use weir_worker::settings::{AccessFrom, AccessRule, LocationKind};
 
 use super::directive::{
-    Contexts, Directive, LEVELS, LOCATION, SERVER, Set, between, block, row, take,
+    Contexts, Directive, LEVELS, LOCATION, SERVER, Set, between, block, once, row, take,
 };
 use super::draft::{HandlerDraft, Level};
 use super::error::Fault;
@@ -15,6 +15,7 @@ use super::parser::{Call, Parser};
 pub const DIRECTIVES: &[Directive] = &[
     row("allow", LEVELS, take(1), Set::Call(access)),
     row("deny", LEVELS, take(1), Set::Call(access)),
+    row("internal", LOCATION, take(0), Set::Call(internal)),
     row(
         "location",
         SERVER.or(LOCATION),
@@ -46,21 +47,20 @@ fn location(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
                 (LocationKind::PrefixNoRegex, path)
             } else if value.starts_with('~') {
                 return Err(regex(call, value.trim_start_matches(['~', '*'])));
-            } else if value.starts_with('@') {
-                return Err(call.fault(format!(
-                    "named location \"{value}\" is not supported by weir"
-                )));
             } else {
                 (LocationKind::Prefix, value)
             }
         }
     };
+    let named = call.values().len() == 1 && path.starts_with('@') && kind == LocationKind::Prefix;
+    let named = named && call.value() == path;
     if call.context == LOCATION {
-        check_nesting(parser.draft.level(), call, path)?;
+        check_nesting(parser.draft.level(), call, path, named)?;
     }
     let level = Level {
         place: call.place(),
         kind: Some(kind),
+        named,
         path: path.to_owned(),
         ..Level::default()
     };
@@ -73,11 +73,22 @@ fn regex(call: &Call, pattern: &str) -> Fault {
     ))
 }
 
-fn check_nesting(outer: &Level, call: &Call, path: &str) -> Result<(), Fault> {
+fn check_nesting(outer: &Level, call: &Call, path: &str, named: bool) -> Result<(), Fault> {
     if outer.kind == Some(LocationKind::Exact) {
         return Err(call.fault(format!(
             "location \"{path}\" cannot be inside the exact location \"{}\"",
             outer.path
+        )));
+    }
+    if outer.named {
+        return Err(call.fault(format!(
+            "location \"{path}\" cannot be inside the named location \"{}\"",
+            outer.path
+        )));
+    }
+    if named {
+        return Err(call.fault(format!(
+            "named location \"{path}\" can be on the server level only"
         )));
     }
     if !path.starts_with(&outer.path) {
@@ -94,7 +105,8 @@ fn add(parser: &mut Parser, call: &Call, level: Level, context: Contexts) -> Res
     let twin = |known: &Level| {
         (known.kind == Some(LocationKind::Exact)) == exact && known.path == level.path
     };
-    if parser.draft.level().locations.iter().any(twin) {
+    // nginx takes the first of several named locations of one name, and says nothing of the others.
+    if !level.named && parser.draft.level().locations.iter().any(twin) {
         return Err(call.fault(format!("duplicate location \"{}\"", level.path)));
     }
     parser.draft.enter(level);
@@ -157,6 +169,10 @@ fn network(text: &str) -> Option<(AccessFrom, bool)> {
         }
     };
     Some((AccessFrom::Network(cleared, length), cleared == address))
+}
+
+fn internal(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(&mut parser.draft.common().internal, call, || Ok(true))
 }
 
 fn stub_status(parser: &mut Parser, _: &Call) -> Result<(), Fault> {

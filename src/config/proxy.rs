@@ -63,6 +63,12 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         };
         let url = url::parse(target, rules)
             .map_err(|reason| call.fault(format!("{reason} in upstream \"{target}\"")))?;
+        if parser.draft.level().named && url.uri.is_some() {
+            return Err(call.fault(
+                "\"proxy_pass\" cannot have URI part in location given by regular expression, \
+                 or inside named location, or inside \"if\" statement, or inside \"limit_except\" block",
+            ));
+        }
         let upstream = reference(&mut parser.draft, call, &url)?;
         ProxyPass::Known {
             upstream,

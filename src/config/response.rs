@@ -1,10 +1,12 @@
-//! What answers carry: `return`, `add_header`, media types.
+//! What answers carry: `return`, `error_page`, `add_header`, media types.
 
 use std::sync::Arc;
 
-use weir_worker::settings::{AddHeader, Return};
+use weir_worker::settings::{AddHeader, ErrorAnswer, ErrorPage, Return};
 
-use super::directive::{Directive, LEVELS, LOCATION, SERVER, Set, between, block, row, take};
+use super::directive::{
+    Directive, LEVELS, LOCATION, SERVER, Set, at_least, between, block, row, take,
+};
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
@@ -12,6 +14,12 @@ use super::variable::template;
 
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
+    row(
+        "absolute_redirect",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().absolute_redirect),
+    ),
     row("add_header", LEVELS, between(2, 3), Set::Call(add_header)),
     row(
         "default_type",
@@ -19,11 +27,36 @@ pub const DIRECTIVES: &[Directive] = &[
         take(1),
         Set::Text(|draft| &mut draft.common().default_type),
     ),
+    row("error_page", LEVELS, at_least(2), Set::Call(error_page)),
+    row(
+        "msie_padding",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().msie_padding),
+    ),
+    row(
+        "port_in_redirect",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().port_in_redirect),
+    ),
+    row(
+        "recursive_error_pages",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().recursive_error_pages),
+    ),
     row(
         "return",
         SERVER.or(LOCATION),
         between(1, 2),
         Set::Call(returned),
+    ),
+    row(
+        "server_name_in_redirect",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().server_name_in_redirect),
     ),
     row("types", LEVELS, block(0, 0), Set::Call(types)),
 ];
@@ -52,6 +85,49 @@ fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         .add_headers
         .get_or_insert_default()
         .push(header);
+    Ok(())
+}
+
+/// `error_page CODE … [=[CODE]] TARGET`
+fn error_page(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let [codes @ .., target] = call.values() else {
+        return Ok(());
+    };
+    let invalid = |value: &str| call.fault(format!("invalid value \"{value}\""));
+    let (codes, answer) = match codes {
+        [codes @ .., last] if last.starts_with('=') => {
+            let code = &last[1..];
+            let answer = match code {
+                "" => ErrorAnswer::Handlers,
+                code => match unit::number(code).and_then(|code| u16::try_from(code).ok()) {
+                    Some(0) => ErrorAnswer::Handlers,
+                    Some(code) => ErrorAnswer::Code(code),
+                    None => return Err(invalid(last)),
+                },
+            };
+            if codes.is_empty() {
+                return Err(invalid(last));
+            }
+            (codes, answer)
+        }
+        codes => (codes, ErrorAnswer::Kept),
+    };
+    let target = template(target).map_err(|message| call.fault(message))?;
+    for code in codes {
+        let status = unit::number(code)
+            .filter(|&status| status != 499)
+            .ok_or_else(|| invalid(code))?;
+        let status = u16::try_from(status)
+            .ok()
+            .filter(|status| (300..=599).contains(status))
+            .ok_or_else(|| call.fault(format!("value \"{code}\" must be between 300 and 599")))?;
+        let pages = parser.draft.common().error_pages.get_or_insert_default();
+        pages.push(ErrorPage {
+            status,
+            answer,
+            target: target.clone(),
+        });
+    }
     Ok(())
 }
 

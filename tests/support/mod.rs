@@ -7,6 +7,7 @@ pub mod consul;
 pub mod dns;
 pub mod fault;
 pub mod load;
+pub mod nginx;
 pub mod process;
 pub mod weir;
 

@@ -431,12 +431,22 @@ pub fn bare() -> Command {
     guarded(env!("CARGO_BIN_EXE_weir"))
 }
 
-/// Replaces every `@NAME@`, choosing ports as they are met.
+/// Replaces every `@NAME@`, choosing ports as they are met; names are capital letters and digits.
 fn fill(text: &str, values: &mut BTreeMap<String, String>) -> String {
+    let is_name = |name: &str| {
+        let good = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        !name.is_empty() && name.bytes().all(good)
+    };
     let mut filled = String::new();
-    let mut parts = text.split('@');
-    filled.push_str(parts.next().unwrap_or_default());
-    while let Some(name) = parts.next() {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('@') {
+        filled.push_str(before);
+        let name = after.split_once('@').filter(|(name, _)| is_name(name));
+        let Some((name, after)) = name else {
+            filled.push('@');
+            rest = after;
+            continue;
+        };
         if name.starts_with("PORT") && !values.contains_key(name) {
             values.insert(name.to_owned(), free_port().to_string());
         }
@@ -444,9 +454,9 @@ fn fill(text: &str, values: &mut BTreeMap<String, String>) -> String {
             .get(name)
             .unwrap_or_else(|| panic!("@{name}@ is not set"));
         filled.push_str(value);
-        filled.push_str(parts.next().unwrap_or_default());
+        rest = after;
     }
-    filled
+    filled + rest
 }
 
 /// How long one change in Consul may take to be routed by, on a machine that is busy; the delay

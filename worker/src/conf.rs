@@ -14,8 +14,8 @@ use crate::log::files::COMPLAINT_PAUSE;
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
-    Handler, LocationSettings, Part, ServerId, Settings, Template, UpstreamId, Variable,
-    VirtualServer,
+    Handler, Location, LocationSettings, Part, ServerId, ServerName, Settings, Template,
+    UpstreamId, Variable, VirtualServer,
 };
 use crate::url::{Url, UrlHost};
 
@@ -48,6 +48,8 @@ pub struct Conf {
     /// Another server of the listener takes something else.
     limits_vary: Vec<bool>,
     locations: Vec<Locations>,
+    /// `$server_name` of each server.
+    server_names: Vec<String>,
     /// By name in lower case: nginx compares the names of upstreams in any.
     upstreams: HashMap<String, UpstreamId>,
     /// By the number of a listening socket, its place in `settings.listeners`.
@@ -57,12 +59,22 @@ pub struct Conf {
 /// What a request is served by.
 #[derive(Clone, Copy, Debug)]
 pub struct Route<'a> {
-    /// The server of the configuration.
-    pub server: ServerId,
-    /// Its location.
+    /// The location.
     pub location: &'a Arc<LocationSettings>,
+    /// It is none, but what the server itself says.
+    pub is_server: bool,
     /// The same path with a slash at its end is the right one.
     pub redirect: bool,
+}
+
+/// `server_name`s as text, the first of each server.
+fn first_name(server: &VirtualServer) -> String {
+    match server.names.first() {
+        Some(ServerName::Exact(name) | ServerName::Dotted(name)) => name.clone(),
+        Some(ServerName::Leading(name)) => format!("*.{name}"),
+        Some(ServerName::Trailing(name)) => format!("{name}.*"),
+        None => String::new(),
+    }
 }
 
 impl Conf {
@@ -121,6 +133,7 @@ impl Conf {
             limits,
             limits_vary,
             locations: locations.collect(),
+            server_names: settings.servers.iter().map(first_name).collect(),
             upstreams: upstreams
                 .map(|(upstream, id)| (upstream.name.to_ascii_lowercase(), id))
                 .collect(),
@@ -234,32 +247,45 @@ impl Conf {
             .map_or(Duration::ZERO, |server| server.client_header_timeout)
     }
 
-    /// The server and location for a request.
+    /// The server for a request.
     #[must_use]
-    pub fn route(&self, listener: u32, host: &[u8], path: &[u8]) -> Option<Route<'_>> {
-        let server = self.names[self.listener(listener)?].find(host);
-        let of = self.settings.servers.get(server)?;
-        let (location, redirect) = match self.locations[server].find(path) {
-            Found::Location(index) => (&of.locations[index].settings, false),
-            Found::Redirect(index) => (&of.locations[index].settings, true),
-            Found::Fallback => (&of.fallback, false),
-        };
-        Some(Route {
-            server,
+    pub fn server(&self, listener: u32, host: &[u8]) -> Option<ServerId> {
+        Some(self.names[self.listener(listener)?].find(host))
+    }
+
+    /// The location of a server for a normalized path.
+    #[must_use]
+    pub fn route(&self, server: ServerId, path: &[u8]) -> Option<Route<'_>> {
+        let fallback = &self.settings.servers.get(server)?.fallback;
+        let route = |location, redirect| Route {
             location,
+            is_server: Arc::ptr_eq(location, fallback),
             redirect,
+        };
+        // `return` of the server answers before a location is looked for.
+        if fallback.ret.is_some() {
+            return Some(route(fallback, false));
+        }
+        Some(match self.locations[server].find(path) {
+            Found::Location(location) => route(location, false),
+            Found::Redirect(location) => route(location, true),
+            Found::Nothing => route(fallback, false),
         })
     }
 
-    /// What serves a request whose head could not be taken.
+    /// The location `@name` of a server.
     #[must_use]
-    pub fn default_route(&self, listener: u32) -> Option<Route<'_>> {
+    pub fn named(&self, server: ServerId, name: &[u8]) -> Option<&Arc<LocationSettings>> {
+        let mut named = self.settings.servers.get(server)?.named.iter();
+        let (_, location) = named.find(|(known, _)| known == name)?;
+        Some(location)
+    }
+
+    /// What serves a request whose head could not be taken: the listener's default server itself.
+    #[must_use]
+    pub fn default_route(&self, listener: u32) -> Option<(ServerId, &Arc<LocationSettings>)> {
         let server = self.settings.listeners[self.listener(listener)?].default;
-        Some(Route {
-            server,
-            location: &self.settings.servers.get(server)?.fallback,
-            redirect: false,
-        })
+        Some((server, &self.settings.servers.get(server)?.fallback))
     }
 
     /// The upstream of this name.
@@ -284,19 +310,10 @@ impl Conf {
         block.or_else(|| self.upstream(&key).filter(|id| !is_block(id)))
     }
 
-    /// `$server_name`: the first name of the server.
+    /// `$server_name`: the first name of the server, without the dot at its front.
     #[must_use]
     pub fn server_name(&self, server: ServerId) -> &str {
-        use crate::settings::ServerName::{Dotted, Exact, Leading, Trailing};
-        let names = self
-            .settings
-            .servers
-            .get(server)
-            .map(|server| &server.names);
-        match names.and_then(|names| names.first()) {
-            Some(Exact(name) | Leading(name) | Dotted(name) | Trailing(name)) => name,
-            None => "",
-        }
+        self.server_names.get(server).map_or("", String::as_str)
     }
 }
 
@@ -332,10 +349,19 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
             Handler::Proxy(proxy) => proxy.templates().any(asks),
             _ => false,
         };
-        fields || logs || proxy || rates || text.is_some_and(asks)
+        let pages = location.error_pages.iter().any(|page| asks(&page.target));
+        fields || logs || proxy || rates || pages || text.is_some_and(asks)
     };
     settings.servers.iter().any(|server| {
-        let mut locations = server.locations.iter();
-        location(&server.fallback) || locations.any(|one| location(&one.settings))
+        let mut named = server.named.iter();
+        location(&server.fallback)
+            || named.any(|(_, one)| location(one))
+            || any_location(&server.locations, &location)
     })
+}
+
+/// Whether this is so of any location, those within others included.
+fn any_location(locations: &[Location], which: &impl Fn(&LocationSettings) -> bool) -> bool {
+    let mut locations = locations.iter();
+    locations.any(|one| which(&one.settings) || any_location(&one.inner, which))
 }

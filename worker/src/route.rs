@@ -1,9 +1,11 @@
 //! Which server and which location a request belongs to.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::settings::{
-    Handler, Listener, Location, LocationKind, ServerId, ServerName, VirtualServer,
+    Handler, Listener, Location, LocationKind, LocationSettings, ServerId, ServerName,
+    VirtualServer,
 };
 
 /// The `server_name`s of one listener, ready to be looked up.
@@ -109,57 +111,63 @@ fn dots(host: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
     inside.filter(move |&at| host[at] == b'.')
 }
 
-/// The locations of one server, ready to be looked up.
+/// The locations of one level, ready to be looked up.
 #[derive(Clone, Debug, Default)]
 pub struct Locations {
-    exact: HashMap<Vec<u8>, usize>,
+    exact: HashMap<Vec<u8>, Arc<LocationSettings>>,
     /// Sorted by path; each knows the longest other one that is a prefix of it.
     prefixes: Vec<Prefix>,
     /// Paths that are redirected to themselves with a slash.
-    redirects: HashMap<Vec<u8>, usize>,
+    redirects: HashMap<Vec<u8>, Arc<LocationSettings>>,
 }
 
 #[derive(Clone, Debug)]
 struct Prefix {
     path: Vec<u8>,
-    location: usize,
+    location: Arc<LocationSettings>,
     parent: Option<usize>,
+    /// The locations within it.
+    inner: Option<Box<Locations>>,
 }
 
 /// What a path leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// This location, by its index in the server's.
-    Location(usize),
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Found<'a> {
+    /// This location.
+    Location(&'a Arc<LocationSettings>),
     /// A 301 to the same path with a slash at its end: `location /x/` that proxies was asked for as
     /// `/x`. The location is the one with the slash.
-    Redirect(usize),
-    /// The server's fallback.
-    Fallback,
+    Redirect(&'a Arc<LocationSettings>),
+    /// No location.
+    Nothing,
 }
 
 impl Locations {
-    /// For the locations of one server.
+    /// For the locations of one server, or within one location.
     pub fn new(locations: &[Location]) -> Locations {
         let mut made = Locations::default();
         let mut prefixes: Vec<Prefix> = Vec::new();
-        for (index, location) in locations.iter().enumerate() {
-            let path = &location.path;
+        for location in locations {
+            let (path, settings) = (&location.path, &location.settings);
             if location.kind == LocationKind::Exact {
-                made.exact.entry(path.clone()).or_insert(index);
+                let entry = made.exact.entry(path.clone());
+                entry.or_insert_with(|| Arc::clone(settings));
             } else {
+                let inner = !location.inner.is_empty();
                 prefixes.push(Prefix {
                     path: path.clone(),
-                    location: index,
+                    location: Arc::clone(settings),
                     parent: None,
+                    inner: inner.then(|| Box::new(Locations::new(&location.inner))),
                 });
             }
-            let proxies = matches!(location.settings.handler, Handler::Proxy(_));
+            let proxies = matches!(settings.handler, Handler::Proxy(_));
             if let Some(bare) = path
                 .strip_suffix(b"/")
                 .filter(|bare| proxies && !bare.is_empty())
             {
-                made.redirects.entry(bare.to_vec()).or_insert(index);
+                let entry = made.redirects.entry(bare.to_vec());
+                entry.or_insert_with(|| Arc::clone(settings));
             }
         }
         prefixes.sort_by(|left, right| left.path.cmp(&right.path));
@@ -170,12 +178,12 @@ impl Locations {
     }
 
     /// For a normalized path.
-    pub fn find(&self, path: &[u8]) -> Found {
-        if let Some(&location) = self.exact.get(path).filter(|_| !self.exact.is_empty()) {
+    pub fn find(&self, path: &[u8]) -> Found<'_> {
+        if let Some(location) = self.exact.get(path).filter(|_| !self.exact.is_empty()) {
             return Found::Location(location);
         }
         let longest = self.longest(path);
-        if let Some(&redirect) = self
+        if let Some(redirect) = self
             .redirects
             .get(path)
             .filter(|_| !self.redirects.is_empty())
@@ -185,7 +193,13 @@ impl Locations {
                 return Found::Redirect(redirect);
             }
         }
-        longest.map_or(Found::Fallback, |prefix| Found::Location(prefix.location))
+        let Some(prefix) = longest else {
+            return Found::Nothing;
+        };
+        match prefix.inner.as_ref().map(|inner| inner.find(path)) {
+            None | Some(Found::Nothing) => Found::Location(&prefix.location),
+            Some(inner) => inner,
+        }
     }
 
     /// All prefixes of a path sort before it, and the last entry that does not sort after it is the

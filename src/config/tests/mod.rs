@@ -12,7 +12,7 @@ mod unknown;
 mod wording;
 
 use weir_master::Built;
-use weir_worker::settings::{Handler, LocationSettings, Proxy};
+use weir_worker::settings::{Handler, Location, LocationSettings, Proxy};
 
 use super::build;
 
@@ -38,13 +38,19 @@ fn refused(text: &str) -> String {
 
 /// The settings of the location of a path, in the first server.
 fn at<'a>(built: &'a Built, path: &str) -> &'a LocationSettings {
-    let locations = &built.worker.servers[0].locations;
-    let found = locations
-        .iter()
-        .find(|location| location.path == path.as_bytes());
-    &found
-        .unwrap_or_else(|| panic!("no location {path}"))
-        .settings
+    let server = &built.worker.servers[0];
+    let mut named = server.named.iter();
+    if let Some((_, settings)) = named.find(|(name, _)| name == path.as_bytes()) {
+        return settings;
+    }
+    within(&server.locations, path).unwrap_or_else(|| panic!("no location {path}"))
+}
+
+fn within<'a>(locations: &'a [Location], path: &str) -> Option<&'a LocationSettings> {
+    locations.iter().find_map(|location| {
+        let found = (location.path == path.as_bytes()).then_some(&*location.settings);
+        found.or_else(|| within(&location.inner, path))
+    })
 }
 
 /// The `proxy_pass` of a location.

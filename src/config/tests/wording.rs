@@ -444,8 +444,41 @@ fn http_and_servers() {
                 "location \"/b\" is outside location \"/a\"",
             ),
             (
-                "location @a {}",
-                "named location \"@a\" is not supported by weir",
+                "location @a { location /b {} }",
+                "location \"/b\" cannot be inside the named location \"@a\"",
+            ),
+            (
+                "location / { location @a {} }",
+                "named location \"@a\" can be on the server level only",
+            ),
+            (
+                "location @a { proxy_pass http://127.0.0.1:1/; }",
+                "\"proxy_pass\" cannot have URI part in location given by regular expression, \
+                 or inside named location, or inside \"if\" statement, or inside \"limit_except\" block",
+            ),
+            (
+                "location / { internal; internal; }",
+                "\"internal\" directive is duplicate",
+            ),
+            ("error_page =200 /x;", "invalid value \"=200\""),
+            ("error_page 404 =x /x;", "invalid value \"=x\""),
+            ("error_page 499 /x;", "invalid value \"499\""),
+            ("error_page 404x /x;", "invalid value \"404x\""),
+            (
+                "error_page 404 600 /x;",
+                "value \"600\" must be between 300 and 599",
+            ),
+            (
+                "error_page 299 /x;",
+                "value \"299\" must be between 300 and 599",
+            ),
+            (
+                "error_page 404;",
+                "invalid number of arguments in \"error_page\" directive",
+            ),
+            (
+                "absolute_redirect 1;",
+                "invalid value \"1\" in \"absolute_redirect\" directive, it must be \"on\" or \"off\"",
             ),
             (
                 "location ~ \\.php$ {}",
@@ -463,7 +496,7 @@ fn http_and_servers() {
     );
     assert!(
         build(&in_server(
-            "location = / {} location / {} location ^~ /a {}"
+            "location @a {} location @a {} location @a/b {} location = / {} location / {} location ^~ /a {}"
         ))
         .is_ok()
     );

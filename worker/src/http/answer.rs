@@ -1,9 +1,8 @@
 //! Heads of answers to clients, in nginx's order of fields.
 
 use std::io::Write;
+use std::net::IpAddr;
 
-use super::framing::has_body;
-use super::method::Method;
 use super::status;
 
 /// What nginx writes of every answer before the other fields.
@@ -21,15 +20,56 @@ pub struct Answer<'a> {
     pub content_type: Option<&'a [u8]>,
     /// `Content-Length`.
     pub length: Option<u64>,
-    /// `Location`. nginx has it here for a path on this server, which it makes absolute; the URL of
-    /// a `return` that names another server goes after these fields.
-    pub location: Option<&'a [u8]>,
+    /// `Location`, of a path on this server. That of another server goes after these fields, as in
+    /// nginx.
+    pub location: Option<OwnUrl<'a>>,
     /// `Transfer-Encoding: chunked`.
     pub chunked: bool,
     /// What becomes of the connection.
     pub persist: Persist,
     /// The version is shown (`server_tokens`).
     pub tokens: bool,
+}
+
+/// The absolute URL of a path on this server.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnUrl<'a> {
+    /// `https://` and not `http://`.
+    pub https: bool,
+    /// Where the server is.
+    pub host: Host<'a>,
+    /// The port, left out when it is the scheme's own.
+    pub port: Option<u16>,
+    /// What follows it.
+    pub path: &'a [u8],
+}
+
+/// A host in an [`OwnUrl`].
+#[derive(Clone, Copy, Debug)]
+pub enum Host<'a> {
+    /// A name, or an address as the client wrote it.
+    Name(&'a [u8]),
+    /// The address that the client connected to.
+    Address(IpAddr),
+}
+
+impl OwnUrl<'_> {
+    /// Appends it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.https { b"https://" } else { b"http://" });
+        // Writing to a Vec does not fail.
+        let _ = match self.host {
+            Host::Name(name) => out.write_all(name),
+            Host::Address(IpAddr::V4(address)) => write!(out, "{address}"),
+            Host::Address(IpAddr::V6(address)) => write!(out, "[{address}]"),
+        };
+        let own = if self.https { 443 } else { 80 };
+        if let Some(port) = self.port.filter(|&port| port != own) {
+            out.push(b':');
+            decimal(out, u64::from(port));
+        }
+        out.extend_from_slice(self.path);
+    }
 }
 
 /// The `Connection` field of an answer.
@@ -67,8 +107,10 @@ impl Answer<'_> {
             decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
-        if let Some(location) = self.location {
-            field(out, b"Location", location);
+        if let Some(location) = &self.location {
+            out.extend_from_slice(b"Location: ");
+            location.write(out);
+            out.extend_from_slice(b"\r\n");
         }
         if self.chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -164,49 +206,6 @@ pub fn takes_added_fields(status: u16) -> bool {
     )
 }
 
-/// Appends a whole answer of weir's own: nginx's page for the status, or no body where none belongs.
-/// `fields` is appended before the head ends.
-pub fn write_page(
-    out: &mut Vec<u8>,
-    answer: &Answer<'_>,
-    method: Method,
-    fields: impl FnOnce(&mut Vec<u8>),
-) {
-    let page = super::page::of(answer.status);
-    let tail = if page.is_empty() {
-        b""
-    } else {
-        super::page::tail(answer.tokens)
-    };
-    let with_body = !matches!(answer.status, 100..=199 | 204 | 304);
-    let head = Answer {
-        content_type: (!page.is_empty()).then_some(super::page::CONTENT_TYPE),
-        length: with_body.then_some((page.len() + tail.len()) as u64),
-        chunked: false,
-        ..*answer
-    };
-    head.write(out);
-    fields(out);
-    end(out);
-    if has_body(method, answer.status) {
-        out.extend_from_slice(page);
-        out.extend_from_slice(tail);
-    }
-}
-
-/// Appends the absolute URL of a redirect to a path on this server, as nginx does by default
-/// (`absolute_redirect on`, `port_in_redirect on`): the port is that of the listener, left out when
-/// it is the scheme's own.
-pub fn absolute_url(out: &mut Vec<u8>, https: bool, host: &[u8], port: Option<u16>, path: &[u8]) {
-    out.extend_from_slice(if https { b"https://" } else { b"http://" });
-    out.extend_from_slice(host);
-    if let Some(port) = port.filter(|&port| port != if https { 443 } else { 80 }) {
-        out.push(b':');
-        decimal(out, u64::from(port));
-    }
-    out.extend_from_slice(path);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +238,12 @@ mod tests {
         let full = Answer {
             content_type: Some(b"text/plain"),
             length: Some(12),
-            location: Some(b"/x"),
+            location: Some(OwnUrl {
+                https: false,
+                host: Host::Name(b"h"),
+                port: Some(80),
+                path: b"/x",
+            }),
             chunked: true,
             persist: Persist::KeepAlive(Some(20)),
             ..answer(200)
@@ -248,7 +252,7 @@ mod tests {
             text(|out| full.write(out)),
             format!(
                 "HTTP/1.1 200 OK\r\nServer: {}\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-                 Content-Type: text/plain\r\nContent-Length: 12\r\nLocation: /x\r\n\
+                 Content-Type: text/plain\r\nContent-Length: 12\r\nLocation: http://h/x\r\n\
                  Transfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=20\r\n",
                 crate::http::PRODUCT
             )
@@ -281,28 +285,6 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_a_body_only_where_one_belongs() {
-        let page = |status, method| text(|out| write_page(out, &answer(status), method, |_| ()));
-        assert!(page(404, Method::Get).ends_with("</html>\r\n"));
-        let head = page(404, Method::Head);
-        assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length: 1"));
-        assert!(!page(204, Method::Get).contains("Content-"));
-        assert!(page(200, Method::Get).contains("Content-Length: 0\r\n"));
-    }
-
-    #[test]
-    fn no_value_ends_its_line() {
-        let kept = |value: &[u8]| {
-            let mut out = [b"a\r\nX: ", value].concat();
-            keep_to_one_line(&mut out, 6);
-            out.split_off(6)
-        };
-        assert_eq!(kept(b""), b"");
-        assert_eq!(kept(b"plain \xff\t"), b"plain \xff\t");
-        assert_eq!(kept(b"1\r\nB: 2\0"), b"1%0D%0AB: 2%00");
-    }
-
-    #[test]
     fn decimals_are_right_at_both_ends() {
         for number in [0, 9, 10, 99, 100, u64::MAX - 1, u64::MAX] {
             assert_eq!(text(|out| decimal(out, number)), number.to_string());
@@ -311,10 +293,28 @@ mod tests {
 
     #[test]
     fn a_redirect_names_the_port_unless_it_is_the_schemes_own() {
-        let url = |https, port| text(|out| absolute_url(out, https, b"h", port, b"/x/"));
-        assert_eq!(url(false, Some(80)), "http://h/x/");
-        assert_eq!(url(false, Some(8080)), "http://h:8080/x/");
-        assert_eq!(url(true, Some(443)), "https://h/x/");
-        assert_eq!(url(false, None), "http://h/x/");
+        let url = |https, host, port| {
+            let path = b"/x/";
+            let url = OwnUrl {
+                https,
+                host,
+                port,
+                path,
+            };
+            text(|out| url.write(out))
+        };
+        let name = Host::Name(b"h");
+        assert_eq!(url(false, name, Some(80)), "http://h/x/");
+        assert_eq!(url(false, name, Some(8080)), "http://h:8080/x/");
+        assert_eq!(url(false, name, Some(443)), "http://h:443/x/");
+        assert_eq!(url(true, name, Some(443)), "https://h/x/");
+        assert_eq!(url(true, name, Some(80)), "https://h:80/x/");
+        assert_eq!(url(false, name, None), "http://h/x/");
+        let address = |text: &str| Host::Address(text.parse().unwrap());
+        assert_eq!(
+            url(false, address("10.0.0.1"), Some(81)),
+            "http://10.0.0.1:81/x/"
+        );
+        assert_eq!(url(false, address("::1"), Some(80)), "http://[::1]/x/");
     }
 }

@@ -1,4 +1,4 @@
-//! Browsers that nginx knows by their `User-Agent`, for `keepalive_disable`.
+//! Browsers that nginx knows by their `User-Agent`, for `keepalive_disable` and `msie_padding`.
 
 use memchr::memmem;
 
@@ -24,6 +24,13 @@ pub fn is_safari(agent: &[u8]) -> bool {
         && !has(b"Chrome/")
 }
 
+/// MSIE, and browsers built on Chromium, which show pages of their own for short ones of errors.
+pub fn has_pages_of_its_own(agent: &[u8]) -> bool {
+    let has = |part: &[u8]| memmem::find(agent, part).is_some();
+    let chrome = has(b"Chrome/") && !has(b"Gecko/");
+    (chrome || version_of_msie(agent).is_some()) && !is_opera(agent)
+}
+
 /// What follows `MSIE `, of which there must be three bytes.
 fn version_of_msie(agent: &[u8]) -> Option<&[u8]> {
     let rest = &agent[memmem::find(agent, b"MSIE ")? + 5..];
@@ -37,6 +44,29 @@ fn is_opera(agent: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_that_show_pages_of_their_own() {
+        for (agent, own) in [
+            ("Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.0)", true),
+            ("MSIE 8.", false),
+            ("MSIE 8.0", true),
+            ("Mozilla/4.0 (compatible; MSIE 6.0; X11) Opera 7.54", false),
+            (
+                "AppleWebKit/537 (KHTML, like Gecko) Chrome/120 Safari/537",
+                true,
+            ),
+            (
+                "Mozilla/5.0 (X11; rv:120.0) Gecko/20100101 Firefox/120",
+                false,
+            ),
+            ("Gecko/1 Chrome/1", false),
+            ("curl/8.0", false),
+            ("", false),
+        ] {
+            assert_eq!(has_pages_of_its_own(agent.as_bytes()), own, "{agent}");
+        }
+    }
 
     #[test]
     fn browsers_are_told_apart_as_nginx_does() {

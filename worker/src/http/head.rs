@@ -117,8 +117,8 @@ const BARE_LF: Refusal = Refusal::new(400, "client sent a line that ends with LF
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// Its name as sent.
-    pub method_name: Span,
+    /// Its name as sent; see [`RequestHead::method_name`].
+    pub method_span: Span,
     /// `$request`: the request line without CRLF. Set even when the head is refused, if the line is complete.
     pub line: Span,
     /// What is asked for.
@@ -139,6 +139,7 @@ pub struct RequestHead {
     pub ignored: Option<Span>,
     /// `Max-Forwards` of an OPTIONS request: how many more hops it may take (RFC 9110, section 7.6.2).
     pub max_forwards: Option<u64>,
+    became_get: bool,
     host: Vec<u8>,
     lines_of_fields: usize,
     lines: Lines,
@@ -154,7 +155,8 @@ impl RequestHead {
     /// Ready for the next request, keeping the room.
     pub fn clear(&mut self) {
         self.method = Method::Get;
-        self.method_name = Span::default();
+        self.method_span = Span::default();
+        self.became_get = false;
         self.line = Span::default();
         self.target.clear();
         self.minor = 0;
@@ -169,6 +171,22 @@ impl RequestHead {
         self.host.clear();
         self.lines = Lines::default();
         self.line_checked = false;
+    }
+
+    /// `$request_method`, of which `buffer` holds what was sent.
+    pub fn method_name<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        if self.became_get {
+            return b"GET";
+        }
+        self.method_span.of(buffer)
+    }
+
+    /// It asks for an error page from now on, which is to be got whatever was asked for.
+    pub fn become_get(&mut self) {
+        if self.method != Method::Head {
+            self.method = Method::Get;
+            self.became_get = true;
+        }
     }
 
     /// `$host`: from the target if it is absolute, else from the `Host` field; lower case, without
@@ -215,14 +233,28 @@ impl RequestHead {
         self.lines.has_first_line()
     }
 
-    /// For the logs, takes what has come of a request line that will not become whole.
+    /// Of a head that stays incomplete, takes what has come of the request line for what is shown of
+    /// it; all its parts if it is there and good.
     pub fn take_line(&mut self, buffer: &[u8]) {
-        if self.has_line() {
+        if !self.has_line() {
+            let begun = buffer.get(self.lines.first()..).unwrap_or_default();
+            let end = begun.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+            self.line = Span::within(buffer, &begun[..end.unwrap_or(begun.len())]);
             return;
         }
-        let begun = buffer.get(self.lines.first()..).unwrap_or_default();
-        let end = begun.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        self.line = Span::within(buffer, &begun[..end.unwrap_or(begun.len())]);
+        if !self.target.raw.is_empty() {
+            return;
+        }
+        let Ok(line) = RequestLine::read(self.line.of(buffer)) else {
+            return;
+        };
+        self.method = Method::of(line.method);
+        self.method_span = Span::within(buffer, line.method);
+        self.minor = line.minor;
+        self.target.set_raw(Span::within(buffer, line.target));
+        if self.target.parse(buffer, true).is_err() {
+            self.target.clear();
+        }
     }
 
     /// Whether the head of a request has begun to arrive: something other than empty lines.
@@ -287,7 +319,7 @@ impl RequestHead {
         self.ignored = None;
         let line = RequestLine::read(self.line.of(head))?;
         self.method = Method::of(line.method);
-        self.method_name = Span::within(head, line.method);
+        self.method_span = Span::within(head, line.method);
         self.minor = line.minor;
         self.target.set_raw(Span::within(head, line.target));
         let fields = head.get(self.line.end as usize + 2..).unwrap_or_default();
@@ -321,7 +353,7 @@ impl RequestHead {
         }
         let method = request.method.unwrap_or_default().as_bytes();
         self.method = Method::of(method);
-        self.method_name = Span::within(head, method);
+        self.method_span = Span::within(head, method);
         self.minor = request.version.unwrap_or_default();
         self.target.set_raw(Span::within(
             head,
@@ -350,7 +382,7 @@ impl RequestHead {
     /// What the parsed parts mean together.
     fn decide(&mut self, head: &[u8], merge_slashes: bool) -> Result<(), Refusal> {
         match self.method {
-            Method::Other if !is_method(self.method_name.of(head)) => return Err(INVALID_METHOD),
+            Method::Other if !is_method(self.method_span.of(head)) => return Err(INVALID_METHOD),
             Method::Trace => return Err(Refusal::new(405, "client sent TRACE method")),
             Method::Connect => return Err(Refusal::new(405, "client sent CONNECT method")),
             _ => {}

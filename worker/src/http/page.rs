@@ -39,6 +39,17 @@ pub fn tail(version: bool) -> &'static [u8] {
     }
 }
 
+/// What `msie_padding` appends: below 512 bytes, some browsers show a page of their own.
+pub const PADDING: &[u8] = concat!(
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+    "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n",
+)
+.as_bytes();
+
 /// The page of a status up to its [`tail`]; empty for one that has none.
 pub fn of(status: u16) -> &'static [u8] {
     let page = match status {
@@ -51,9 +62,11 @@ pub fn of(status: u16) -> &'static [u8] {
         401 => page!("401 Authorization Required"),
         402 => page!("402 Payment Required"),
         403 => page!("403 Forbidden"),
-        404 => page!("404 Not Found"),
+        // 498 is a request that was canceled.
+        404 | 498 => page!("404 Not Found"),
         405 => page!("405 Not Allowed"),
         406 => page!("406 Not Acceptable"),
+        407 => page!("407 Proxy Authentication Required"),
         408 => page!("408 Request Time-out"),
         409 => page!("409 Conflict"),
         410 => page!("410 Gone"),

@@ -4,9 +4,6 @@
 /// reason and writes as the number and a blank.
 pub fn line(status: u16) -> Option<&'static str> {
     Some(match status {
-        100 => "100 Continue",
-        101 => "101 Switching Protocols",
-        103 => "103 Early Hints",
         200 => "200 OK",
         201 => "201 Created",
         202 => "202 Accepted",
@@ -26,6 +23,7 @@ pub fn line(status: u16) -> Option<&'static str> {
         404 => "404 Not Found",
         405 => "405 Not Allowed",
         406 => "406 Not Acceptable",
+        407 => "407 Proxy Authentication Required",
         408 => "408 Request Time-out",
         409 => "409 Conflict",
         410 => "410 Gone",
@@ -48,8 +46,18 @@ pub fn line(status: u16) -> Option<&'static str> {
     })
 }
 
+/// Whether an answer of this status has a Location.
+pub fn is_moved(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether a request that ends with this status ends without an answer.
+pub fn is_silent(status: u16) -> bool {
+    matches!(status, 408 | 444 | 499)
+}
+
 /// Whether nginx closes the client's connection after this answer of its own, because what follows
 /// on it cannot be trusted or is not wanted.
 pub fn closes(status: u16) -> bool {
-    matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501 | 505)
+    matches!(status, 400 | 413 | 414 | 495..=497 | 500 | 501)
 }

@@ -20,6 +20,10 @@ pub struct Target {
     /// The normalized path where it differs from `path`.
     normal: Vec<u8>,
     is_normal: bool,
+    /// An internal redirect has put another path and query in place of the client's.
+    replaced: bool,
+    /// `$args` since then.
+    new_args: Vec<u8>,
 }
 
 /// Why a target is refused.
@@ -44,15 +48,33 @@ impl Target {
 
     /// `$args`; empty without a query.
     #[inline]
-    pub fn args<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+    pub fn args<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        if self.replaced {
+            return &self.new_args;
+        }
         self.args.map_or(b"", |args| args.of(buffer))
+    }
+
+    /// From now on `$uri` and `$args` are these, as they stand: nothing is decoded or normalized.
+    /// `$request_uri` stays.
+    pub fn replace(&mut self, path: &[u8], args: &[u8]) {
+        self.normal.clear();
+        self.normal.extend_from_slice(path);
+        self.new_args.clear();
+        self.new_args.extend_from_slice(args);
+        self.is_normal = false;
+        self.replaced = true;
+        self.quoted = true;
     }
 
     pub(crate) fn clear(&mut self) {
         let mut normal = std::mem::take(&mut self.normal);
+        let mut new_args = std::mem::take(&mut self.new_args);
         normal.clear();
+        new_args.clear();
         *self = Target {
             normal,
+            new_args,
             ..Target::default()
         };
     }
@@ -228,7 +250,12 @@ pub fn upstream_uri(
     matched: usize,
     out: &mut Vec<u8>,
 ) {
-    let Some(replacement) = replacement else {
+    let replacement = match replacement {
+        None if target.replaced => Some((&b""[..], 0)),
+        None => None,
+        Some(replacement) => Some((replacement, matched)),
+    };
+    let Some((replacement, matched)) = replacement else {
         let uri = target.uri.of(buffer);
         if uri.first() != Some(&b'/') {
             out.push(b'/');
@@ -409,5 +436,27 @@ mod tests {
         let mut out = Vec::new();
         escape_unprintable(b"/a b\r\n%20\xff?x", &mut out);
         assert_eq!(out, b"/a%20b%0D%0A%20%FF?x");
+    }
+
+    #[test]
+    fn an_internal_redirect_replaces_path_and_query() {
+        let text = "/first%20one?x=1";
+        let (mut target, _) = parsed(text).unwrap();
+        target.replace(b"/se cond/../%41", b"y=2");
+        let buffer = text.as_bytes();
+        assert_eq!(target.normalized(buffer), b"/se cond/../%41");
+        assert_eq!(target.args(buffer), b"y=2");
+        assert_eq!(target.uri.of(buffer), buffer);
+        let build = |replacement, matched| {
+            let mut out = Vec::new();
+            upstream_uri(&target, buffer, replacement, matched, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(build(None, 3), "/se%20cond/../%2541?y=2");
+        assert_eq!(build(Some(&b"/r"[..]), 3), "/r%20cond/../%2541?y=2");
+        target.replace(b"/bare", b"");
+        assert_eq!(target.args(buffer), b"");
+        target.clear();
+        assert_eq!(target.args(buffer), b"");
     }
 }

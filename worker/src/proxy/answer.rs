@@ -11,21 +11,18 @@ use super::relay::{self, Framing, Read};
 use super::request::answering;
 use super::session::Session;
 use crate::handler::{stub_status, upstream_show};
-use crate::http::answer;
-use crate::http::{Answer, Body, Method, Persist, status};
+use crate::http::answer::{self, Host, OwnUrl};
+use crate::http::framing::has_body;
+use crate::http::{Answer, Body, Known, Method, Persist, browser, page, status};
 use crate::settings::Return;
-
-/// No answer at all: `return 444`.
-const CLOSE_SILENTLY: u16 = 444;
 
 /// The methods that are passed on, save those that RFC 9110 does not name.
 const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
-/// An answer with a body of our own.
+/// The body of an answer of our own, in parts.
 struct Content<'a> {
-    status: u16,
-    content_type: &'a [u8],
-    body: &'a [u8],
+    content_type: Option<&'a [u8]>,
+    body: &'a [&'a [u8]],
 }
 
 impl<N: Network> Session<'_, N> {
@@ -67,32 +64,123 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
-    /// nginx's page for a status.
-    pub(super) fn answer_error(&mut self, mut exchange: Box<Exchange>, status: u16) -> Next {
-        exchange.persist &= !status::closes(status);
-        let write = |session: &Self, exchange: &Exchange, out: &mut Vec<u8>| {
-            let head = session.own_head(exchange);
-            answer::write_page(out, &head, exchange.head.method, |out| {
-                session.write_added_fields(exchange, out);
-            });
-        };
-        self.answer_with(&mut exchange, status, write);
+    /// nginx's page for the status that the request has come to.
+    pub(super) fn answer_page(&mut self, mut exchange: Box<Exchange>) -> Next {
+        let status = exchange.course.status;
+        self.answer_with(&mut exchange, status, |session, exchange, out| {
+            let page = page::of(status);
+            let content = if page.is_empty() {
+                Content {
+                    content_type: None,
+                    body: &[],
+                }
+            } else {
+                Content {
+                    content_type: Some(page::CONTENT_TYPE),
+                    body: &[
+                        page,
+                        page::tail(shows_version(exchange)),
+                        page_padding(exchange),
+                    ],
+                }
+            };
+            session.write_own(exchange, &content, |_| (), out);
+        });
         answering(exchange)
     }
 
-    fn own_head<'a>(&'a self, exchange: &Exchange) -> Answer<'a> {
+    /// A whole answer of our own. `fields` go before those that the configuration adds.
+    fn write_own(
+        &self,
+        exchange: &Exchange,
+        content: &Content<'_>,
+        fields: impl FnOnce(&mut Vec<u8>),
+        out: &mut Vec<u8>,
+    ) {
+        let status = exchange.status;
+        // An interim status has neither a body nor its length; 304 tells of what it does not send.
+        let describes = !matches!(status, 0..=199 | 204);
+        let length: usize = content.body.iter().map(|part| part.len()).sum();
+        let own_url = self.own_url(exchange);
+        let is_own = own_url.is_some();
         Answer {
-            status: exchange.status,
+            status,
             reason: None,
             date: self.shared.clock.http(),
             server: true,
-            content_type: None,
-            length: None,
-            location: None,
+            content_type: content.content_type.filter(|_| describes),
+            length: describes.then_some(length as u64),
+            location: own_url,
             chunked: false,
             persist: self.persist(exchange),
             tokens: shows_version(exchange),
         }
+        .write(out);
+        if exchange.moves && !is_own {
+            answer::field(out, b"Location", &exchange.moved_to);
+        }
+        fields(out);
+        self.write_added_fields(exchange, out);
+        answer::end(out);
+        if describes && has_body(exchange.head.method, status) {
+            for part in content.body {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+
+    /// The absolute URL of a `Location` that is a path on this server.
+    fn own_url<'a>(&'a self, exchange: &'a Exchange) -> Option<OwnUrl<'a>> {
+        let path = exchange.moved_to.as_slice();
+        self.absolute(exchange, path).filter(|_| exchange.moves)
+    }
+
+    /// The URL of a path on this server, where a Location is to have it.
+    pub(super) fn absolute<'a>(
+        &'a self,
+        exchange: &'a Exchange,
+        path: &'a [u8],
+    ) -> Option<OwnUrl<'a>> {
+        let location = exchange.location.as_deref()?;
+        if path.first() != Some(&b'/') || !location.absolute_redirect {
+            return None;
+        }
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let local = self.client.local;
+        let host = if location.server_name_in_redirect {
+            Host::Name(conf.server_name(exchange.server).as_bytes())
+        } else {
+            match (exchange.head.host(), local) {
+                (b"", Some(address)) => Host::Address(address.ip()),
+                (host, _) => Host::Name(host),
+            }
+        };
+        Some(OwnUrl {
+            https: false,
+            host,
+            port: local
+                .map(|local| local.port())
+                .filter(|_| location.port_in_redirect),
+            path,
+        })
+    }
+
+    /// The answer has this `Location`.
+    pub(super) fn move_to(&self, exchange: &mut Exchange, mut url: Vec<u8>) {
+        answer::keep_to_one_line(&mut url, 0);
+        exchange.moved_to = url;
+        exchange.moves = true;
+    }
+
+    /// Sends the client elsewhere; a path is one on this server.
+    pub(super) fn answer_moved(
+        &mut self,
+        mut exchange: Box<Exchange>,
+        status: u16,
+        to: Vec<u8>,
+    ) -> Next {
+        self.move_to(&mut exchange, to);
+        self.answer_error(exchange, status)
     }
 
     /// Makes an answer of our own: nothing of it may be read from a server any more.
@@ -109,6 +197,8 @@ impl<N: Network> Session<'_, N> {
         exchange.persist &= !exchange.expects_continue && !exchange.head.expect_continue;
         let location = exchange.location.as_deref();
         exchange.persist &= !location.is_some_and(|location| self.is_last(location));
+        // After an interim status a client waits for another answer, which will not come.
+        exchange.persist &= status >= 200;
         exchange.upload.drop_pending(&mut exchange.input);
         let mut out = std::mem::take(exchange.download.lead());
         let begin = out.len();
@@ -122,20 +212,21 @@ impl<N: Network> Session<'_, N> {
         exchange.download.begin(Body::None, Framing::Plain);
     }
 
-    fn answer_content(&mut self, mut exchange: Box<Exchange>, content: &Content<'_>) -> Next {
-        self.answer_with(&mut exchange, content.status, |session, exchange, out| {
-            let with_body = !matches!(content.status, 100..=199 | 204 | 304);
-            Answer {
-                content_type: with_body.then_some(content.content_type),
-                length: with_body.then_some(content.body.len() as u64),
-                ..session.own_head(exchange)
-            }
-            .write(out);
-            session.write_added_fields(exchange, out);
-            answer::end(out);
-            if with_body && exchange.head.method != Method::Head {
-                out.extend_from_slice(content.body);
-            }
+    /// An answer with content of our own, whose status is that of an error if it is an error's page.
+    fn answer_content(
+        &mut self,
+        mut exchange: Box<Exchange>,
+        status: u16,
+        content_type: &[u8],
+        body: &[u8],
+    ) -> Next {
+        let status = exchange.status_or(status);
+        self.answer_with(&mut exchange, status, |session, exchange, out| {
+            let content = Content {
+                content_type: Some(content_type),
+                body: &[body],
+            };
+            session.write_own(exchange, &content, |_| (), out);
         });
         answering(exchange)
     }
@@ -143,81 +234,42 @@ impl<N: Network> Session<'_, N> {
     /// `return`.
     pub(super) fn answer_return(&mut self, mut exchange: Box<Exchange>, ret: &Return) -> Next {
         let status = ret.status;
-        if status == CLOSE_SILENTLY {
-            exchange.status = status;
-            self.reset_if_asked(&exchange);
-            return self.abandon(exchange);
-        }
-        let Some(template) = &ret.text else {
+        let template = ret.text.as_ref().filter(|text| !text.parts.is_empty());
+        if status >= 400 && template.is_none() {
             return self.answer_error(exchange, status);
-        };
-        let mut text = Vec::new();
-        self.render(&exchange, template, &mut text);
-        if matches!(status, 301 | 302 | 303 | 307 | 308) {
-            return self.answer_redirect(exchange, status, &text);
+        }
+        let moved = status::is_moved(status);
+        let mut text = std::mem::take(if moved {
+            &mut exchange.moved_to
+        } else {
+            &mut self.shared.line
+        });
+        text.clear();
+        if let Some(template) = template {
+            self.render(&exchange, template, &mut text);
+        }
+        if moved {
+            return self.answer_moved(exchange, status, text);
         }
         let location = exchange.location.clone();
-        let content_type = location.as_ref().map_or(&b"text/plain"[..], |location| {
-            location.default_type.as_slice()
-        });
-        self.answer_content(
-            exchange,
-            &Content {
-                status,
-                content_type,
-                body: &text,
-            },
-        )
-    }
-
-    /// The absolute URL of a path on this server.
-    pub(super) fn write_absolute(&self, exchange: &Exchange, path: &[u8], out: &mut Vec<u8>) {
-        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
-        let host = match exchange.head.host() {
-            b"" => conf.server_name(exchange.server).as_bytes(),
-            host => host,
-        };
-        let port = self.client.local.map(|local| local.port());
-        answer::absolute_url(out, false, host, port, path);
-    }
-
-    /// Sends the client elsewhere; a path is one on this server.
-    pub(super) fn answer_redirect(
-        &mut self,
-        mut exchange: Box<Exchange>,
-        status: u16,
-        to: &[u8],
-    ) -> Next {
-        let mut url = Vec::new();
-        if to.first() == Some(&b'/') {
-            self.write_absolute(&exchange, to, &mut url);
-        } else {
-            url.extend_from_slice(to);
-        }
-        answer::keep_to_one_line(&mut url, 0);
-        self.answer_with(&mut exchange, status, |session, exchange, out| {
-            let head = Answer {
-                location: Some(&url),
-                ..session.own_head(exchange)
-            };
-            answer::write_page(out, &head, exchange.head.method, |out| {
-                session.write_added_fields(exchange, out);
-            });
-        });
-        answering(exchange)
+        let path = exchange.head.target.normalized(exchange.input.head());
+        let content_type = location
+            .as_ref()
+            .map_or(&b"text/plain"[..], |location| location.content_type(path));
+        let next = self.answer_content(exchange, status, content_type, &text);
+        self.shared.line = text;
+        next
     }
 
     /// OPTIONS that may be forwarded no more (RFC 9110, section 7.6.2).
     pub(super) fn answer_options(&mut self, mut exchange: Box<Exchange>) -> Next {
         self.answer_with(&mut exchange, 200, |session, exchange, out| {
-            Answer {
-                length: Some(0),
-                ..session.own_head(exchange)
-            }
-            .write(out);
-            answer::field(out, b"Allow", ALLOWED);
-            session.write_added_fields(exchange, out);
-            answer::end(out);
+            let content = Content {
+                content_type: None,
+                body: &[],
+            };
+            let allow = |out: &mut Vec<u8>| answer::field(out, b"Allow", ALLOWED);
+            session.write_own(exchange, &content, allow, out);
         });
         answering(exchange)
     }
@@ -242,14 +294,7 @@ impl<N: Network> Session<'_, N> {
         let query = exchange.head.target.args(exchange.input.head());
         let mut body = Vec::new();
         upstream_show::write(query, shown, &mut body);
-        self.answer_content(
-            exchange,
-            &Content {
-                status: 200,
-                content_type: upstream_show::CONTENT_TYPE,
-                body: &body,
-            },
-        )
+        self.answer_content(exchange, 200, upstream_show::CONTENT_TYPE, &body)
     }
 
     /// `stub_status`.
@@ -262,14 +307,7 @@ impl<N: Network> Session<'_, N> {
         self.shared.publish_numbers();
         let mut body = Vec::new();
         stub_status::write(&self.shared.region.status(), &mut body);
-        self.answer_content(
-            exchange,
-            &Content {
-                status: 200,
-                content_type: stub_status::CONTENT_TYPE,
-                body: &body,
-            },
-        )
+        self.answer_content(exchange, 200, stub_status::CONTENT_TYPE, &body)
     }
 
     /// Writes an answer of our own, then reads and drops the rest of the request.
@@ -316,5 +354,18 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
+    }
+}
+
+/// `msie_padding`
+fn page_padding(exchange: &Exchange) -> &'static [u8] {
+    let location = exchange.location.as_deref();
+    if exchange.status < 400 || location.is_some_and(|location| !location.msie_padding) {
+        return b"";
+    }
+    let head = exchange.input.head();
+    match exchange.head.fields.known(Known::UserAgent, head) {
+        Some(agent) if browser::has_pages_of_its_own(agent) => page::PADDING,
+        _ => b"",
     }
 }

@@ -67,7 +67,10 @@ impl<N: Network> Session<'_, N> {
                 }
                 Next::Wait(State::Receiving(exchange))
             }
-            Err(Stop::Client(status)) => self.answer_error(exchange, status),
+            Err(Stop::Client(status)) => {
+                exchange.give_up_body();
+                self.answer_error(exchange, status)
+            }
             Err(Stop::Abandon | Stop::Upstream(_)) => self.abandon(exchange),
         }
     }

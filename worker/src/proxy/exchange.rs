@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::redirect::Course;
 use super::relay::Relay;
 use super::spool::Spool;
 use crate::balance::Tried;
@@ -97,6 +98,12 @@ pub struct Exchange {
     pub named_host: String,
     /// See [`Exchange::named_host`]; empty without a URI.
     pub named_uri: Vec<u8>,
+    /// What internal redirects have made of it.
+    pub course: Course,
+    /// `Location` of an answer of our own; a path is one on this server.
+    pub moved_to: Vec<u8>,
+    /// Such an answer has a `Location`.
+    pub moves: bool,
 }
 
 /// An attempt to have one server answer.
@@ -195,6 +202,9 @@ impl Exchange {
         self.upstream_id = None;
         self.named_host.clear();
         self.named_uri.clear();
+        self.course = Course::default();
+        self.moved_to.clear();
+        self.moves = false;
     }
 
     /// The `proxy_pass` that serves it.

@@ -43,7 +43,7 @@ fn write_line(out: &mut Vec<u8>, exchange: &Exchange, proxy: &Proxy) {
     let head = exchange.input.head();
     match &proxy.method {
         Some(_) => out.extend_from_slice(&exchange.asked_name),
-        None => out.extend_from_slice(exchange.head.method_name.of(head)),
+        None => out.extend_from_slice(exchange.head.method_name(head)),
     }
     out.push(b' ');
     upstream_uri(exchange, out);

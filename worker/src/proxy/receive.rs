@@ -8,7 +8,8 @@ use super::relay::{self, Framing, Read};
 use super::retry::Failure;
 use super::session::Session;
 use crate::buffer::BUFFER_SIZE;
-use crate::http::{Body, Malformed, Method, ResponseParsed};
+use crate::http::framing::has_body;
+use crate::http::{Body, Malformed, ResponseParsed};
 use crate::settings::Level;
 
 /// Reads of a body in one turn of the loop; then others have theirs.
@@ -65,6 +66,7 @@ impl<N: Network> Session<'_, N> {
                 if exchange.answered {
                     return self.abandon(exchange);
                 }
+                exchange.give_up_body();
                 self.answer_error(exchange, status)
             }
             Err(Stop::Abandon) => self.abandon(exchange),
@@ -191,10 +193,13 @@ impl<N: Network> Session<'_, N> {
         if let Some(attempt) = &mut exchange.attempt {
             attempt.head_length = Some(attempt.received - exchange.output.len() as u64);
         }
-        if exchange.head.method == Method::Head && exchange.response.body != Body::None {
-            // `proxy_method` has asked for a body that is not the client's.
-            exchange.response.body = Body::None;
-            exchange.response.keep_alive = false;
+        exchange.status = exchange.status_or(status);
+        if !has_body(exchange.head.method, exchange.status) && !exchange.switched {
+            // `proxy_method` has asked for a body that is not the client's, or the answer is the page
+            // of an error whose status has none.
+            let response = &mut exchange.response;
+            response.keep_alive &= response.body == Body::None;
+            response.body = Body::None;
         }
         let mut framing = Framing::Plain;
         let location = exchange.location.clone();
@@ -211,7 +216,6 @@ impl<N: Network> Session<'_, N> {
         // A client that is still sending may go on, but not with another request.
         exchange.persist &=
             exchange.upload.is_ended() && !location.is_some_and(|location| self.is_last(location));
-        exchange.status = status;
         exchange.answered = true;
         exchange.download.begin(exchange.response.body, framing);
         if framing == Framing::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers)

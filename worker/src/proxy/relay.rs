@@ -95,6 +95,16 @@ impl Relay {
             framing == Framing::Plain && matches!(body, Body::Chunked | Body::UntilClose);
     }
 
+    /// The body goes out in another framing than it was begun with, before anything of it did.
+    pub fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
+    /// Nothing of the body goes out.
+    pub fn is_dropped(&self) -> bool {
+        self.framing == Framing::Dropped
+    }
+
     /// Trailer fields are passed on behind the last chunk. After [`Relay::begin`].
     pub fn pass_trailers(&mut self) {
         self.passes_trailers = true;

@@ -17,7 +17,7 @@ impl<N: Network> Session<'_, N> {
         let from = exchange.output.head();
         let response = &exchange.response;
         let has_length = matches!(response.body, Body::Length(_))
-            || (response.body == Body::None && !matches!(response.status, 100..=199 | 204));
+            || (response.body == Body::None && !matches!(exchange.status, 100..=199 | 204));
         let length = match response.content_length.filter(|_| has_length) {
             // The server was asked for the head alone, not the client.
             Some(_) if is_headless(exchange) => Some(0),
@@ -26,9 +26,11 @@ impl<N: Network> Session<'_, N> {
         let content_type = response.fields.known(Known::ContentType, from);
         let hides_type = |proxy: &Proxy| proxy.hidden.hides_name(b"content-type");
         let content_type = content_type.filter(|_| !exchange.proxy().is_some_and(hides_type));
+        // The page of an error has the error's status, in nginx's words.
+        let reason = (exchange.course.status == 0).then(|| response.reason.of(from));
         Answer {
-            status: response.status,
-            reason: Some(response.reason.of(from)),
+            status: exchange.status,
+            reason,
             date: match is_passed(exchange, Known::Date) {
                 true => b"",
                 false => self.shared.clock.http(),
@@ -95,12 +97,12 @@ impl<N: Network> Session<'_, N> {
             Known::Location if !proxy.redirects.is_empty() => {
                 let values = self.values(exchange);
                 let url = rewrite::rewritten(&proxy.redirects, value, &values)?;
-                if url.first() != Some(&b'/') {
-                    return Some(url);
-                }
                 let mut whole = Vec::new();
-                self.write_absolute(exchange, &url, &mut whole);
-                Some(whole)
+                if let Some(absolute) = self.absolute(exchange, &url) {
+                    absolute.write(&mut whole);
+                    return Some(whole);
+                }
+                Some(url)
             }
             Known::Refresh if !proxy.redirects.is_empty() => {
                 rewrite::refresh(&proxy.redirects, value, &self.values(exchange))

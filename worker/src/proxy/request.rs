@@ -7,9 +7,9 @@ use super::Network;
 use super::client::{Next, State};
 use super::exchange::Exchange;
 use super::numbers::Phase;
+use super::redirect::Prepared;
 use super::relay::Framing;
 use super::session::Session;
-use crate::access;
 use crate::http::fields::is_token;
 use crate::http::{Body, Method};
 use crate::settings::{Handler, Level, Proxy};
@@ -23,18 +23,12 @@ impl<N: Network> Session<'_, N> {
         exchange.input.keep_head(end);
         self.shared.client_timers.clear(self.key.index);
         self.count_request();
-        let redirect = self.route(&mut exchange);
+        let conf = Rc::clone(&self.shared.conf);
+        let server = conf.server(self.client.listener, exchange.head.host());
+        exchange.server = server.unwrap_or_default();
+        exchange.conf = Some(conf);
         self.count_for_variables(&exchange);
-        let Some(location) = exchange.location.clone() else {
-            return self.answer_error(exchange, 500);
-        };
-        exchange.persist = self.is_to_be_kept(&exchange, &location);
-        if self.client.nodelay != location.tcp_nodelay {
-            self.client.nodelay = location.tcp_nodelay;
-            self.shared
-                .net
-                .set_nodelay(&self.client.stream, location.tcp_nodelay);
-        }
+        exchange.persist = exchange.head.keep_alive;
         exchange.upload.begin(exchange.head.body, Framing::Plain);
         if let Some(field) = exchange.head.ignored {
             let field = String::from_utf8_lossy(field.of(exchange.input.head())).into_owned();
@@ -44,43 +38,7 @@ impl<N: Network> Session<'_, N> {
                 format_args!("client sent invalid header line: \"{field}\""),
             );
         }
-        if let Body::Length(length) = exchange.head.body
-            && too_large(length, location.client_max_body_size)
-        {
-            self.log_request(
-                &exchange,
-                Level::Error,
-                format_args!("client intended to send too large body: {length} bytes"),
-            );
-            return self.answer_error(exchange, 413);
-        }
-        if redirect {
-            let path = with_slash(&exchange);
-            return self.answer_redirect(exchange, 301, &path);
-        }
-        if let Some(ret) = &location.ret {
-            return self.answer_return(exchange, ret);
-        }
-        if !access::is_allowed(
-            &location.access,
-            self.client.address.map(|address| address.ip()),
-        ) {
-            self.log_request(
-                &exchange,
-                Level::Error,
-                format_args!("access forbidden by rule"),
-            );
-            return self.answer_error(exchange, 403);
-        }
-        match &location.handler {
-            Handler::None => self.answer_error(exchange, 404),
-            Handler::Proxy(_) if exchange.head.max_forwards == Some(0) => {
-                self.answer_options(exchange)
-            }
-            Handler::Proxy(_) => self.begin_proxying(exchange),
-            Handler::UpstreamShow => self.answer_upstream_show(exchange),
-            Handler::StubStatus => self.answer_stub_status(exchange),
-        }
+        self.serve(exchange)
     }
 
     /// One more request.
@@ -100,32 +58,30 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
-    /// Finds the location; whether the client is to ask for the path with a slash at its end.
-    fn route(&mut self, exchange: &mut Exchange) -> bool {
-        let conf = Rc::clone(&self.shared.conf);
-        let path = exchange.head.target.normalized(exchange.input.head());
-        let route = conf.route(self.client.listener, exchange.head.host(), path);
-        let redirect = route.is_some_and(|route| route.redirect);
-        if let Some(route) = route {
-            exchange.matched = route.location.name.len();
-            exchange.location = Some(Arc::clone(route.location));
-            exchange.server = route.server;
-        }
-        exchange.conf = Some(conf);
-        redirect
-    }
-
     /// For a request whose head could not be taken: the listener's default server.
     pub(super) fn adopt_default(&mut self, exchange: &mut Exchange) {
         let conf = Rc::clone(&self.shared.conf);
-        if let Some(route) = conf.default_route(self.client.listener) {
-            exchange.location = Some(Arc::clone(route.location));
-            exchange.server = route.server;
+        if let Some((server, location)) = conf.default_route(self.client.listener) {
+            exchange.location = Some(Arc::clone(location));
+            exchange.server = server;
         }
         exchange.conf = Some(conf);
     }
 
-    fn begin_proxying(&mut self, mut exchange: Box<Exchange>) -> Next {
+    /// `proxy_pass`.
+    pub(super) fn begin_proxying(&mut self, mut exchange: Box<Exchange>) -> Next {
+        match exchange.prepare_body() {
+            Prepared::Fresh => {}
+            Prepared::Whole => return self.ask_upstream(exchange),
+            Prepared::Lost => {
+                self.log_request(
+                    &exchange,
+                    Level::Error,
+                    format_args!("request body cannot be sent again after an internal redirect"),
+                );
+                return self.answer_error(exchange, 500);
+            }
+        }
         exchange.expects_continue = exchange.head.expect_continue
             && exchange.head.body != Body::None
             && exchange.input.is_empty();
@@ -202,19 +158,6 @@ impl<N: Network> Session<'_, N> {
         };
         exchange.asked_since_ms = self.shared.now_ms;
     }
-}
-
-/// The path that was asked for with a slash at its end, and the query.
-fn with_slash(exchange: &Exchange) -> Vec<u8> {
-    let head = exchange.input.head();
-    let mut path = exchange.head.target.path.of(head).to_vec();
-    path.push(b'/');
-    let args = exchange.head.target.args(head);
-    if !args.is_empty() {
-        path.push(b'?');
-        path.extend_from_slice(args);
-    }
-    path
 }
 
 /// Whether a body is beyond `client_max_body_size`, of which 0 is none.

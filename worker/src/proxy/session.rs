@@ -219,6 +219,7 @@ impl<N: Network> Session<'_, N> {
         self.count_request();
         // Where this request ends nobody knows: whatever comes is read and dropped.
         exchange.upload.begin(Body::UntilClose, Framing::Plain);
+        exchange.refuse();
         self.answer_error(exchange, refusal.status)
     }
 }

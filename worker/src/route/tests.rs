@@ -79,13 +79,32 @@ fn location(kind: LocationKind, path: &str, handler: Handler) -> Location {
         kind,
         path: path.as_bytes().to_vec(),
         settings: settings(handler),
+        inner: Vec::new(),
+    }
+}
+
+/// Names each location by its number, so that it is known when it is found.
+fn numbered(mut locations: Vec<Location>) -> Vec<Location> {
+    for (number, location) in locations.iter_mut().enumerate() {
+        Arc::make_mut(&mut location.settings).name = number.to_string().into_bytes();
+    }
+    locations
+}
+
+/// What is found: `3`, `3/` for a redirect, or nothing.
+fn found(locations: &Locations, path: &str) -> String {
+    let name = |location: &LocationSettings| String::from_utf8(location.name.clone()).unwrap();
+    match locations.find(path.as_bytes()) {
+        Found::Location(location) => name(location),
+        Found::Redirect(location) => name(location) + "/",
+        Found::Nothing => String::new(),
     }
 }
 
 #[test]
 fn locations_are_found_in_nginx_order() {
     use LocationKind::{Exact, Prefix, PrefixNoRegex};
-    let locations = [
+    let locations = numbered(vec![
         location(Prefix, "/", Handler::None),
         location(Exact, "/", Handler::None),
         location(Prefix, "/proxy_test", proxy()),
@@ -97,29 +116,63 @@ fn locations_are_found_in_nginx_order() {
         location(Prefix, "/r/", proxy()),
         location(Prefix, "/r", Handler::None),
         location(Exact, "/s/", proxy()),
-    ];
-    let found = Locations::new(&locations);
+    ]);
+    let locations = Locations::new(&locations);
     for (path, expected) in [
-        ("/", Found::Location(1)),
-        ("/x", Found::Location(0)),
-        ("/proxy_test", Found::Location(2)),
-        ("/proxy_tests/1", Found::Location(2)),
-        ("/proxy_tes", Found::Location(0)),
-        ("/a", Found::Location(0)),
-        ("/a/", Found::Location(4)),
-        ("/a/bc", Found::Location(3)),
-        ("/a/c", Found::Location(4)),
-        ("/p", Found::Redirect(5)),
-        ("/p/", Found::Location(5)),
-        ("/pp", Found::Location(0)),
-        ("/q", Found::Location(7)),
-        ("/r", Found::Location(9)),
-        ("/s", Found::Redirect(10)),
-        ("/s/x", Found::Location(0)),
+        ("/", "1"),
+        ("/x", "0"),
+        ("/proxy_test", "2"),
+        ("/proxy_tests/1", "2"),
+        ("/proxy_tes", "0"),
+        ("/a", "0"),
+        ("/a/", "4"),
+        ("/a/bc", "3"),
+        ("/a/c", "4"),
+        ("/p", "5/"),
+        ("/p/", "5"),
+        ("/pp", "0"),
+        ("/q", "7"),
+        ("/r", "9"),
+        ("/s", "10/"),
+        ("/s/x", "0"),
     ] {
-        assert_eq!(found.find(path.as_bytes()), expected, "{path}");
+        assert_eq!(found(&locations, path), expected, "{path}");
     }
-    assert_eq!(Locations::new(&[]).find(b"/"), Found::Fallback);
+    assert_eq!(Locations::new(&[]).find(b"/"), Found::Nothing);
+}
+
+#[test]
+fn locations_within_one_are_looked_for_only_there() {
+    use LocationKind::{Exact, Prefix};
+    let mut locations = numbered(vec![
+        location(Prefix, "/a", Handler::None),
+        location(Prefix, "/a/b/c", Handler::None),
+        location(Prefix, "/d/", Handler::None),
+    ]);
+    let named = |mut location: Location, name: &str| {
+        Arc::make_mut(&mut location.settings).name = name.as_bytes().to_vec();
+        location
+    };
+    locations[0].inner = vec![
+        named(location(Prefix, "/a/b", Handler::None), "0.0"),
+        named(location(Exact, "/a/b/c", Handler::None), "0.1"),
+        named(location(Prefix, "/a/p/", proxy()), "0.2"),
+    ];
+    let locations = Locations::new(&locations);
+    for (path, expected) in [
+        ("/a", "0"),
+        ("/ab", "0"),
+        ("/a/b", "0.0"),
+        ("/a/bx", "0.0"),
+        // The outer level has the longer prefix, and nothing within it.
+        ("/a/b/c", "1"),
+        ("/a/p", "0.2/"),
+        ("/a/p/x", "0.2"),
+        ("/d/x", "2"),
+        ("/x", ""),
+    ] {
+        assert_eq!(found(&locations, path), expected, "{path}");
+    }
 }
 
 proptest! {
@@ -130,19 +183,19 @@ proptest! {
         paths in prop::collection::vec("/[ab/]{0,6}", 0..20),
         asked in prop::collection::vec("/[ab/]{0,8}", 1..20),
     ) {
-        let locations: Vec<Location> = paths
+        let locations = paths
             .iter()
             .map(|path| location(LocationKind::Prefix, path, Handler::None))
             .collect();
-        let found = Locations::new(&locations);
+        let locations = Locations::new(&numbered(locations));
         for path in asked {
             let length = paths.iter().filter(|prefix| path.starts_with(*prefix)).map(String::len).max();
             let expected = length.and_then(|length| {
                 let first = |prefix: &String| prefix.len() == length && path.starts_with(prefix);
                 paths.iter().position(first)
             });
-            let expected = expected.map_or(Found::Fallback, Found::Location);
-            prop_assert_eq!(found.find(path.as_bytes()), expected, "{}", path);
+            let expected = expected.map_or(String::new(), |number| number.to_string());
+            prop_assert_eq!(found(&locations, &path), expected, "{}", path);
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, ClientBody, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy, Template,
+    AccessLog, ClientBody, ErrorPage, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy,
+    Template,
 };
 
 /// One `location {}` block.
@@ -18,6 +19,8 @@ pub struct Location {
     pub path: Vec<u8>,
     /// Everything that it says or inherits.
     pub settings: Arc<LocationSettings>,
+    /// The locations within it, which are looked for when it was found.
+    pub inner: Vec<Location>,
 }
 
 /// The modifier of a `location`.
@@ -44,6 +47,20 @@ pub struct LocationSettings {
     pub access: Vec<AccessRule>,
     /// `add_header`.
     pub add_headers: Vec<AddHeader>,
+    /// `error_page`; the first one for a status has it.
+    pub error_pages: Vec<ErrorPage>,
+    /// `recursive_error_pages`: an error on the way to an error page has one too.
+    pub recursive_error_pages: bool,
+    /// `internal`: requests from outside are told that nothing is here.
+    pub internal: bool,
+    /// `absolute_redirect`: a path in Location becomes a whole URL.
+    pub absolute_redirect: bool,
+    /// `port_in_redirect`: such a URL names the port, unless it is the scheme's own.
+    pub port_in_redirect: bool,
+    /// `server_name_in_redirect`: such a URL has `$server_name` and not the client's host.
+    pub server_name_in_redirect: bool,
+    /// `msie_padding`: browsers that would show a page of their own get a longer one.
+    pub msie_padding: bool,
     /// `client_max_body_size` in bytes; 0 is no limit.
     pub client_max_body_size: u64,
     /// Where a request's body is kept while it is read.
@@ -104,6 +121,13 @@ impl Default for LocationSettings {
             ret: None,
             access: Vec::new(),
             add_headers: Vec::new(),
+            error_pages: Vec::new(),
+            recursive_error_pages: false,
+            internal: false,
+            absolute_redirect: true,
+            port_in_redirect: true,
+            server_name_in_redirect: false,
+            msie_padding: true,
             client_max_body_size: 1 << 20,
             client_body: ClientBody::default(),
             client_body_timeout: MINUTE,
@@ -132,6 +156,28 @@ impl Default for LocationSettings {
     }
 }
 
+impl LocationSettings {
+    /// The media type of what a path names: by the extension of its last segment, else `default_type`.
+    #[must_use]
+    pub fn content_type(&self, path: &[u8]) -> &[u8] {
+        let known = extension(path).and_then(|extension| {
+            if extension.iter().any(u8::is_ascii_uppercase) {
+                return self.types.get(&extension.to_ascii_lowercase());
+            }
+            self.types.get(extension)
+        });
+        known.unwrap_or(&self.default_type)
+    }
+}
+
+/// What follows the last dot of a path's last segment, as nginx finds it: a dot in front is none.
+fn extension(path: &[u8]) -> Option<&[u8]> {
+    let at = path.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    let is_dot = path[at] == b'.' && at > 1 && path[at - 1] != b'/';
+    let extension = is_dot.then(|| &path[at + 1..])?;
+    (!extension.is_empty()).then_some(extension)
+}
+
 /// What produces the answer of a location.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Handler {
@@ -150,7 +196,8 @@ pub enum Handler {
 pub struct Return {
     /// 0 to 999; 444 closes the connection without an answer.
     pub status: u16,
-    /// The text, or for 301, 302, 303, 307 and 308 the URL.
+    /// The text, or for 301, 302, 303, 307 and 308 the URL; without one, a status from 400 on is an
+    /// error like any other.
     pub text: Option<Template>,
 }
 

@@ -1,6 +1,7 @@
 //! What a worker is told to do, built from the configuration by the crate above: plain values
 //! with every inheritance of nginx's contexts already resolved.
 
+mod answer;
 mod answer_fields;
 mod body;
 mod client;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use weir_shm::Address;
 
+pub use answer::{ErrorAnswer, ErrorPage};
 pub use answer_fields::{Hidden, IgnoredHeaders};
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use client::{KeepaliveDisable, Lingering, LingeringClose};
@@ -108,7 +110,9 @@ pub struct VirtualServer {
     pub names: Vec<ServerName>,
     /// Its `location {}` blocks.
     pub locations: Vec<Location>,
-    /// What serves a request that no location matches.
+    /// Its `location @name {}` blocks, which only weir itself sends requests to.
+    pub named: Vec<(Vec<u8>, Arc<LocationSettings>)>,
+    /// What serves a request that no location matches; its `return` comes before all locations.
     pub fallback: Arc<LocationSettings>,
     /// `client_header_timeout`.
     pub client_header_timeout: Duration,
@@ -132,6 +136,7 @@ impl Default for VirtualServer {
         Self {
             names: Vec::new(),
             locations: Vec::new(),
+            named: Vec::new(),
             fallback: Arc::default(),
             client_header_timeout: MINUTE,
             client_header_buffer_size: 1024,

@@ -252,7 +252,7 @@ impl<'a> Values<'a> {
             }
             Variable::RequestId => self.request_id?.write(out)?,
             Variable::RequestLength => decimal(out, self.request_length),
-            Variable::RequestMethod => put(out, some(request.method_name.of(self.head))?),
+            Variable::RequestMethod => put(out, some(request.method_name(self.head))?),
             Variable::RequestPort => {
                 if let Some(port) = self.request_port() {
                     decimal(out, u64::from(port));

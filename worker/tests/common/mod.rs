@@ -94,6 +94,7 @@ pub fn settings(address: SocketAddr) -> Settings {
                 kind: LocationKind::Prefix,
                 path: b"/".to_vec(),
                 settings: proxied,
+                inner: Vec::new(),
             }],
             fallback: Arc::new(location(Handler::None)),
             ..VirtualServer::default()

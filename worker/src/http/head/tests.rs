@@ -249,7 +249,7 @@ fn what_nginx_takes_and_httparse_does_not_is_taken() {
     assert_eq!((head.minor, head.body), (1, Body::Length(3)));
     assert_eq!(head.target.normalized(text), b"/a");
     assert_eq!(head.ignored.unwrap().of(text), b"X_y: 1");
-    assert_eq!(head.method_name.of(text), b"GET");
+    assert_eq!(head.method_name(text), b"GET");
 }
 
 #[test]

@@ -213,6 +213,7 @@ fn settings(adjust: impl FnOnce(&mut LocationSettings, &mut Proxied)) -> Setting
                 kind: LocationKind::Prefix,
                 path: b"/".to_vec(),
                 settings: Arc::new(served),
+                inner: Vec::new(),
             }],
             fallback: Arc::new(location(Handler::None)),
             ..VirtualServer::default()
