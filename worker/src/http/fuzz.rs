@@ -164,7 +164,7 @@ fn request(text: &[u8]) -> (RequestHead, Parsed) {
 
 fn meaning_of_request(head: &RequestHead, text: &[u8]) -> Meaning {
     let parts = [
-        head.method_name.of(text),
+        head.method_name(text),
         head.target.raw.of(text),
         head.target.normalized(text),
         head.host(),
