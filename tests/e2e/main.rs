@@ -17,6 +17,7 @@ mod demo;
 mod demo_endpoint;
 mod docs;
 mod dump;
+mod error_log;
 mod harness;
 mod http_basic;
 mod http_limits;

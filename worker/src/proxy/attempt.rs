@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use weir_shm::CounterId;
 
 use super::client::{Next, State};
-use super::describe::errno;
+use super::describe::{connect_level, errno};
 use super::exchange::{Attempt, Exchange, Wait};
 use super::retry::{Attempted, Failure, Verdict};
 use super::session::Session;
@@ -133,13 +133,16 @@ impl<N: Network> Session<'_, N> {
         }
         self.log_request(
             exchange,
-            Level::Error,
+            connect_level(error),
             format_args!(
-                "connect() failed ({}) while connecting to upstream",
+                "connect() to {} failed ({}) while connecting to upstream",
+                upstream.addresses[server],
                 errno(error)
             ),
         );
-        self.count_failure(exchange, upstream, server, Failure::Error);
+        if self.count_failure(exchange, upstream, server, Failure::Error) {
+            self.log_disabled(exchange, "connecting to upstream");
+        }
         Unable::Server
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::io;
 
+use rustix::io::Errno;
 use weir_shm::Address;
 
 use super::Network;
@@ -10,7 +11,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::session::Session;
 use super::shared::Shared;
-use crate::http::target;
+use crate::http::{Body, target};
 use crate::log::ErrorLog;
 use crate::settings::{Level, Template};
 use crate::variable::{Answered, RequestId, Values};
@@ -31,11 +32,11 @@ impl<N: Network> Session<'_, N> {
         let Some(location) = &exchange.location else {
             return self.log_client(level, what);
         };
-        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
-        let log = ErrorLog::new(conf.files.clone(), location.error_logs.clone());
-        if !log.enabled(level) {
+        if !location.error_logs.iter().any(|log| level <= log.level) {
             return;
         }
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let log = ErrorLog::new(conf.files.clone(), location.error_logs.clone());
         log.connection(
             level,
             self.client.number,
@@ -69,15 +70,13 @@ impl<N: Network> Session<'_, N> {
             write!(f, ", request: \"{}\"", String::from_utf8_lossy(line))?;
         }
         let known = |known| exchange.head.fields.known(known, head);
-        if let Some(server) = exchange
-            .tries
-            .last()
-            .filter(|_| exchange.upstream.is_some())
+        let server = exchange.tries.last();
+        if let Some(address) = server.and_then(|server| server.address.as_deref())
+            && exchange.upstream.is_some()
         {
             let mut uri = Vec::new();
             upstream_uri(exchange, &mut uri);
             let uri = String::from_utf8_lossy(&uri);
-            let address = server.address.as_deref().unwrap_or_default();
             let colon = if address.starts_with("unix:") {
                 ":"
             } else {
@@ -109,6 +108,22 @@ impl<N: Network> Session<'_, N> {
         );
     }
 
+    /// A client went without asking for anything, or for anything more.
+    pub(super) fn log_client_closed(&self) {
+        if self.client.requests == 0 {
+            let what = format_args!("client closed connection while waiting for request");
+            return self.log_client(Level::Info, what);
+        }
+        let log = self.shared.log();
+        if log.enabled(Level::Info) {
+            log.connection(
+                Level::Info,
+                self.client.number,
+                format_args!("client {} closed keepalive connection", self.client_name()),
+            );
+        }
+    }
+
     /// What an attempt was about, in nginx's words.
     pub(super) fn doing(&self, exchange: &Exchange) -> &'static str {
         let Some(attempt) = &exchange.attempt else {
@@ -116,10 +131,55 @@ impl<N: Network> Session<'_, N> {
         };
         match self.peers.get(attempt.peer) {
             Some(peer) if !peer.connected => "connecting to upstream",
+            _ if exchange.switched => "proxying upgraded connection",
             _ if exchange.answered => "reading upstream",
             _ if exchange.upload.is_pending() => "sending request to upstream",
             _ => "reading response header from upstream",
         }
+    }
+
+    /// The client went while a server had its request: nginx knows that it reads an answer only
+    /// from its first byte on.
+    pub(super) fn log_client_gone(&self, exchange: &Exchange) {
+        let attempt = exchange.attempt.as_ref();
+        let doing = match self.doing(exchange) {
+            "reading response header from upstream"
+                if attempt.is_some_and(|attempt| attempt.received == 0) =>
+            {
+                "sending request to upstream"
+            }
+            doing => doing,
+        };
+        self.log_request(
+            exchange,
+            Level::Info,
+            format_args!(
+                "epoll_wait() reported that client prematurely closed connection, \
+                 so upstream connection is closed too while {doing}"
+            ),
+        );
+    }
+
+    /// A server is out for a while.
+    pub(super) fn log_disabled(&self, exchange: &Exchange, doing: &str) {
+        self.log_request(
+            exchange,
+            Level::Warn,
+            format_args!("upstream server temporarily disabled while {doing}"),
+        );
+    }
+
+    /// More came than an answer said it has.
+    pub(super) fn log_surplus(&self, exchange: &Exchange) {
+        let what = match exchange.response.body {
+            Body::Chunked => "upstream sent data after final chunk",
+            _ => "upstream sent more data than specified in \"Content-Length\" header",
+        };
+        self.log_request(
+            exchange,
+            Level::Warn,
+            format_args!("{what} while reading upstream"),
+        );
     }
 
     /// A server closed the connection instead of answering.
@@ -215,6 +275,43 @@ pub(super) fn upstream_uri(exchange: &Exchange, out: &mut Vec<u8>) {
 pub(super) fn shows_version(exchange: &Exchange) -> bool {
     let location = exchange.location.as_deref();
     location.is_none_or(|location| location.server_tokens)
+}
+
+/// nginx's level of what the system says of a connection: what its other side may cause has the
+/// `usual` one, anything else is our own trouble.
+pub(super) fn connection_level(error: &io::Error, usual: Level) -> Level {
+    match Errno::from_io_error(error) {
+        None
+        | Some(
+            Errno::CONNRESET
+            | Errno::PIPE
+            | Errno::NOTCONN
+            | Errno::TIMEDOUT
+            | Errno::CONNREFUSED
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH,
+        ) => usual,
+        Some(_) => Level::Alert,
+    }
+}
+
+/// nginx's level of a connection that the system did not even begin to make.
+pub(super) fn connect_level(error: &io::Error) -> Level {
+    match Errno::from_io_error(error) {
+        None
+        | Some(
+            Errno::CONNREFUSED
+            | Errno::AGAIN
+            | Errno::CONNRESET
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH,
+        ) => Level::Error,
+        Some(_) => Level::Crit,
+    }
 }
 
 /// `111: Connection refused`, as nginx writes errors of the system.

@@ -22,11 +22,14 @@ impl<N: Network> Session<'_, N> {
         let server = attempt.server;
         let verdict = self.verdict(&exchange, failure);
         let upstream = exchange.upstream.clone();
+        let doing = self.doing(&exchange);
         self.drop_attempt(&mut exchange);
         if verdict == Verdict::Again {
             exchange.tries.pop();
-        } else if let Some(upstream) = &upstream {
-            self.count_failure(&mut exchange, upstream, server, failure);
+        } else if let Some(upstream) = &upstream
+            && self.count_failure(&mut exchange, upstream, server, failure)
+        {
+            self.log_disabled(&exchange, doing);
         }
         if verdict == Verdict::GiveUp {
             return self.answer_error(exchange, failure.status());
@@ -98,14 +101,14 @@ impl<N: Network> Session<'_, N> {
         self.answer_error(exchange, Failure::Error.status())
     }
 
-    /// A server failed: it may be out for a while, in every worker.
+    /// A server failed: it may be out for a while, in every worker; true if it is from now on.
     pub(super) fn count_failure(
         &mut self,
         exchange: &mut Exchange,
         upstream: &Rc<UpstreamPlan>,
         server: usize,
         failure: Failure,
-    ) {
+    ) -> bool {
         if let Some(last) = exchange.tries.last_mut() {
             last.status = failure.status();
             last.response_ms.get_or_insert(0);
@@ -116,21 +119,11 @@ impl<N: Network> Session<'_, N> {
             if let Some((upstream, server)) = plan.find(counter) {
                 upstream.succeeded(server);
             }
-            return;
+            return false;
         }
         self.shared.note_failure(counter);
-        let Some((upstream, server)) = plan.find(counter) else {
-            return;
-        };
-        if upstream.failed(server, self.shared.now_ms) == Failed::Disabled {
-            self.log_request(
-                exchange,
-                Level::Warn,
-                format_args!(
-                    "upstream server temporarily disabled while {}",
-                    self.doing(exchange)
-                ),
-            );
-        }
+        plan.find(counter).is_some_and(|(upstream, server)| {
+            upstream.failed(server, self.shared.now_ms) == Failed::Disabled
+        })
     }
 }

@@ -13,6 +13,9 @@ impl<N: Network> Session<'_, N> {
     pub(super) fn finish_proxied(&mut self, mut exchange: Box<Exchange>) -> Next {
         if let Some(attempt) = exchange.attempt.take() {
             self.count_end(&mut exchange, &attempt);
+            if !exchange.output.is_empty() && !exchange.switched {
+                self.log_surplus(&exchange);
+            }
             self.release(&mut exchange, &attempt);
         }
         self.finish(exchange)

@@ -2,7 +2,7 @@
 
 use super::Network;
 use super::client::{Next, State};
-use super::describe::errno;
+use super::describe::{connection_level, errno};
 use super::exchange::{Exchange, Wait};
 use super::relay::{self, Framing, Read};
 use super::retry::Failure;
@@ -44,14 +44,7 @@ impl<N: Network> Session<'_, N> {
                 self.finish_proxied(exchange)
             }
             Ok(Turn::Waiting) if self.is_client_gone(&exchange) => {
-                self.log_request(
-                    &exchange,
-                    Level::Info,
-                    format_args!(
-                        "epoll_wait() reported that client prematurely closed connection, \
-                         so upstream connection is closed too"
-                    ),
-                );
+                self.log_client_gone(&exchange);
                 exchange.status = 499;
                 self.abandon(exchange)
             }
@@ -133,7 +126,7 @@ impl<N: Network> Session<'_, N> {
                 Err(error) => {
                     self.log_request(
                         exchange,
-                        Level::Error,
+                        connection_level(&error, Level::Error),
                         format_args!(
                             "recv() failed ({}) while reading response header from upstream",
                             errno(&error)
@@ -278,7 +271,7 @@ impl<N: Network> Session<'_, N> {
                 Err(error) => {
                     self.log_request(
                         exchange,
-                        Level::Error,
+                        connection_level(&error, Level::Error),
                         format_args!("recv() failed ({}) while reading upstream", errno(&error)),
                     );
                     return Err(Stop::Abandon);
@@ -300,7 +293,7 @@ impl<N: Network> Session<'_, N> {
             Err(error) => {
                 self.log_request(
                     exchange,
-                    Level::Info,
+                    connection_level(&error, Level::Info),
                     format_args!("send() failed ({}) while sending to client", errno(&error)),
                 );
                 if !exchange.answered {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Network;
-use super::describe::errno;
+use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
 use super::receive::{READS_A_TURN, Stop};
 use super::relay::{self, Read};
@@ -124,7 +124,7 @@ impl<N: Network> Session<'_, N> {
         }
         self.log_request(
             exchange,
-            Level::Error,
+            connection_level(error, Level::Error),
             format_args!(
                 "connect() failed ({}) while connecting to upstream",
                 errno(error)

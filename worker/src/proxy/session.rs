@@ -113,6 +113,11 @@ impl<N: Network> Session<'_, N> {
             }
             Ok(Read::End) => {
                 self.shared.give_back(exchange);
+                self.log_client_closed();
+                Next::Close
+            }
+            Err(_) if self.client.requests > 0 => {
+                self.shared.give_back(exchange);
                 Next::Close
             }
             Err(error) => {
