@@ -24,7 +24,11 @@ const ENOUGH: usize = 350;
 /// What stalls behind a proxy that reads nothing need not be waited for long.
 const CONTROL_PATIENCE: Duration = Duration::from_millis(200);
 
-fn weir(server: &Server) -> Weir {
+/// Whole bodies are read before they are passed on, or they are passed on as they come.
+pub(super) const BUFFERED: &str = "";
+pub(super) const STREAMED: &str = "proxy_request_buffering off; proxy_buffering off;";
+
+fn weir(server: &Server, bodies: &str) -> Weir {
     Setup::http(
         "upstream back { server @BACK@ max_fails=0; keepalive 16; }
          server {
@@ -32,8 +36,15 @@ fn weir(server: &Server) -> Weir {
              server_name h;
              proxy_set_header Host $host;
              proxy_read_timeout 5s;
+             @BODIES@
              location / { proxy_pass http://back; }
              location = /own { return 200 own; }
+             location = /raw { proxy_set_header Host $http_host; proxy_pass http://back; }
+             location /inject/ {
+                 proxy_set_header Host $host;
+                 proxy_set_header X-Uri $uri;
+                 proxy_pass http://back;
+             }
              location /row/upgrade {
                  proxy_set_header Host $host;
                  proxy_set_header Upgrade $http_upgrade;
@@ -44,6 +55,7 @@ fn weir(server: &Server) -> Weir {
          }",
     )
     .set("BACK", &server.address)
+    .set("BODIES", bodies)
     .workers(1)
     .start()
 }
@@ -69,10 +81,9 @@ fn failures<R>(
         .collect()
 }
 
-#[test]
-fn requests_reach_the_server_as_intended_or_not_at_all() {
+fn run_requests(bodies: &str) {
     let server = Server::start();
-    let weir = weir(&server);
+    let weir = weir(&server, bodies);
     let mut rig = rig(&weir.address(), &server, PATIENCE);
     let rows = requests::rows();
     let failed = failures(&rows, |row| &row.name, |row| rig.request(row));
@@ -88,10 +99,9 @@ fn requests_reach_the_server_as_intended_or_not_at_all() {
     assert!(server.connections() < rows.len(), "no connection is kept");
 }
 
-#[test]
-fn answers_reach_the_client_whole_or_fail_visibly() {
+fn run_answers(bodies: &str) {
     let server = Server::start();
-    let weir = weir(&server);
+    let weir = weir(&server, bodies);
     let mut rig = rig(&weir.address(), &server, PATIENCE);
     let rows = answers::rows();
     let failed = failures(&rows, |row| &row.name, |row| rig.answer(row));
@@ -102,6 +112,26 @@ fn answers_reach_the_client_whole_or_fail_visibly() {
         rows.len(),
         failed.join("\n")
     );
+}
+
+#[test]
+fn requests_reach_the_server_as_intended_or_not_at_all() {
+    run_requests(BUFFERED);
+}
+
+#[test]
+fn so_do_requests_whose_bodies_are_streamed() {
+    run_requests(STREAMED);
+}
+
+#[test]
+fn answers_reach_the_client_whole_or_fail_visibly() {
+    run_answers(BUFFERED);
+}
+
+#[test]
+fn so_do_answers_whose_bodies_are_streamed() {
+    run_answers(STREAMED);
 }
 
 #[test]

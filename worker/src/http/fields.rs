@@ -292,6 +292,15 @@ impl Fields {
         known
     }
 
+    /// Gives the fields of this kind another value.
+    pub(crate) fn replace(&mut self, known: Known, value: Span) {
+        for field in &mut self.list {
+            if field.known == known {
+                field.value = value;
+            }
+        }
+    }
+
     /// Marks the fields that `Connection` names, and says what else it asks for.
     pub(crate) fn connection(&mut self, buffer: &[u8]) -> ConnectionOptions {
         let mut options = ConnectionOptions::default();

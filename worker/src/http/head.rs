@@ -460,9 +460,11 @@ impl RequestHead {
                 .ok_or(Refusal::new(400, "client sent invalid host header"))?;
             self.host.extend(host.iter().map(u8::to_ascii_lowercase));
         }
-        // RFC 9112, section 3.2.2: an absolute target outweighs the Host field.
+        // RFC 9112, section 3.2.2: the host of an absolute target takes the place of the Host field,
+        // so that what `$http_host` passes on is what this server was chosen by.
         if let Some(authority) = self.target.authority {
             let host = host_of(authority.of(head)).ok_or(INVALID_LINE_HOST)?;
+            self.fields.replace(Known::Host, authority);
             self.host.clear();
             self.host.extend(host.iter().map(u8::to_ascii_lowercase));
         }

@@ -70,6 +70,11 @@ fn forms() -> Vec<Request> {
         );
         rows.push(row);
     }
+    rows.push(taken(
+        "no decoded byte of a path ends a line",
+        "GET /inject/%0d%0aX:%20y HTTP/1.1\r\nHost: h\r\n\r\n",
+        &[gets("GET /inject/%0d%0aX:%20y").fields("X-Uri: /inject/%0D%0AX: y\r\n")],
+    ));
     for (name, lines, kept) in [
         ("blanks around a value go", "X: \t 1 2 \t\r\n", "X: 1 2\r\n"),
         ("no blank before a value", "X:1\r\n", "X: 1\r\n"),

@@ -95,6 +95,11 @@ pub fn rows() -> Vec<Request> {
             "GET http://real/a HTTP/1.1\r\nHost: other\r\n\r\n",
             &[gets("GET /a").host("real")],
         ),
+        taken(
+            "and so it does where the field itself is passed on",
+            "GET http://Real:81/raw HTTP/1.1\r\nHost: other\r\n\r\n",
+            &[gets("GET /raw").host("Real:81")],
+        ),
         refused(
             "an absolute target without Host",
             "GET http://h/a HTTP/1.1\r\n\r\n",

@@ -303,6 +303,8 @@ fn an_absolute_target_outweighs_the_host_field() {
     let text = b"GET http://Real.example:81/p HTTP/1.1\r\nHost: other\r\n\r\n";
     let (head, _) = parse(text);
     assert_eq!(head.host(), b"real.example");
+    let field = head.fields.known(Known::Host, text);
+    assert_eq!(field, Some(&b"Real.example:81"[..]));
     assert_eq!(head.target.uri.of(text), b"/p");
 }
 
