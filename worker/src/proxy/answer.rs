@@ -3,7 +3,7 @@
 use super::Network;
 use super::client::{Next, State};
 use super::describe::shows_version;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Wait};
 use super::forward::set_header;
 use super::numbers::Phase;
 use super::receive::Stop;
@@ -210,6 +210,8 @@ impl<N: Network> Session<'_, N> {
         self.keep_sent_head(exchange, &out[begin..begin + head]);
         *exchange.download.lead() = out;
         exchange.download.begin(Body::None, Framing::Plain);
+        exchange.client_wait = Wait::default();
+        self.begin_pace(exchange);
     }
 
     /// An answer with content of our own, whose status is that of an error if it is an error's page.
@@ -318,14 +320,13 @@ impl<N: Network> Session<'_, N> {
             return self.abandon(exchange);
         }
         if exchange.download.is_pending() {
-            let timeout = exchange
-                .location
-                .as_ref()
-                .map(|location| location.send_timeout);
-            self.shared
-                .arm_client(self.key, timeout.unwrap_or_default());
+            if let Some(location) = exchange.location.clone() {
+                let wait = self.sending_waits(&exchange, &location);
+                self.arm_client_for(&mut exchange, wait);
+            }
             return Next::Wait(State::Answering(exchange));
         }
+        exchange.client_wait = Wait::default();
         if !exchange.persist {
             return self.finish(exchange);
         }

@@ -6,7 +6,7 @@ use std::io;
 use super::Network;
 use super::client::{Next, State};
 use super::describe::errno;
-use super::exchange::{Exchange, Wait};
+use super::exchange::{Exchange, For, Wait};
 use super::receive::{READS_A_TURN, Stop};
 use super::relay::{self, Framing, Read};
 use super::request::too_large;
@@ -59,7 +59,7 @@ impl<N: Network> Session<'_, N> {
                     .location
                     .as_ref()
                     .map(|location| location.client_body_timeout);
-                let wait = Wait::new(timeout, 2, exchange.upload.received());
+                let wait = Wait::new(timeout, For::Body, exchange.upload.received());
                 if exchange.client_wait != wait {
                     self.shared
                         .arm_client(self.key, timeout.unwrap_or_default());

@@ -141,6 +141,10 @@ impl<N: Network> Session<'_, N> {
     /// The client went while a server had its request: nginx knows that it reads an answer only
     /// from its first byte on.
     pub(super) fn log_client_gone(&self, exchange: &Exchange) {
+        if exchange.attempt.is_none() {
+            let what = format_args!("client prematurely closed connection");
+            return self.log_request(exchange, Level::Info, what);
+        }
         let attempt = exchange.attempt.as_ref();
         let doing = match self.doing(exchange) {
             "reading response header from upstream"
@@ -235,6 +239,7 @@ fn values<'a, N: Network>(
     }
     values.started = exchange.started;
     values.request_length = exchange.request_length();
+    values.limit_rate = exchange.pace.map_or(0, |pace| pace.rate());
     values.request_body = exchange.body_in_memory();
     values.request_body_file = exchange.body_in_file();
     values.request_id = Some(RequestId {

@@ -179,6 +179,12 @@ impl<N: Network> Session<'_, N> {
                 );
                 self.give_up(exchange)
             }
+            State::Proxying(exchange) if exchange.client_wait.is_pause() => {
+                self.after_pause(exchange, true)
+            }
+            State::Answering(exchange) if exchange.client_wait.is_pause() => {
+                self.after_pause(exchange, false)
+            }
             State::Proxying(exchange) => {
                 let doing = if exchange.download.is_pending() {
                     "sending to client"

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::redirect::Course;
 use super::relay::Relay;
 use super::spool::Spool;
@@ -88,6 +89,16 @@ pub struct Exchange {
     pub head_timed: bool,
     /// Until when the rest of an answered request may come, in milliseconds; 0 is not set.
     pub linger_until_ms: u64,
+    /// What the client does not take of the answer may be set aside (`proxy_buffering`).
+    pub buffered: bool,
+    /// The client takes the answer more slowly than it comes.
+    pub slow: bool,
+    /// The answer has broken off; the client gets what there is of it.
+    pub broken: bool,
+    /// `limit_rate`
+    pub pace: Option<Pace>,
+    /// `proxy_limit_rate`
+    pub upstream_pace: Option<Pace>,
     /// What the client's connection waits for.
     pub client_wait: Wait,
     /// What the upstream connection waits for.
@@ -133,18 +144,52 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait {
     timeout: Option<Duration>,
-    kind: u8,
+    kind: For,
     moved: u64,
+}
+
+/// For what a connection waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum For {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The rest of a request's body.
+    Body,
+    /// The connection itself.
+    Connection,
+    /// Room for what is to be sent.
+    Sending,
+    /// An answer, or more of it.
+    Answer,
+    /// Whatever comes, from either side.
+    Both,
+    /// The client has a moment more before it counts as slow.
+    Slow,
+    /// The time at which more may go.
+    Pace,
 }
 
 impl Wait {
     /// For something of this `kind`, at most so long.
-    pub(super) fn new(timeout: Option<Duration>, kind: u8, moved: u64) -> Self {
+    pub(super) fn new(timeout: Option<Duration>, kind: For, moved: u64) -> Self {
         Self {
             timeout,
             kind,
             moved,
         }
+    }
+
+    /// Nothing is to end when the time is over.
+    #[must_use]
+    pub fn is_pause(&self) -> bool {
+        matches!(self.kind, For::Slow | For::Pace)
+    }
+
+    /// For what.
+    #[must_use]
+    pub fn kind(&self) -> For {
+        self.kind
     }
 
     /// At most how long; `None` waits for nothing.
@@ -197,6 +242,11 @@ impl Exchange {
         self.linger_until_ms = 0;
         self.matched = 0;
         self.sent_head.clear();
+        self.buffered = false;
+        self.slow = false;
+        self.broken = false;
+        self.pace = None;
+        self.upstream_pace = None;
         self.client_wait = Wait::default();
         self.peer_wait = Wait::default();
         self.upstream_id = None;

@@ -43,14 +43,16 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// Keeps the connection to the server for another request, or closes it.
-    fn release(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
+    pub(super) fn release(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
         let Some(peer) = self.peers.get_mut(attempt.peer) else {
             return;
         };
         let counter = peer.counter;
-        if peer.ready.readable && !peer.ready.closed && exchange.output.is_empty() {
+        // Of a whole answer there may be what the client has not taken yet, and nothing else.
+        let mut is_all = exchange.output.len() == exchange.download.owed();
+        if peer.ready.readable && !peer.ready.closed && is_all {
             // The last read filled its buffer: only another one can say whether that was all.
-            let _ = relay::read(&mut exchange.output, &mut peer.stream, &mut peer.ready);
+            is_all = !relay::has_more(&mut peer.stream, &mut peer.ready);
         }
         let plan = Rc::clone(&self.shared.plan);
         let present = plan.find(counter);
@@ -66,7 +68,7 @@ impl<N: Network> Session<'_, N> {
             settings.keepalive > 0
                 && exchange.response.keep_alive
                 && exchange.upload.is_done()
-                && exchange.output.is_empty()
+                && is_all
                 && !attempt.deaf
                 && !peer.ready.readable
                 && !peer.ready.closed

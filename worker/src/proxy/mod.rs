@@ -6,6 +6,7 @@
 pub mod client;
 pub mod exchange;
 pub mod numbers;
+pub mod pace;
 pub mod relay;
 pub mod shared;
 pub mod spool;
@@ -14,6 +15,7 @@ mod access_log;
 mod answer;
 mod attempt;
 mod body;
+mod deadlines;
 mod describe;
 mod ending;
 mod error_page;
@@ -30,6 +32,7 @@ mod retry;
 mod rewrite;
 mod send;
 mod session;
+mod slow;
 mod switch;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::Network;
 use super::client::{Next, State};
 use super::describe::{connection_level, errno};
-use super::exchange::{Exchange, Wait};
+use super::exchange::Exchange;
 use super::relay::{self, Framing, Read};
 use super::retry::Failure;
 use super::session::Session;
@@ -14,6 +14,9 @@ use crate::settings::Level;
 
 /// Reads of a body in one turn of the loop; then others have theirs.
 pub(super) const READS_A_TURN: usize = 16;
+
+/// Room for a body behind its head; below that there is another buffer's.
+const LEAST_ROOM: usize = BUFFER_SIZE / 2;
 
 /// Interim answers (1xx) before an answer: a server that sends nothing else never answers.
 const MAX_INTERIMS: u32 = 64;
@@ -67,6 +70,9 @@ impl<N: Network> Session<'_, N> {
     }
 
     fn turn(&mut self, exchange: &mut Exchange) -> Result<Turn, Stop> {
+        if exchange.broken {
+            return self.pass_rest(exchange);
+        }
         self.write_continue(exchange)?;
         self.send(exchange)?;
         if !exchange.answered {
@@ -110,6 +116,11 @@ impl<N: Network> Session<'_, N> {
                 if output.capacity() == 0 {
                     *output = self.shared.pool.take();
                 }
+                if output.is_full() {
+                    // `proxy_buffer_size` is larger than a buffer, else this would be too much.
+                    let capacity = output.capacity();
+                    output.grow(capacity * 2);
+                }
                 let read = relay::read(output, &mut peer.stream, &mut peer.ready);
                 if let Ok(Read::Some(read)) = read {
                     attempt.received += read as u64;
@@ -139,6 +150,9 @@ impl<N: Network> Session<'_, N> {
                 ResponseParsed::Partial => {}
                 ResponseParsed::Head(end) => {
                     exchange.output.keep_head(end);
+                    if exchange.output.capacity() - end < LEAST_ROOM {
+                        exchange.output.grow(end + BUFFER_SIZE);
+                    }
                     self.note_head(exchange);
                     return Ok(true);
                 }
@@ -216,6 +230,11 @@ impl<N: Network> Session<'_, N> {
             exchange.download.pass_trailers();
         }
         self.write_answer_head(exchange, framing == Framing::Chunked);
+        exchange.buffered = !exchange.switched && self.is_buffered(exchange);
+        self.begin_pace(exchange);
+        if exchange.buffered {
+            self.begin_upstream_pace(exchange);
+        }
         Ok(())
     }
 
@@ -229,7 +248,7 @@ impl<N: Network> Session<'_, N> {
                     format_args!("upstream sent invalid chunked response while reading upstream"),
                 );
                 if exchange.download.sent() > 0 {
-                    return Err(Stop::Abandon);
+                    return self.break_off(exchange);
                 }
                 // The client knows nothing of it yet.
                 exchange.download.clear();
@@ -238,10 +257,19 @@ impl<N: Network> Session<'_, N> {
             }
             self.flush_to_client(exchange)?;
             if exchange.download.is_pending() {
-                return Ok(Turn::Waiting);
-            }
-            if exchange.download.is_ended() {
+                self.settle(exchange);
+                if !self.set_aside(exchange) {
+                    return Ok(Turn::Waiting);
+                }
+            } else if exchange.download.is_ended() {
                 return Ok(Turn::Whole);
+            }
+            let mut limit = usize::MAX;
+            if let (Some(pace), Some(attempt)) = (&mut exchange.upstream_pace, &exchange.attempt) {
+                limit = pace.allows(attempt.received, self.shared.now_ms);
+                if limit == 0 {
+                    return Ok(Turn::Waiting);
+                }
             }
             let peer = exchange
                 .attempt
@@ -253,8 +281,15 @@ impl<N: Network> Session<'_, N> {
             if !peer.ready.readable {
                 return Ok(Turn::Waiting);
             }
-            match relay::read(&mut exchange.output, &mut peer.stream, &mut peer.ready) {
-                Ok(Read::Some(read)) => attempt.received += read as u64,
+            let (stream, ready) = (&mut peer.stream, &mut peer.ready);
+            match relay::read_at_most(&mut exchange.output, stream, ready, limit) {
+                Ok(Read::Some(read)) => {
+                    let before = attempt.received;
+                    attempt.received += read as u64;
+                    if let Some(pace) = &mut exchange.upstream_pace {
+                        pace.went(before, attempt.received, self.shared.now_ms);
+                    }
+                }
                 Ok(Read::Blocked) => return Ok(Turn::Waiting),
                 Ok(Read::End) => {
                     if exchange.download.end_of_input().is_err() {
@@ -265,7 +300,7 @@ impl<N: Network> Session<'_, N> {
                                 "upstream prematurely closed connection while reading upstream"
                             ),
                         );
-                        return Err(Stop::Abandon);
+                        return self.break_off(exchange);
                     }
                 }
                 Err(error) => {
@@ -274,7 +309,7 @@ impl<N: Network> Session<'_, N> {
                         connection_level(&error, Level::Error),
                         format_args!("recv() failed ({}) while reading upstream", errno(&error)),
                     );
-                    return Err(Stop::Abandon);
+                    return self.break_off(exchange);
                 }
             }
         }
@@ -282,111 +317,17 @@ impl<N: Network> Session<'_, N> {
         Ok(Turn::Waiting)
     }
 
-    /// Writes what waits for the client, as far as it goes.
-    pub(super) fn flush_to_client(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
-        let Exchange {
-            download, output, ..
-        } = exchange;
-        let client = &mut *self.client;
-        match download.flush(output, &mut client.stream, &mut client.ready) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.log_request(
-                    exchange,
-                    connection_level(&error, Level::Info),
-                    format_args!("send() failed ({}) while sending to client", errno(&error)),
-                );
-                if !exchange.answered {
-                    exchange.status = 499;
-                }
-                Err(Stop::Abandon)
-            }
-        }
-    }
-
     /// As nginx, takes a client that has ended its direction for one that is gone, once it owes
     /// nothing more of its request.
     fn is_client_gone(&self, exchange: &Exchange) -> bool {
         self.client.ready.closed && exchange.upload.is_ended()
     }
-
-    /// Sets the deadlines by what both connections wait for. One that waits for the same as
-    /// before without anything having moved keeps the deadline that it has.
-    fn arm(&mut self, exchange: &mut Exchange) {
-        let (Some(location), Some(attempt)) = (exchange.location.as_deref(), &exchange.attempt)
-        else {
-            return;
-        };
-        let Some(proxy) = exchange.proxy() else {
-            return;
-        };
-        let Some(peer) = self.peers.get(attempt.peer) else {
-            return;
-        };
-        let (upload, download) = (&exchange.upload, &exchange.download);
-        let both = exchange.switched.then_some(proxy.read_timeout);
-        let client_moved = upload.received() + download.sent();
-        let client = if both.is_some() {
-            Wait::default()
-        } else if download.is_pending() {
-            Wait::new(Some(location.send_timeout), 1, client_moved)
-        } else if peer.connected && !upload.is_ended() && !upload.is_pending() && !attempt.deaf {
-            Wait::new(Some(location.client_body_timeout), 2, client_moved)
-        } else {
-            Wait::default()
-        };
-        let peer_moved = upload.sent() + attempt.received;
-        let server = if both.is_some() {
-            Wait::new(both, 6, client_moved + peer_moved)
-        } else if !peer.connected {
-            Wait::new(Some(proxy.connect_timeout), 3, exchange.tries.len() as u64)
-        } else if upload.is_pending() && !attempt.deaf {
-            Wait::new(Some(proxy.send_timeout), 4, peer_moved)
-        } else if download.is_pending() || (!upload.is_ended() && !exchange.answered) {
-            Wait::default()
-        } else {
-            Wait::new(Some(proxy.read_timeout), 5, peer_moved)
-        };
-        let key = attempt.peer;
-        if exchange.client_wait != client {
-            match client.timeout() {
-                Some(timeout) => self.shared.arm_client(self.key, timeout),
-                None => self.shared.client_timers.clear(self.key.index),
-            }
-            exchange.client_wait = client;
-        }
-        if exchange.peer_wait != server {
-            match server.timeout() {
-                Some(timeout) => self.shared.arm_peer(key, timeout),
-                None => self.shared.peer_timers.clear(key.index),
-            }
-            exchange.peer_wait = server;
-        }
-    }
-
-    /// The upstream connection's deadline has passed.
-    pub(super) fn peer_timeout(&mut self, state: State) -> Next {
-        let State::Proxying(mut exchange) = state else {
-            return Next::Go(state);
-        };
-        self.log_request(
-            &exchange,
-            Level::Error,
-            format_args!(
-                "upstream timed out (110: Connection timed out) while {}",
-                self.doing(&exchange)
-            ),
-        );
-        exchange.peer_wait = Wait::default();
-        if exchange.answered {
-            return self.abandon(exchange);
-        }
-        self.attempt_failed(exchange, Failure::Timeout)
-    }
 }
 
 /// Parses what there is of the answer, past interim answers, which end here.
 fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
+    let proxy = exchange.proxy();
+    let longest = proxy.map_or(BUFFER_SIZE, |proxy| proxy.buffering.head_size);
     loop {
         let Exchange {
             response,
@@ -395,7 +336,7 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
             attempt,
             ..
         } = &mut *exchange;
-        let parsed = response.parse(output.data(), *asked, BUFFER_SIZE);
+        let parsed = response.parse(output.data(), *asked, longest);
         match parsed {
             ResponseParsed::Head(end) if response.is_interim() => {
                 output.consume(end);

@@ -152,8 +152,13 @@ impl Relay {
     }
 
     /// Whether something waits in front of the input.
-    fn is_owing(&self) -> bool {
+    pub fn is_owing(&self) -> bool {
         self.lead_sent < self.lead.len() || self.owed > 0 || !self.tail.is_empty()
+    }
+
+    /// Bytes that wait in front of the input, those at its beginning included.
+    pub fn waiting(&self) -> usize {
+        self.lead.len() - self.lead_sent + self.owed + self.tail.len()
     }
 
     /// Whether something waits in the spool.
@@ -386,7 +391,7 @@ impl Relay {
         self.tail = b"";
     }
 
-    /// Writes what waits, as far as there is room; `ready` learns when there is none. Returns how
+    /// Writes what waits, at most `limit` bytes, as far as there is room; `ready` learns when there is none. Returns how
     /// many bytes went out.
     ///
     /// # Errors
@@ -396,18 +401,22 @@ impl Relay {
         input: &mut Buffer,
         to: &mut T,
         ready: &mut Readiness,
+        limit: usize,
     ) -> io::Result<usize> {
         let mut total = 0;
         self.join_small(input);
-        while self.is_owing() && ready.writable {
-            let (lead, data) = (&self.lead[self.lead_sent..], &input.data()[..self.owed]);
-            let waiting = lead.len() + data.len() + self.tail.len();
-            let parts = [
-                IoSlice::new(lead),
-                IoSlice::new(data),
-                IoSlice::new(self.tail),
-            ];
-            let written = match (lead.is_empty(), data.is_empty(), self.tail.is_empty()) {
+        while self.is_owing() && ready.writable && total < limit {
+            let (mut lead, mut data) = (&self.lead[self.lead_sent..], &input.data()[..self.owed]);
+            let mut tail = self.tail;
+            let mut waiting = lead.len() + data.len() + tail.len();
+            if waiting > limit - total {
+                waiting = limit - total;
+                lead = &lead[..lead.len().min(waiting)];
+                data = &data[..data.len().min(waiting - lead.len())];
+                tail = &tail[..tail.len().min(waiting - lead.len() - data.len())];
+            }
+            let parts = [IoSlice::new(lead), IoSlice::new(data), IoSlice::new(tail)];
+            let written = match (lead.is_empty(), data.is_empty(), tail.is_empty()) {
                 (false, true, true) => to.write(&parts[..1]),
                 (true, false, true) => to.write(&parts[1..2]),
                 _ => to.write(&parts),
@@ -548,9 +557,23 @@ pub fn read<T: Transport>(
     from: &mut T,
     ready: &mut Readiness,
 ) -> io::Result<Read> {
+    read_at_most(input, from, ready, usize::MAX)
+}
+
+/// As [`read`], but no more than `limit` bytes, of which there must be some.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at_most<T: Transport>(
+    input: &mut Buffer,
+    from: &mut T,
+    ready: &mut Readiness,
+    limit: usize,
+) -> io::Result<Read> {
     loop {
         let space = input.space();
-        let room = space.len();
+        let room = space.len().min(limit);
+        let space = &mut space[..room];
         debug_assert!(room > 0, "a read needs room");
         match from.read(space) {
             Ok(0) => {
@@ -575,5 +598,21 @@ pub fn read<T: Transport>(
                 return Err(error);
             }
         }
+    }
+}
+
+/// Whether there is more to be read; what it is does not matter.
+pub fn has_more<T: Transport>(from: &mut T, ready: &mut Readiness) -> bool {
+    let mut byte = [0];
+    loop {
+        match from.read(&mut byte) {
+            Ok(0) => ready.closed = true,
+            Ok(_) => return true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => ready.closed = true,
+        }
+        ready.readable = false;
+        return false;
     }
 }

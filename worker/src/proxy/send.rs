@@ -41,7 +41,7 @@ impl<N: Network> Session<'_, N> {
             if !exchange.switched && too_large(upload.received(), location.client_max_body_size) {
                 return Err(self.client_sent_too_much(exchange));
             }
-            match upload.flush(input, &mut peer.stream, &mut peer.ready) {
+            match upload.flush(input, &mut peer.stream, &mut peer.ready, usize::MAX) {
                 Ok(0) => {}
                 Ok(_) => {
                     if let Some(last) = exchange.tries.last_mut() {

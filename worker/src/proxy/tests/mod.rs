@@ -1,6 +1,7 @@
 //! The proxy over streams in memory: no socket, no clock, every step under control.
 
 mod allocation;
+mod answers;
 mod bodies;
 mod table;
 mod timing;

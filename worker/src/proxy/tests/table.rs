@@ -146,7 +146,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ),
     (
         "client full",
-        "proxying proxying gone gone proxying proxying proxying proxying gone gone proxying",
+        "proxying proxying gone gone proxying proxying proxying proxying proxying proxying proxying",
     ),
     (
         "refusing, client full",
