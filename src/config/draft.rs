@@ -7,9 +7,9 @@ use std::time::Duration;
 use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, CookieFlags, ErrorPage, InFileOnly, KeepaliveDisable,
-    LingeringClose, LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget, Resolver, Return,
-    Rewrite, ServerId, ServerName, TempFolder, Template,
+    AccessLog, AccessRule, AddHeader, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
+    KeepaliveDisable, LingeringClose, LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget,
+    Resolver, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
 };
 
 /// A whole configuration.
@@ -207,6 +207,32 @@ pub struct UpstreamDraft {
     pub resolver_timeout: Option<Duration>,
 }
 
+/// `add_header_inherit`: what becomes of the outer level's fields.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Inherit {
+    /// `off`: they are left out.
+    Off,
+    /// `on`: they are taken over by a level without fields of its own.
+    #[default]
+    On,
+    /// `merge`: they follow its own.
+    Merge,
+}
+
+impl Inherit {
+    fn list<T: Clone>(self, own: Option<Vec<T>>, outer: Option<&Vec<T>>) -> Option<Vec<T>> {
+        match (own, outer, self) {
+            (own, _, Inherit::Off) | (own, None, _) => own,
+            (None, Some(outer), _) => Some(outer.clone()),
+            (own, Some(_), Inherit::On) => own,
+            (Some(mut own), Some(outer), Inherit::Merge) => {
+                own.extend_from_slice(outer);
+                Some(own)
+            }
+        }
+    }
+}
+
 /// Makes the struct of what inner levels inherit from outer ones, each value as a whole.
 macro_rules! common {
     ($($name:ident: $type:ty,)*) => {
@@ -219,11 +245,14 @@ macro_rules! common {
         impl Common {
             /// Takes over from the level around what this one does not say.
             pub fn inherit(&mut self, outer: &Common) {
+                let own_headers = self.add_headers.take();
                 $(
                     if self.$name.is_none() {
                         self.$name.clone_from(&outer.$name);
                     }
                 )*
+                let how = self.add_header_inherit.unwrap_or_default();
+                self.add_headers = how.list(own_headers, outer.add_headers.as_ref());
             }
         }
     };
@@ -233,6 +262,7 @@ common! {
     absolute_redirect: bool,
     access: Vec<AccessRule>,
     access_logs: Vec<AccessLog>,
+    add_header_inherit: Inherit,
     add_headers: Vec<AddHeader>,
     chunked_transfer_encoding: bool,
     client_body_buffer_size: u64,
@@ -246,6 +276,7 @@ common! {
     default_type: String,
     error_logs: Vec<LogTarget>,
     error_pages: Vec<ErrorPage>,
+    expires: ExpiresRule,
     ignore_invalid_headers: bool,
     internal: bool,
     keepalive_disable: KeepaliveDisable,

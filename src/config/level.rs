@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use weir_worker::http::Expires;
 use weir_worker::settings::{
-    Handler, Lingering, Location, LocationKind, LocationSettings, Proxy, ProxyTarget, Return,
-    ServerName, VirtualServer,
+    ExpiresRule, Handler, Lingering, Location, LocationKind, LocationSettings, Proxy, ProxyTarget,
+    Return, ServerName, VirtualServer,
 };
 
 use super::body;
@@ -111,6 +112,10 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
         }),
         access: common.access.clone().unwrap_or_default(),
         add_headers: common.add_headers.clone().unwrap_or_default(),
+        expires: common
+            .expires
+            .clone()
+            .filter(|rule| *rule != ExpiresRule::Fixed(Expires::Off)),
         error_pages: common.error_pages.clone().unwrap_or_default(),
         recursive_error_pages: common
             .recursive_error_pages

@@ -20,13 +20,13 @@ mod proxy;
 mod resolver;
 mod response;
 mod source;
-mod unit;
 mod upstream;
 mod upsync;
 mod url;
 mod variable;
 
 use weir_master::{Built, Loaded};
+use weir_worker::unit;
 
 use self::error::Fault;
 pub use self::error::errno;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use weir_worker::settings::{AddHeader, ErrorAnswer, ErrorPage, Return};
+use weir_worker::http::Expires;
+use weir_worker::settings::{AddHeader, ErrorAnswer, ErrorPage, ExpiresRule, Return};
 
 use super::directive::{
-    Directive, LEVELS, LOCATION, SERVER, Set, at_least, between, block, row, take,
+    Directive, LEVELS, LOCATION, SERVER, Set, at_least, between, block, once, row, take,
 };
+use super::draft::Inherit;
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
-use super::variable::template;
+use super::variable::{has_variables, template};
 
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
@@ -27,6 +29,13 @@ pub const DIRECTIVES: &[Directive] = &[
         take(1),
         Set::Text(|draft| &mut draft.common().default_type),
     ),
+    row(
+        "add_header_inherit",
+        LEVELS,
+        take(1),
+        Set::Call(add_header_inherit),
+    ),
+    row("expires", LEVELS, between(1, 2), Set::Call(expires)),
     row("error_page", LEVELS, at_least(2), Set::Call(error_page)),
     row(
         "msie_padding",
@@ -78,6 +87,9 @@ fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         name: name.clone().into_bytes(),
         value,
         always,
+        replaces: ["last-modified", "etag"]
+            .iter()
+            .any(|replaced| name.eq_ignore_ascii_case(replaced)),
     };
     parser
         .draft
@@ -86,6 +98,36 @@ fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         .get_or_insert_default()
         .push(header);
     Ok(())
+}
+
+fn add_header_inherit(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(
+        &mut parser.draft.common().add_header_inherit,
+        call,
+        || match call.value() {
+            "off" => Ok(Inherit::Off),
+            "on" => Ok(Inherit::On),
+            "merge" => Ok(Inherit::Merge),
+            value => Err(call.fault(format!("invalid value \"{value}\""))),
+        },
+    )
+}
+
+/// `expires [modified] TIME | epoch | max | off`
+fn expires(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(&mut parser.draft.common().expires, call, || {
+        let (modified, value) = match call.values() {
+            [value] => (false, value),
+            [modified, value] if modified == "modified" => (true, value),
+            _ => return Err(call.blame("invalid value")),
+        };
+        if has_variables(value) {
+            let value = template(value).map_err(|message| call.fault(message))?;
+            return Ok(ExpiresRule::Variable { modified, value });
+        }
+        let expires = Expires::parse(value, modified).map_err(|reason| call.blame(reason))?;
+        Ok(ExpiresRule::Fixed(expires))
+    })
 }
 
 /// `error_page CODE … [=[CODE]] TARGET`

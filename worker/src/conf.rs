@@ -14,8 +14,8 @@ use crate::log::files::COMPLAINT_PAUSE;
 use crate::log::{ErrorLog, Files};
 use crate::route::{Found, Locations, Names};
 use crate::settings::{
-    Handler, Location, LocationSettings, Part, ServerId, ServerName, Settings, Template,
-    UpstreamId, Variable, VirtualServer,
+    ExpiresRule, Handler, Location, LocationSettings, Part, ServerId, ServerName, Settings,
+    Template, UpstreamId, Variable, VirtualServer,
 };
 use crate::url::{Url, UrlHost};
 
@@ -349,8 +349,12 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
             Handler::Proxy(proxy) => proxy.templates().any(asks),
             _ => false,
         };
+        let expires = match &location.expires {
+            Some(ExpiresRule::Variable { value, .. }) => asks(value),
+            _ => false,
+        };
         let pages = location.error_pages.iter().any(|page| asks(&page.target));
-        fields || logs || proxy || rates || pages || text.is_some_and(asks)
+        fields || logs || proxy || rates || pages || expires || text.is_some_and(asks)
     };
     settings.servers.iter().any(|server| {
         let mut named = server.named.iter();

@@ -30,6 +30,7 @@ mod temp;
 mod testing;
 pub mod timer;
 pub mod transport;
+pub mod unit;
 pub mod upstream;
 pub mod url;
 pub mod variable;

@@ -460,6 +460,21 @@ fn http_and_servers() {
                 "location / { internal; internal; }",
                 "\"internal\" directive is duplicate",
             ),
+            ("expires x;", "\"expires\" directive invalid value"),
+            ("expires 1h 2h;", "\"expires\" directive invalid value"),
+            (
+                "expires modified @1h;",
+                "\"expires\" directive daily time cannot be used with \"modified\" parameter",
+            ),
+            (
+                "expires @25h;",
+                "\"expires\" directive daily time value must be less than 24 hours",
+            ),
+            (
+                "expires 1; expires 2;",
+                "\"expires\" directive is duplicate",
+            ),
+            ("add_header_inherit x;", "invalid value \"x\""),
             ("error_page =200 /x;", "invalid value \"=200\""),
             ("error_page 404 =x /x;", "invalid value \"=x\""),
             ("error_page 499 /x;", "invalid value \"499\""),

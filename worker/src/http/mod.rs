@@ -7,6 +7,7 @@ pub mod answer;
 pub mod browser;
 pub mod chunked;
 pub mod cookie;
+pub mod expires;
 pub mod fields;
 pub mod framing;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod trailers;
 
 pub use answer::{Answer, Persist};
 pub use chunked::{ChunkError, ChunkHead, Decoder, LAST_CHUNK, Piece};
+pub use expires::Expires;
 pub use fields::{Field, Fields, Known, Span};
 pub use framing::Body;
 pub use head::{Parsed, Refusal, RequestHead};

@@ -12,6 +12,32 @@ const MONTHS: [&str; 12] = [
 /// The largest Unix time that is written as it is: the end of the year 9999, in seconds.
 const LATEST: u64 = 253_402_300_799 - 86_400;
 
+/// A Unix time in seconds in the form of [`Clock::http`]; one before the year 0 or after 9999 is
+/// written as the nearest that can be.
+pub fn http_date(second: i64) -> [u8; 29] {
+    const EARLIEST: i64 = -62_167_219_200;
+    let second = second.clamp(EARLIEST, LATEST as i64);
+    DateTime::<Utc>::from_timestamp(second, 0).map_or([b' '; 29], |utc| http_text(&utc))
+}
+
+fn http_text(utc: &DateTime<Utc>) -> [u8; 29] {
+    let mut text = [b' '; 29];
+    fill(
+        &mut text,
+        format_args!(
+            "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+            DAYS[utc.weekday().num_days_from_monday() as usize],
+            utc.day(),
+            MONTHS[utc.month0() as usize],
+            utc.year(),
+            utc.hour(),
+            utc.minute(),
+            utc.second()
+        ),
+    );
+    text
+}
+
 /// A moment and its texts.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -100,19 +126,7 @@ impl Clock {
     }
 
     fn write_moment(&mut self, utc: &DateTime<Utc>, zone: &chrono::FixedOffset) {
-        fill(
-            &mut self.http,
-            format_args!(
-                "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-                DAYS[utc.weekday().num_days_from_monday() as usize],
-                utc.day(),
-                MONTHS[utc.month0() as usize],
-                utc.year(),
-                utc.hour(),
-                utc.minute(),
-                utc.second()
-            ),
-        );
+        self.http = http_text(utc);
         let at = utc.with_timezone(zone);
         let east = zone.local_minus_utc() / 60;
         let (sign, ahead) = (if east < 0 { '-' } else { '+' }, east.unsigned_abs());

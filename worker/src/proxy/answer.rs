@@ -4,7 +4,6 @@ use super::Network;
 use super::client::{Next, State};
 use super::describe::shows_version;
 use super::exchange::{Exchange, Wait};
-use super::forward::set_header;
 use super::numbers::Phase;
 use super::receive::Stop;
 use super::relay::{self, Framing, Read};
@@ -26,22 +25,6 @@ struct Content<'a> {
 }
 
 impl<N: Network> Session<'_, N> {
-    /// `add_header`.
-    pub(super) fn write_added_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
-        let Some(location) = &exchange.location else {
-            return;
-        };
-        if location.add_headers.is_empty() {
-            return;
-        }
-        let values = self.values(exchange);
-        for added in &location.add_headers {
-            if added.always || answer::takes_added_fields(exchange.status) {
-                set_header(out, &added.name, |out| added.value.write(&values, out));
-            }
-        }
-    }
-
     /// What the client is told of its connection.
     pub(super) fn persist(&self, exchange: &Exchange) -> Persist {
         if exchange.switched {
@@ -120,7 +103,7 @@ impl<N: Network> Session<'_, N> {
             answer::field(out, b"Location", &exchange.moved_to);
         }
         fields(out);
-        self.write_added_fields(exchange, out);
+        self.write_added_fields(exchange, self.owed_fields(exchange), out);
         answer::end(out);
         if describes && has_body(exchange.head.method, status) {
             for part in content.body {

@@ -12,6 +12,7 @@ pub mod shared;
 pub mod spool;
 
 mod access_log;
+mod added;
 mod answer;
 mod attempt;
 mod body;

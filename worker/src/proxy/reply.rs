@@ -1,6 +1,7 @@
 //! Heads of servers' answers for clients.
 
 use super::Network;
+use super::added::{Owed, is_replaced};
 use super::describe::shows_version;
 use super::exchange::Exchange;
 use super::rewrite;
@@ -48,21 +49,22 @@ impl<N: Network> Session<'_, N> {
             let protocol = response.fields.known(Known::Upgrade, from);
             field(&mut out, b"Upgrade", protocol.unwrap_or_default());
         }
-        self.write_sent_fields(exchange, &mut out);
+        let mut owed = self.owed_fields(exchange);
+        self.write_sent_fields(exchange, &mut owed, &mut out);
         if exchange.download.passes_trailers()
             && let Some(names) = response.fields.known(Known::Trailer, from)
         {
             field(&mut out, b"Trailer", names);
         }
-        self.write_added_fields(exchange, &mut out);
+        self.write_added_fields(exchange, owed, &mut out);
         answer::end(&mut out);
         self.keep_sent_head(exchange, &out[begin..]);
         *exchange.download.lead() = out;
     }
 
     /// The server's fields that the client is to get, with what is to be changed of them.
-    fn write_sent_fields(&self, exchange: &Exchange, out: &mut Vec<u8>) {
-        let Some(proxy) = exchange.proxy() else {
+    fn write_sent_fields(&self, exchange: &Exchange, owed: &mut Owed, out: &mut Vec<u8>) {
+        let (Some(proxy), Some(location)) = (exchange.proxy(), &exchange.location) else {
             return;
         };
         let head = exchange.output.head();
@@ -71,6 +73,9 @@ impl<N: Network> Session<'_, N> {
                 continue;
             }
             let (name, value) = (sent.name.of(head), sent.value.of(head));
+            if owed.replace(sent, name, out) || is_replaced(location, exchange.status, name) {
+                continue;
+            }
             match self.rewritten(exchange, proxy, sent.known, value) {
                 Some(new) => {
                     let start = out.len() + name.len() + 2;

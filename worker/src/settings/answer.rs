@@ -1,6 +1,7 @@
 //! What answers of weir's own are made of.
 
 use super::Template;
+use crate::http::Expires;
 
 /// One status of an `error_page`.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,4 +23,18 @@ pub enum ErrorAnswer {
     Code(u16),
     /// `=`: that of whoever answers in the end.
     Handlers,
+}
+
+/// `expires`
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExpiresRule {
+    /// Known when the configuration was read.
+    Fixed(Expires),
+    /// With variables: read for each answer.
+    Variable {
+        /// `modified` stands before it.
+        modified: bool,
+        /// The last parameter.
+        value: Template,
+    },
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, ClientBody, ErrorPage, HOUR, KeepaliveDisable, Lingering, LogTarget, MINUTE, Proxy,
-    Template,
+    AccessLog, ClientBody, ErrorPage, ExpiresRule, HOUR, KeepaliveDisable, Lingering, LogTarget,
+    MINUTE, Proxy, Template,
 };
 
 /// One `location {}` block.
@@ -47,6 +47,8 @@ pub struct LocationSettings {
     pub access: Vec<AccessRule>,
     /// `add_header`.
     pub add_headers: Vec<AddHeader>,
+    /// `expires`, if it is not off.
+    pub expires: Option<ExpiresRule>,
     /// `error_page`; the first one for a status has it.
     pub error_pages: Vec<ErrorPage>,
     /// `recursive_error_pages`: an error on the way to an error page has one too.
@@ -121,6 +123,7 @@ impl Default for LocationSettings {
             ret: None,
             access: Vec::new(),
             add_headers: Vec::new(),
+            expires: None,
             error_pages: Vec::new(),
             recursive_error_pages: false,
             internal: false,
@@ -230,4 +233,6 @@ pub struct AddHeader {
     pub value: Template,
     /// Also for codes other than 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308.
     pub always: bool,
+    /// It stands in for the server's own field, as nginx has it with Last-Modified and ETag.
+    pub replaces: bool,
 }

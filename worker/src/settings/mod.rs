@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use weir_shm::Address;
 
-pub use answer::{ErrorAnswer, ErrorPage};
+pub use answer::{ErrorAnswer, ErrorPage, ExpiresRule};
 pub use answer_fields::{Hidden, IgnoredHeaders};
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use client::{KeepaliveDisable, Lingering, LingeringClose};
