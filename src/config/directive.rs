@@ -191,6 +191,7 @@ pub fn all() -> impl Iterator<Item = &'static Directive> {
         super::location::DIRECTIVES,
         super::proxy::DIRECTIVES,
         super::resolver::DIRECTIVES,
+        super::proxy::connection::DIRECTIVES,
         super::proxy::failover::DIRECTIVES,
         super::proxy::request::DIRECTIVES,
         super::proxy::response::DIRECTIVES,

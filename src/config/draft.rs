@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync};
 use weir_shm::Address;
 use weir_worker::settings::{
-    AccessLog, AccessRule, AddHeader, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
+    AccessLog, AccessRule, AddHeader, Bind, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
     KeepaliveDisable, LingeringClose, LocationKind, LogBuffer, LogFileCache, LogFormat, LogTarget,
     Resolver, Return, Rewrite, ServerId, ServerName, TempFolder, Template,
 };
@@ -299,6 +299,7 @@ common! {
     proxy_busy_buffers_size: u64,
     msie_padding: bool,
     port_in_redirect: bool,
+    proxy_bind: Option<Bind>,
     proxy_connect_timeout: Duration,
     proxy_cookie_domains: Vec<Rewrite>,
     proxy_cookie_flags: Vec<CookieFlags>,
@@ -321,6 +322,7 @@ common! {
     proxy_request_buffering: bool,
     proxy_send_timeout: Duration,
     proxy_set_body: Template,
+    proxy_socket_keepalive: bool,
     proxy_set_headers: Vec<(String, Template)>,
     proxy_temp_file_write_size: u64,
     proxy_temp_path: Arc<TempFolder>,

@@ -220,6 +220,7 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
     };
     proxy::request::settings(&mut proxy, common);
     proxy::response::settings(&mut proxy, common, pass, &level.path);
+    proxy::connection::settings(&mut proxy, common);
     proxy::failover::settings(&mut proxy, common);
     resolver::settings(&mut proxy, common);
     Handler::Proxy(Box::new(proxy))

@@ -1,5 +1,6 @@
 //! `proxy_pass` and what shapes it.
 
+pub mod connection;
 pub mod failover;
 pub mod request;
 pub mod response;

@@ -21,7 +21,7 @@ use crate::reload::Reload;
 use crate::settings::Level;
 use crate::signal::{Asked, Signals};
 use crate::start::Start;
-use crate::transport::Socket;
+use crate::transport::{Origin, Socket, Unconnected};
 use crate::upstream::plan::{Builder, Numbering, SERVERS_A_SLICE};
 
 /// After the tables moved on faster than they could be read, the next attempt is this much later,
@@ -41,8 +41,12 @@ pub(crate) struct Sockets(Watcher);
 impl Network for Sockets {
     type Stream = Socket;
 
-    fn connect(&mut self, address: &Address) -> io::Result<(Socket, bool)> {
-        Socket::connect(address)
+    fn connect(
+        &mut self,
+        address: &Address,
+        origin: &Origin,
+    ) -> Result<(Socket, bool), Unconnected> {
+        Socket::connect_from(address, origin)
     }
 
     fn watch(&mut self, stream: &Socket, token: Token) -> io::Result<()> {

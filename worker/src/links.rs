@@ -105,6 +105,13 @@ impl Links {
         true
     }
 
+    /// Who was pushed just before `who`, on the same list.
+    #[must_use]
+    pub fn after(&self, who: u32) -> Option<u32> {
+        let link = self.0.get(who as usize).filter(|link| link.listed)?;
+        (link.next != NONE).then_some(link.next)
+    }
+
     /// Whether `who` is on a list.
     #[must_use]
     pub fn is_listed(&self, who: u32) -> bool {

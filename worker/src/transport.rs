@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
@@ -68,6 +70,31 @@ impl Readiness {
     }
 }
 
+/// How a connection to a server is made. One made in one way is not taken for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The address that it comes from (`proxy_bind`), on which port 0 is any; `None` is as the
+    /// system chooses. A unix socket has none.
+    pub local: Option<SocketAddr>,
+    /// `proxy_socket_keepalive`
+    pub keepalive: bool,
+}
+
+/// Why no connection was begun.
+#[derive(Debug)]
+pub enum Unconnected {
+    /// Its own address could not be taken.
+    Bind(io::Error),
+    /// Anything else.
+    Connect(io::Error),
+}
+
+impl<E: Into<io::Error>> From<E> for Unconnected {
+    fn from(error: E) -> Self {
+        Self::Connect(error.into())
+    }
+}
+
 /// A TCP or unix stream socket.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
@@ -79,12 +106,22 @@ impl Socket {
         Self(descriptor)
     }
 
-    /// Begins to connect; true if it is connected already, else the first write tells how that
-    /// went.
+    /// As [`Socket::connect_from`], in the plain way.
     ///
     /// # Errors
     /// As `socket(2)` and `connect(2)`.
     pub fn connect(address: &Address) -> io::Result<(Self, bool)> {
+        Self::connect_from(address, &Origin::default()).map_err(|error| match error {
+            Unconnected::Bind(error) | Unconnected::Connect(error) => error,
+        })
+    }
+
+    /// Begins to connect; true if it is connected already, else the first write tells how that
+    /// went.
+    ///
+    /// # Errors
+    /// As `socket(2)`, `bind(2)` and `connect(2)`.
+    pub fn connect_from(address: &Address, origin: &Origin) -> Result<(Self, bool), Unconnected> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let open = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
         let (socket, begun) = match address {
@@ -94,6 +131,12 @@ impl Socket {
                     SocketAddr::V6(_) => AddressFamily::INET6,
                 };
                 let socket = open(family)?;
+                if origin.keepalive {
+                    rustix::net::sockopt::set_socket_keepalive(&socket, true)?;
+                }
+                if let Some(local) = origin.local {
+                    bind(&socket, local)?;
+                }
                 let begun = rustix::net::connect(&socket, ip);
                 (socket, begun)
             }
@@ -121,6 +164,14 @@ impl Socket {
     pub fn set_nodelay(&self, on: bool) {
         let _ = rustix::net::sockopt::set_tcp_nodelay(&self.0, on);
     }
+}
+
+fn bind(socket: &OwnedFd, local: SocketAddr) -> Result<(), Unconnected> {
+    if local.port() == 0 {
+        // Only the whole connection has to be unlike others: a port can serve many servers.
+        let _ = setsockopt(socket, IpBindAddressNoPort, &true);
+    }
+    rustix::net::bind(socket, &local).map_err(|error| Unconnected::Bind(error.into()))
 }
 
 impl Transport for Socket {
@@ -164,5 +215,36 @@ impl AsFd for Socket {
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_made_as_its_origin_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Ip(listener.local_addr().unwrap());
+        let kept = |origin: &Origin| {
+            let (socket, _) = Socket::connect_from(&address, origin).unwrap();
+            let keepalive = rustix::net::sockopt::socket_keepalive(&socket).unwrap();
+            (socket.local().unwrap().ip().to_string(), keepalive)
+        };
+        assert_eq!(kept(&Origin::default()), ("127.0.0.1".into(), false));
+        let origin = Origin {
+            local: Some(([127, 0, 0, 9], 0).into()),
+            keepalive: true,
+        };
+        assert_eq!(kept(&origin), ("127.0.0.9".into(), true));
+        // Of a network that is for documentation.
+        let foreign = Origin {
+            local: Some(([192, 0, 2, 1], 0).into()),
+            keepalive: false,
+        };
+        let failed = Socket::connect_from(&address, &foreign);
+        assert!(matches!(failed, Err(Unconnected::Bind(_))));
     }
 }

@@ -1,7 +1,7 @@
 //! What shapes a `proxy_pass`: inheritance, defaults and refusals.
 
 use weir_worker::http::Known;
-use weir_worker::settings::{NextUpstream, RewriteFrom, Template};
+use weir_worker::settings::{Bind, NextUpstream, RewriteFrom, Template};
 
 use super::{proxy, refused, server};
 
@@ -38,6 +38,12 @@ fn words_that_are_none_are_refused() {
         ))
     };
     for (line, message) in [
+        ("proxy_bind localhost;", "invalid address \"localhost\""),
+        ("proxy_bind 127.0.0.1 x;", "invalid parameter \"x\""),
+        (
+            "proxy_bind off; proxy_bind ::1;",
+            "\"proxy_bind\" directive is duplicate",
+        ),
         ("proxy_redirect on;", "invalid parameter \"on\""),
         (
             "proxy_redirect off; proxy_redirect a b;",
@@ -137,5 +143,28 @@ fn hidden_and_passed_fields_are_inherited_apart() {
     assert_eq!(
         proxy(&built, "/pass").hidden.passed,
         [Known::XAccelRedirect]
+    );
+}
+
+#[test]
+fn an_address_to_bind_to_is_inherited_and_undone() {
+    let built = server(
+        "proxy_bind 127.0.0.2; proxy_socket_keepalive on;
+         location / { proxy_pass http://u; }
+         location /off { proxy_pass http://u; proxy_bind off; proxy_socket_keepalive off; }
+         location /var { proxy_pass http://u; proxy_bind $remote_addr:80; }",
+    );
+    let local = Bind::Address(([127, 0, 0, 2], 0).into());
+    assert_eq!(proxy(&built, "/").bind, Some(local));
+    assert!(proxy(&built, "/").socket_keepalive);
+    assert_eq!(proxy(&built, "/off").bind, None);
+    assert!(!proxy(&built, "/off").socket_keepalive);
+    assert!(matches!(proxy(&built, "/var").bind, Some(Bind::Value(_))));
+    let message =
+        refused("events {}\nhttp { server { location / {\nproxy_bind $host transparent;\n} } }");
+    assert_eq!(
+        message,
+        "transparent proxying is not supported by weir in weir.conf:3 \
+         (its workers keep no privilege that it would take)"
     );
 }

@@ -1,5 +1,6 @@
 //! What is said to upstream servers, and what becomes of their answers.
 
+mod connection;
 mod failover;
 mod passing;
 mod request;

@@ -16,7 +16,7 @@ use super::{Network, Peer, close_peer};
 use crate::connection::Key;
 use crate::event::Token;
 use crate::settings::Level;
-use crate::transport::Readiness;
+use crate::transport::{Origin, Readiness, Unconnected};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
 
@@ -70,11 +70,15 @@ impl<N: Network> Session<'_, N> {
         let counter = upstream.servers[server].counter;
         let address = Arc::clone(&upstream.addresses[server]);
         exchange.tries.push(variable::Attempt::at(address));
-        let kept = if reuse { self.kept(counter) } else { None };
+        let kept = if reuse {
+            self.kept(counter, exchange.origin)
+        } else {
+            None
+        };
         let reused = kept.is_some();
         let peer = match kept {
             Some(peer) => peer,
-            None => match self.connect(server, &upstream) {
+            None => match self.connect(server, &upstream, exchange.origin) {
                 Ok(peer) => peer,
                 Err(error) => return Err(self.connect_failed(exchange, &upstream, server, &error)),
             },
@@ -103,8 +107,27 @@ impl<N: Network> Session<'_, N> {
         exchange: &mut Exchange,
         upstream: &Rc<UpstreamPlan>,
         server: usize,
-        error: &io::Error,
+        error: &Unconnected,
     ) -> Unable {
+        let error = match error {
+            Unconnected::Connect(error) => error,
+            Unconnected::Bind(error) => {
+                let local = exchange.origin.local.map(|local| match local.port() {
+                    0 => local.ip().to_string(),
+                    _ => local.to_string(),
+                });
+                self.log_request(
+                    exchange,
+                    Level::Crit,
+                    format_args!(
+                        "bind({}) failed ({}) while connecting to upstream",
+                        local.unwrap_or_default(),
+                        errno(error)
+                    ),
+                );
+                return Unable::Ourselves;
+            }
+        };
         if error.kind() == io::ErrorKind::QuotaExceeded {
             let limit = self.shared.conf.settings.worker_connections;
             self.log_request(
@@ -116,11 +139,9 @@ impl<N: Network> Session<'_, N> {
             );
             return Unable::Ourselves;
         }
-        let own = matches!(
-            Errno::from_io_error(error),
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-        );
-        if own {
+        let code = Errno::from_io_error(error);
+        let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if code.is_some_and(|code| own.contains(&code)) {
             self.log_request(
                 exchange,
                 Level::Alert,
@@ -148,8 +169,15 @@ impl<N: Network> Session<'_, N> {
 
     /// An idle connection to the server, if one is still good. The event loop has told already
     /// if its other side has closed it.
-    fn kept(&mut self, counter: CounterId) -> Option<Key> {
-        while let Some(index) = self.shared.idle.take(counter) {
+    fn kept(&mut self, counter: CounterId, origin: Origin) -> Option<Key> {
+        loop {
+            let peers = &*self.peers;
+            let is_fit = |index| {
+                let key = peers.key_of(index);
+                let peer = key.and_then(|key| peers.get(key));
+                peer.is_none_or(|peer| peer.origin == origin)
+            };
+            let index = self.shared.idle.take_fit(counter, is_fit)?;
             let Some(key) = self.peers.key_of(index) else {
                 continue;
             };
@@ -164,13 +192,17 @@ impl<N: Network> Session<'_, N> {
             peer.requests += 1;
             return Some(key);
         }
-        None
     }
 
-    fn connect(&mut self, server: usize, upstream: &UpstreamPlan) -> io::Result<Key> {
+    fn connect(
+        &mut self,
+        server: usize,
+        upstream: &UpstreamPlan,
+        origin: Origin,
+    ) -> Result<Key, Unconnected> {
         self.make_room(upstream)?;
         let target = &upstream.servers[server];
-        let (stream, connected) = self.shared.net.connect(&target.address)?;
+        let (stream, connected) = self.shared.net.connect(&target.address, &origin)?;
         let key = self.peers.insert(Peer {
             stream,
             ready: Readiness {
@@ -179,6 +211,7 @@ impl<N: Network> Session<'_, N> {
                 closed: false,
             },
             client: Some(self.key),
+            origin,
             counter: target.counter,
             upstream: upstream.number,
             connected,
@@ -190,7 +223,7 @@ impl<N: Network> Session<'_, N> {
             && let Err(error) = self.shared.net.watch(&peer.stream, Token::Peer(key))
         {
             close_peer(self.peers, self.shared, key);
-            return Err(error);
+            return Err(error.into());
         }
         Ok(key)
     }

@@ -16,6 +16,7 @@ use crate::conf::Conf;
 use crate::connection::Key;
 use crate::http::{Method, RequestHead, ResponseHead};
 use crate::settings::{Handler, InFileOnly, LocationSettings, Proxy, ServerId, UpstreamId};
+use crate::transport::Origin;
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
 
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub asked: Method,
     /// Its name where `proxy_method` gives it.
     pub asked_name: Vec<u8>,
+    /// How connections to servers are made for it.
+    pub origin: Origin,
     /// How many more servers may be asked, the one at work included.
     pub tries_left: usize,
     /// Since when servers are asked, in milliseconds.
@@ -225,6 +228,7 @@ impl Exchange {
         self.upstream = None;
         self.attempt = None;
         self.asked_name.clear();
+        self.origin = Origin::default();
         self.tries_left = 0;
         self.asked_since_ms = 0;
         self.server = 0;

@@ -48,7 +48,7 @@ use crate::conf::Conf;
 use crate::connection::{Key, Slab};
 use crate::event::Token;
 use crate::settings::Level;
-use crate::transport::{Readiness, Transport};
+use crate::transport::{Origin, Readiness, Transport, Unconnected};
 use crate::upstream::plan::Plan;
 pub(crate) use describe::errno;
 
@@ -65,8 +65,12 @@ pub trait Network {
     /// Begins a connection to a server; true if it is there already.
     ///
     /// # Errors
-    /// As `connect(2)`.
-    fn connect(&mut self, address: &Address) -> io::Result<(Self::Stream, bool)>;
+    /// As `bind(2)` and `connect(2)`.
+    fn connect(
+        &mut self,
+        address: &Address,
+        origin: &Origin,
+    ) -> Result<(Self::Stream, bool), Unconnected>;
 
     /// Tells of the stream's readiness from now on, under this token.
     ///
@@ -87,6 +91,8 @@ pub struct Peer<S> {
     pub ready: Readiness,
     /// Whose request it works for; `None` is idle.
     pub client: Option<Key>,
+    /// How it was made.
+    pub origin: Origin,
     /// The server's counter.
     pub counter: CounterId,
     /// The number of its upstream.

@@ -7,7 +7,8 @@ use super::exchange::Exchange;
 use super::session::Session;
 use crate::conf::Conf;
 use crate::http::target;
-use crate::settings::{Handler, Level, ProxyTarget, Template};
+use crate::settings::{Bind, Handler, Level, ProxyTarget, Template};
+use crate::transport::Origin;
 use crate::upstream::plan::UpstreamPlan;
 use crate::url::{self, Rules, Url};
 
@@ -119,5 +120,34 @@ impl<N: Network> Session<'_, N> {
         let made = Rc::new(UpstreamPlan::outside(url.text.clone(), servers));
         self.shared.addresses.insert(address, Rc::clone(&made));
         Ok(made)
+    }
+
+    /// `proxy_bind` and `proxy_socket_keepalive`
+    pub(super) fn origin(&self, exchange: &Exchange) -> Origin {
+        let Some(proxy) = exchange.proxy() else {
+            return Origin::default();
+        };
+        let local = match &proxy.bind {
+            None => None,
+            Some(Bind::Address(address)) => Some(*address),
+            Some(Bind::Value(template)) => {
+                let mut text = Vec::new();
+                self.render(exchange, template, &mut text);
+                let address = std::str::from_utf8(&text).ok().and_then(Bind::parse);
+                if address.is_none() && !text.is_empty() {
+                    let shown = text.escape_ascii();
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!("invalid local address \"{shown}\""),
+                    );
+                }
+                address
+            }
+        };
+        Origin {
+            local,
+            keepalive: proxy.socket_keepalive,
+        }
     }
 }

@@ -110,6 +110,7 @@ impl<N: Network> Session<'_, N> {
             // It comes from another location that had asked servers.
             exchange.tries.push(Attempt::default());
         }
+        exchange.origin = self.origin(&exchange);
         if !self.choose_method(&mut exchange) {
             return self.answer_error(exchange, 500);
         }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod answer_fields;
+mod bind;
 mod body;
 mod client;
 mod location;
@@ -21,6 +22,7 @@ use weir_shm::Address;
 
 pub use answer::{ErrorAnswer, ErrorPage, ExpiresRule};
 pub use answer_fields::{Hidden, IgnoredHeaders};
+pub use bind::Bind;
 pub use body::{Buffering, ClientBody, InFileOnly, TempFolder};
 pub use client::{KeepaliveDisable, Lingering, LingeringClose};
 pub use location::{

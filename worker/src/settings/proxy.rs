@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Buffering, CookieFlags, CookieName, Hidden, IgnoredHeaders, MINUTE, NextUpstream,
+    Bind, Buffering, CookieFlags, CookieName, Hidden, IgnoredHeaders, MINUTE, NextUpstream,
     RESOLVER_TIMEOUT, Resolver, Rewrite, RewriteFrom, Template, UpstreamId,
 };
 
@@ -50,6 +50,10 @@ pub struct Proxy {
     pub cookie_paths: Vec<Rewrite>,
     /// `proxy_cookie_flags`; empty is `off`.
     pub cookie_flags: Vec<CookieFlags>,
+    /// `proxy_bind`
+    pub bind: Option<Bind>,
+    /// `proxy_socket_keepalive`
+    pub socket_keepalive: bool,
     /// `proxy_next_upstream`: after which failures another server is asked.
     pub next_upstream: NextUpstream,
     /// `proxy_next_upstream_tries`: servers that are asked at most; 0 is no limit.
@@ -93,6 +97,8 @@ impl Default for Proxy {
             cookie_domains: Vec::new(),
             cookie_paths: Vec::new(),
             cookie_flags: Vec::new(),
+            bind: None,
+            socket_keepalive: false,
             next_upstream: NextUpstream::DEFAULT,
             next_upstream_tries: 0,
             next_upstream_timeout: Duration::ZERO,
@@ -119,6 +125,10 @@ impl Proxy {
             .chain(&self.set_host)
             .chain(&self.set_body)
             .chain(&self.buffering.limit_rate)
+            .chain(match &self.bind {
+                Some(Bind::Value(template)) => Some(template),
+                _ => None,
+            })
             .chain(self.rewrites())
             .chain(self.set_headers.iter().map(|(_, value)| value))
     }

@@ -3,8 +3,9 @@
 //! A connection is on two lists, both with the latest first: that of its server, from which the
 //! next request takes, and that of its upstream, whose last one goes when there are too many.
 //!
-//! nginx's `keepalive N local` keeps the idle connections of each location apart; here all
-//! locations that proxy to an upstream share them, as an upstream cannot tell them apart either.
+//! nginx's `keepalive N local` keeps the idle connections of each location apart, as locations may
+//! connect in different ways; here a connection knows how it was made, and locations that connect in
+//! the same way share it.
 
 use weir_shm::CounterId;
 
@@ -80,6 +81,23 @@ impl Keepalive {
         Some(who)
     }
 
+    /// The latest idle connection to a server that `is_fit`, listed no more.
+    pub fn take_fit(&mut self, server: CounterId, is_fit: impl Fn(u32) -> bool) -> Option<u32> {
+        let of_server = self.servers.get(server.index as usize)?;
+        if of_server.incarnation != server.incarnation {
+            return None;
+        }
+        let mut next = of_server.list.latest();
+        while let Some(who) = next {
+            if is_fit(who) {
+                self.remove(who);
+                return Some(who);
+            }
+            next = self.by_server.after(who);
+        }
+        None
+    }
+
     /// `who` is not idle any more, or gone. Whether it was listed.
     pub fn remove(&mut self, who: u32) -> bool {
         let Some(home) = self.homes.get_mut(who as usize).and_then(Option::take) else {
@@ -144,6 +162,19 @@ mod tests {
         assert_eq!(idle.take(server(0)), Some(3));
         assert_eq!(idle.take(server(0)), None);
         assert_eq!(idle.idle_of_upstream(0), 1);
+    }
+
+    #[test]
+    fn the_latest_that_fits_is_taken() {
+        let mut idle = Keepalive::default();
+        for who in [1, 2, 3] {
+            assert_eq!(idle.put(who, server(0), 0, 9), None);
+        }
+        assert_eq!(idle.take_fit(server(0), |who| who != 3), Some(2));
+        assert_eq!(idle.take_fit(server(0), |who| who == 2), None);
+        assert_eq!(idle.take_fit(server(0), |_| true), Some(3));
+        assert_eq!(idle.take_fit(server(0), |_| true), Some(1));
+        assert_eq!(idle.take_fit(server(0), |_| true), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::settings::{
     Handler, Listener, Location, LocationKind, LocationSettings, Logs, Proxy as Proxied,
     ProxyTarget, Settings, TempFolder, Upstream, VirtualServer,
 };
-use crate::transport::{Readiness, Transport};
+use crate::transport::{Origin, Readiness, Transport, Unconnected};
 use crate::upstream::plan::{Builder, Numbering};
 
 /// The time at which each test begins, in milliseconds.
@@ -141,11 +141,13 @@ pub(super) struct Memory {
 impl Network for Memory {
     type Stream = Stream;
 
-    fn connect(&mut self, _: &Address) -> io::Result<(Stream, bool)> {
+    fn connect(&mut self, _: &Address, _: &Origin) -> Result<(Stream, bool), Unconnected> {
         let connected = match self.connecting {
             Connecting::Connected => true,
             Connecting::Pending => false,
-            Connecting::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Connecting::Refused => {
+                return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+            }
         };
         let wire = wire(if connected { usize::MAX } else { 0 });
         self.made.push(Rc::clone(&wire));
