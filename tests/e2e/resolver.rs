@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -220,4 +220,245 @@ fn what_is_no_answer_is_told_and_not_taken() {
     let ids: BTreeSet<u16> = asked.iter().map(|asked| asked.id).collect();
     let ports: BTreeSet<u16> = asked.iter().map(|asked| asked.port).collect();
     assert!(ids.len() > 1 && ports.len() > 1, "{asked:?}");
+}
+
+/// A location whose `proxy_pass` goes where `?to=` says.
+fn anywhere(lines: &str) -> Setup {
+    Setup::server(&format!(
+        "location / {{ {lines} proxy_pass http://$arg_to; }}\nlocation = /plain {{ return 200 plain; }}"
+    ))
+    .workers(1)
+}
+
+fn resolver(dns: &Dns) -> String {
+    format!("resolver {} ipv6=off;", dns.address())
+}
+
+#[test]
+fn a_name_in_a_variable_is_resolved_and_followed() {
+    let (_backends, port) = backends(&["127.0.0.2", "127.0.0.3"]);
+    let dns = Dns::start();
+    dns.is("back.test", &["127.0.0.2"], 1);
+    let weir = anywhere(&resolver(&dns)).start();
+    let target = format!("/?to=back.test:{port}");
+    let get = || weir.get(&target).text().trim().to_owned();
+    assert_eq!(get(), "127.0.0.2");
+    for _ in 0..5 {
+        get();
+    }
+    let asked = dns.asked("back.test").len();
+    assert!(asked <= 2, "it is cached: {asked}");
+    // After the TTL, and not before it is asked for.
+    dns.is("back.test", &["127.0.0.3"], 60);
+    wait_until(PATIENCE, "it has moved", || get() == "127.0.0.3");
+    // Names are the same in any case, and each port is a server of its own.
+    let upper = weir.get(&format!("/?to=BACK.test.:{port}"));
+    assert_eq!(upper.text().trim(), "127.0.0.3");
+    let refused = weir.get(&format!("/?to=back.test:{}", crate::support::free_port()));
+    assert_eq!(refused.status, 502);
+    assert_eq!(dns.asked("back.test").len(), asked + 1);
+}
+
+#[test]
+fn several_addresses_take_turns_and_stand_in_for_each_other() {
+    let (mut backends, port) = backends(&["127.0.0.2", "127.0.0.3", "::1"]);
+    let dns = Dns::start();
+    let all = ips(&["127.0.0.2", "127.0.0.3", "::1"]);
+    dns.set("back.test", Say::AliasOf("real.test".to_owned(), all, 60));
+    let both = format!("resolver {};", dns.address());
+    let weir = anywhere(&format!("add_header X-Addr $upstream_addr; {both}")).start();
+    let target = format!("/?to=back.test:{port}");
+    let answers = (0..6).map(|_| weir.get(&target).text().trim().to_owned());
+    let answers: Vec<_> = answers.collect();
+    assert_eq!(answers[..3], ["127.0.0.2", "127.0.0.3", "::1"]);
+    assert_eq!(answers[..3], answers[3..]);
+    drop(backends.remove(0));
+    let response = weir.get(&target);
+    let tried = format!("127.0.0.2:{port}, 127.0.0.3:{port}");
+    assert_eq!(response.field("x-addr"), Some(tried.as_str()));
+    assert_eq!(response.text().trim(), "127.0.0.3");
+}
+
+#[test]
+fn failures_are_nginxs_words_and_502() {
+    let dns = Dns::start();
+    dns.set("fails.test", Say::Fail);
+    dns.is("empty.test", &["::1"], 60);
+    let weir = anywhere(&resolver(&dns)).start();
+    for (name, told) in [
+        (
+            "unknown.test",
+            "unknown.test could not be resolved (3: Host not found)",
+        ),
+        (
+            "fails.test",
+            "fails.test could not be resolved (2: Server failure)",
+        ),
+        (
+            "empty.test",
+            "empty.test could not be resolved (3: Host not found)",
+        ),
+        (
+            "a..test",
+            "a..test could not be resolved (3: Host not found)",
+        ),
+    ] {
+        assert_eq!(weir.get(&format!("/?to={name}")).status, 502);
+        weir.wait_log(told);
+    }
+    // What failed is not kept.
+    let before = dns.asked("unknown.test").len();
+    weir.get("/?to=unknown.test");
+    assert_eq!(dns.asked("unknown.test").len(), before + 1);
+    for (to, reason) in [
+        ("", "invalid URL prefix in \"http://\""),
+        (":81", "no host in upstream \":81\""),
+        ("a:b", "invalid port in upstream \"a:b\""),
+        ("[::z]", "invalid IPv6 address in upstream \"[::z]\""),
+    ] {
+        assert_eq!(weir.get(&format!("/?to={to}")).status, 500, "{to}");
+        weir.wait_log(reason);
+    }
+    let none = anywhere("").start();
+    assert_eq!(none.get("/?to=back.test:81").status, 502);
+    none.wait_log("no resolver defined to resolve back.test");
+}
+
+#[test]
+fn addresses_and_upstreams_need_no_resolver() {
+    let (backends, port) = backends(&["127.0.0.2", "::1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    std::fs::set_permissions(
+        folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let _unix = Backend::answering_unix(&socket, |request, out| {
+        let _ = out.write_all(&ok(&request.target));
+        Then::Keep
+    });
+    let weir = Setup::http(&format!(
+        "upstream back {{ server 127.0.0.2:{port}; }}\n{}",
+        in_server(
+            "location / { proxy_pass http://$arg_to; } \
+             location /at { add_header X-Host $proxy_host; proxy_pass http://$arg_to/x?y; } \
+             location /unix { proxy_pass http://unix:$arg_to:/u; }"
+        )
+    ))
+    .start();
+    let get = |target: &str| weir.get(target).text().trim().to_owned();
+    assert_eq!(get("/?to=back"), "127.0.0.2");
+    assert_eq!(get("/?to=BACK"), "127.0.0.2");
+    assert_eq!(get(&format!("/?to=127.0.0.2:{port}")), "127.0.0.2");
+    assert_eq!(get(&format!("/?to=[::1]:{port}")), "::1");
+    let at = weir.get(&format!("/at?to=127.0.0.2:{port}"));
+    assert_eq!(
+        at.field("x-host"),
+        Some(format!("127.0.0.2:{port}").as_str())
+    );
+    let last = backends[0].requests().pop().unwrap();
+    assert_eq!(last.target, "/x?y");
+    assert_eq!(
+        last.field("host"),
+        Some(format!("127.0.0.2:{port}").as_str())
+    );
+    assert_eq!(get(&format!("/unix?to={}", socket.display())), "/u");
+}
+
+#[test]
+fn a_silent_resolver_holds_nobody_else_up_and_ends_in_time() {
+    let dns = Dns::start();
+    dns.set("back.test", Say::Silence);
+    let weir = anywhere(&format!("{} resolver_timeout 700ms;", resolver(&dns))).start();
+    let mut waiting = weir.connect();
+    let began = Instant::now();
+    waiting
+        .send(b"GET /?to=back.test HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    wait_until(PATIENCE, "it is asked", || {
+        !dns.asked("back.test").is_empty()
+    });
+    for _ in 0..20 {
+        assert_eq!(weir.get("/plain").text(), "plain");
+    }
+    let response = waiting.response("GET").unwrap();
+    assert_eq!(response.status, 502);
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(700) && took < PATIENCE,
+        "{took:?}"
+    );
+    weir.wait_log("back.test could not be resolved (110: Operation timed out)");
+    // The connection goes on.
+    assert_eq!(waiting.get("/plain").unwrap().text(), "plain");
+}
+
+#[test]
+fn the_next_server_is_asked_and_all_who_wait_share_the_question() {
+    let (_backends, port) = backends(&["127.0.0.2"]);
+    let [silent, good] = [Dns::start(), Dns::start()];
+    silent.set("back.test", Say::Silence);
+    good.is("back.test", &["127.0.0.2"], 60);
+    let both = format!("resolver {} {} ipv6=off;", silent.address(), good.address());
+    let mut weir = anywhere(&both).start();
+    let mut clients: Vec<_> = (0..10).map(|_| weir.connect()).collect();
+    for client in &mut clients {
+        let request = format!("GET /?to=back.test:{port} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(request.as_bytes()).unwrap();
+    }
+    wait_until(PATIENCE, "it is asked", || {
+        !silent.asked("back.test").is_empty()
+    });
+    // Who goes is not waited for, and another configuration changes nothing for who stays.
+    drop(clients.pop());
+    wait_until(PATIENCE, "it is noticed", || {
+        weir.access_log().contains(" 499 ")
+    });
+    let text = weir.text().replace("return 200 plain", "return 200 other");
+    weir.rewrite(&text);
+    weir.reload();
+    for client in &mut clients {
+        assert_eq!(client.response("GET").unwrap().text().trim(), "127.0.0.2");
+    }
+    assert_eq!(silent.asked("back.test").len(), 1);
+    assert_eq!(good.asked("back.test").len(), 1);
+    // A worker that is to end waits for the names that its requests wait for.
+    silent.set("slow.test", Say::Silence);
+    good.set("slow.test", Say::Unknown);
+    let mut last = weir.connect();
+    last.send(b"GET /?to=slow.test HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    wait_until(PATIENCE, "it is asked", || {
+        silent.asked("slow.test").len() + good.asked("slow.test").len() > 0
+    });
+    weir.signal(Signal::SIGQUIT);
+    assert_eq!(last.response("GET").unwrap().status, 502);
+    weir.process().wait(PATIENCE);
+}
+
+#[test]
+fn a_body_waits_for_its_name() {
+    let (backends, port) = backends(&["127.0.0.2"]);
+    let dns = Dns::start();
+    dns.is("back.test", &["127.0.0.2"], 0);
+    let weir = anywhere(&resolver(&dns)).start();
+    let mut client = weir.connect();
+    let body = vec![b'x'; 100_000];
+    let head = format!(
+        "POST /?to=back.test:{port} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    for _ in 0..3 {
+        client.send(head.as_bytes()).unwrap();
+        client.send(&body).unwrap();
+        assert_eq!(client.response("POST").unwrap().status, 200);
+    }
+    assert!(
+        backends[0]
+            .requests()
+            .iter()
+            .all(|request| request.body == body)
+    );
+    assert_eq!(dns.asked("back.test").len(), 3, "a TTL of 0 is not kept");
 }

@@ -18,6 +18,7 @@ use crate::log::{Clock, Files, panics_to};
 use crate::proxy::shared::Shared;
 use crate::proxy::{Network, Proxy};
 use crate::reload::Reload;
+use crate::resolver::Lines;
 use crate::settings::Level;
 use crate::signal::{Asked, Signals};
 use crate::start::Start;
@@ -72,6 +73,8 @@ pub(crate) struct Cycle {
     snapshot: Snapshot,
     builder: Option<Builder>,
     numbering: Numbering,
+    /// The sockets on which name servers answer.
+    lines: Lines,
     retry_table_ms: u64,
     /// When a shortage of connections may be told again.
     tell_shortage_ms: u64,
@@ -149,6 +152,7 @@ impl Cycle {
             snapshot: Snapshot::default(),
             builder: None,
             numbering: Numbering::default(),
+            lines: Lines::default(),
             retry_table_ms: 0,
             tell_shortage_ms: 0,
             quit: None,
@@ -185,7 +189,12 @@ impl Cycle {
             match token {
                 Token::Client(_) | Token::Peer(_) => self.proxy.ready(token, readiness),
                 Token::Listener(number) => self.listeners.ready(number),
-                Token::Wake | Token::Resolver(_) => {}
+                Token::Resolver(line) => {
+                    let shared = &mut self.proxy.shared;
+                    let (names, log) = (&mut shared.names, &shared.conf.log);
+                    self.lines.ready(line, names, shared.now_ms, log);
+                }
+                Token::Wake => {}
                 Token::Channel => asked.channel = true,
                 Token::Signals => asked.signals = true,
             }
@@ -194,6 +203,7 @@ impl Cycle {
         self.proxy.expire();
         self.flush_logs();
         self.accept();
+        self.resolve();
         if asked.channel {
             self.hear();
         }
@@ -235,10 +245,26 @@ impl Cycle {
             self.proxy.shared.conf.files.next_due_ms(),
             self.listeners.pause_end_ms(now_ms),
             self.quit.and_then(|quit| quit.deadline_ms),
+            self.proxy.shared.names.next_ms(),
             (self.retry_table_ms > now_ms).then_some(self.retry_table_ms),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now_ms)))
+    }
+
+    /// Lets those go on whose names are resolved, and asks for the names that are needed.
+    fn resolve(&mut self) {
+        if self.proxy.shared.names.is_empty() {
+            return;
+        }
+        let now_ms = self.proxy.shared.now_ms;
+        self.proxy.shared.names.expire(now_ms);
+        while let Some(outcome) = self.proxy.shared.names.next_outcome() {
+            self.proxy.resolved(outcome);
+        }
+        let shared = &mut self.proxy.shared;
+        let (names, log) = (&mut shared.names, &shared.conf.log);
+        self.lines.carry_out(names, &self.watcher, log);
     }
 
     /// Follows the table: one load when it has not changed.

@@ -48,6 +48,8 @@ pub enum State {
     Reading(Box<Exchange>),
     /// A request's body is read before a server is asked.
     Receiving(Box<Exchange>),
+    /// The name of the upstream server is being resolved.
+    Resolving(Box<Exchange>),
     /// An upstream server has the request.
     Proxying(Box<Exchange>),
     /// An answer of our own is on its way; the rest of the request's body is read and dropped.
@@ -78,6 +80,7 @@ impl State {
             State::Kept { .. } => Some(Phase::Kept),
             State::Reading(_) => Some(Phase::Reading),
             State::Receiving(_)
+            | State::Resolving(_)
             | State::Proxying(_)
             | State::Answering(_)
             | State::Lingering(_) => Some(Phase::Writing),
@@ -93,6 +96,7 @@ impl State {
             State::Kept { .. } => "kept",
             State::Reading(_) => "reading",
             State::Receiving(_) => "receiving",
+            State::Resolving(_) => "resolving",
             State::Proxying(_) => "proxying",
             State::Answering(_) => "answering",
             State::Lingering(_) => "lingering",

@@ -171,6 +171,7 @@ impl<N: Network> Session<'_, N> {
                 );
                 self.give_up(exchange)
             }
+            State::Resolving(exchange) => self.name_timeout(exchange),
             State::Receiving(exchange) => {
                 self.log_request(
                     &exchange,

@@ -9,12 +9,14 @@ use std::time::Duration;
 use super::pace::Pace;
 use super::redirect::Course;
 use super::relay::Relay;
+use super::resolving::Awaited;
 use super::spool::Spool;
 use crate::balance::Tried;
 use crate::buffer::Buffer;
 use crate::conf::Conf;
 use crate::connection::Key;
 use crate::http::{Method, RequestHead, ResponseHead};
+use crate::resolver::{Failure, Found};
 use crate::settings::{Handler, InFileOnly, LocationSettings, Proxy, ServerId, UpstreamId};
 use crate::transport::Origin;
 use crate::upstream::plan::UpstreamPlan;
@@ -118,6 +120,10 @@ pub struct Exchange {
     pub moved_to: Vec<u8>,
     /// Such an answer has a `Location`.
     pub moves: bool,
+    /// The name that has to be resolved first.
+    pub awaited: Option<Awaited>,
+    /// What came of that.
+    pub resolved: Option<Result<Found, Failure>>,
 }
 
 /// An attempt to have one server answer.
@@ -259,6 +265,8 @@ impl Exchange {
         self.course = Course::default();
         self.moved_to.clear();
         self.moves = false;
+        self.awaited = None;
+        self.resolved = None;
     }
 
     /// The `proxy_pass` that serves it.

@@ -29,6 +29,7 @@ mod receive;
 mod redirect;
 mod reply;
 mod request;
+mod resolving;
 mod retry;
 mod rewrite;
 mod send;
@@ -47,6 +48,7 @@ use weir_shm::{Address, CounterId};
 use crate::conf::Conf;
 use crate::connection::{Key, Slab};
 use crate::event::Token;
+use crate::resolver::Outcome;
 use crate::settings::Level;
 use crate::transport::{Origin, Readiness, Transport, Unconnected};
 use crate::upstream::plan::Plan;
@@ -282,9 +284,21 @@ impl<N: Network> Proxy<N> {
         }
     }
 
+    /// A name that a client waited for is known, or known not to be.
+    pub fn resolved(&mut self, outcome: Outcome<Key>) {
+        let Some(client) = self.clients.get_mut(outcome.who) else {
+            return;
+        };
+        if let State::Resolving(exchange) = &mut client.state {
+            exchange.resolved = Some(outcome.found);
+            self.client(outcome.who, Event::Ready);
+        }
+    }
+
     /// New requests are served by this configuration.
     pub fn set_conf(&mut self, conf: Rc<Conf>) {
         self.shared.conf.retire();
+        self.shared.names.renew();
         self.shared.conf = conf;
     }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Network;
 use super::exchange::Exchange;
+use super::resolving::Unserved;
 use super::session::Session;
 use crate::conf::Conf;
 use crate::http::target;
@@ -16,24 +17,24 @@ use crate::url::{self, Rules, Url};
 const ADDRESSES_KEPT: usize = 1024;
 
 impl<N: Network> Session<'_, N> {
-    /// The upstream that `proxy_pass` means for this request, or the status of the answer.
+    /// The upstream that `proxy_pass` means for this request, or why there is none.
     pub(super) fn find_upstream(
         &mut self,
         exchange: &mut Exchange,
-    ) -> Result<Rc<UpstreamPlan>, u16> {
+    ) -> Result<Rc<UpstreamPlan>, Unserved> {
         let (Some(conf), Some(location)) = (exchange.conf.clone(), exchange.location.clone())
         else {
-            return Err(500);
+            return Err(Unserved::Answer(500));
         };
         let Handler::Proxy(proxy) = &location.handler else {
-            return Err(500);
+            return Err(Unserved::Answer(500));
         };
         match &proxy.target {
             ProxyTarget::Upstream(id) => {
                 exchange.upstream_id = Some(*id);
                 let upstream = conf.settings.upstreams.get(*id);
                 let found = upstream.and_then(|known| self.shared.plan.upstream(&known.name));
-                found.cloned().ok_or(502)
+                found.cloned().ok_or(Unserved::Answer(502))
             }
             ProxyTarget::Named(template) => self.find_named(exchange, &conf, template),
         }
@@ -45,7 +46,7 @@ impl<N: Network> Session<'_, N> {
         exchange: &mut Exchange,
         conf: &Conf,
         template: &Template,
-    ) -> Result<Rc<UpstreamPlan>, u16> {
+    ) -> Result<Rc<UpstreamPlan>, Unserved> {
         const SCHEME: &[u8] = b"http://";
         let mut text = std::mem::take(&mut self.shared.line);
         text.clear();
@@ -62,7 +63,7 @@ impl<N: Network> Session<'_, N> {
                 Level::Error,
                 format_args!("invalid URL prefix in \"{whole}\""),
             );
-            return Err(500);
+            return Err(Unserved::Answer(500));
         };
         let rules = Rules {
             listen: false,
@@ -78,7 +79,7 @@ impl<N: Network> Session<'_, N> {
                     Level::Error,
                     format_args!("{reason} in upstream \"{rest}\""),
                 );
-                return Err(500);
+                return Err(Unserved::Answer(500));
             }
         };
         exchange.named_uri.clear();
@@ -100,15 +101,13 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// No upstream has this name: an address is a server by itself, and a name has to be resolved.
-    fn find_server(&mut self, exchange: &Exchange, url: &Url) -> Result<Rc<UpstreamPlan>, u16> {
+    fn find_server(
+        &mut self,
+        exchange: &mut Exchange,
+        url: &Url,
+    ) -> Result<Rc<UpstreamPlan>, Unserved> {
         let Some(address) = url.address() else {
-            let host = url.text.escape_debug();
-            self.log_request(
-                exchange,
-                Level::Error,
-                format_args!("no resolver defined to resolve {host}"),
-            );
-            return Err(502);
+            return self.find_name(exchange, &url.text, url.port);
         };
         if let Some(known) = self.shared.addresses.get(&address) {
             return Ok(Rc::clone(known));

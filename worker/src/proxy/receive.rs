@@ -319,7 +319,7 @@ impl<N: Network> Session<'_, N> {
 
     /// As nginx, takes a client that has ended its direction for one that is gone, once it owes
     /// nothing more of its request.
-    fn is_client_gone(&self, exchange: &Exchange) -> bool {
+    pub(super) fn is_client_gone(&self, exchange: &Exchange) -> bool {
         self.client.ready.closed && exchange.upload.is_ended()
     }
 }

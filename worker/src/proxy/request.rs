@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::numbers::Phase;
 use super::redirect::Prepared;
 use super::relay::Framing;
+use super::resolving::Unserved;
 use super::session::Session;
 use crate::http::fields::is_token;
 use crate::http::{Body, Method};
@@ -100,10 +101,15 @@ impl<N: Network> Session<'_, N> {
 
     /// The body is there, or is to be passed on as it comes.
     pub(super) fn ask_upstream(&mut self, mut exchange: Box<Exchange>) -> Next {
-        let upstream = match self.find_upstream(&mut exchange) {
-            Ok(upstream) => upstream,
-            Err(status) => return self.answer_error(exchange, status),
-        };
+        match self.find_upstream(&mut exchange) {
+            Ok(upstream) => self.ask(exchange, upstream),
+            Err(Unserved::Answer(status)) => self.answer_error(exchange, status),
+            Err(Unserved::Waiting) => Next::Wait(State::Resolving(exchange)),
+        }
+    }
+
+    /// The servers of this upstream are asked.
+    pub(super) fn ask(&mut self, mut exchange: Box<Exchange>, upstream: Rc<UpstreamPlan>) -> Next {
         self.allow_tries(&mut exchange, &upstream);
         exchange.upstream = Some(upstream);
         if !exchange.tries.is_empty() {

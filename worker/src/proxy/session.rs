@@ -74,8 +74,10 @@ impl<N: Network> Session<'_, N> {
         match state {
             State::Reading(mut exchange)
             | State::Receiving(mut exchange)
+            | State::Resolving(mut exchange)
             | State::Proxying(mut exchange)
             | State::Answering(mut exchange) => {
+                self.stop_waiting(&mut exchange);
                 self.drop_attempt(&mut exchange);
                 self.shared.give_back(exchange);
             }
@@ -88,6 +90,7 @@ impl<N: Network> Session<'_, N> {
             state @ (State::Idle | State::Kept { .. }) => self.idle(state),
             State::Reading(exchange) => self.read_head(exchange),
             State::Receiving(exchange) => self.receive_body(exchange),
+            State::Resolving(exchange) => self.await_name(exchange),
             State::Proxying(exchange) => self.proxy(exchange),
             State::Answering(exchange) => self.answer_on(exchange),
             State::Lingering(lingering) => self.linger(lingering),

@@ -13,10 +13,12 @@ use crate::conf::Conf;
 use crate::connection::Key;
 use crate::links::{Links, List};
 use crate::log::{Clock, ErrorLog};
+use crate::resolver::Clients;
 use crate::temp;
 use crate::timer::Timers;
 use crate::upstream::keepalive::Keepalive;
 use crate::upstream::plan::{Plan, UNCOUNTED, UpstreamPlan};
+use crate::upstream::resolved::Resolved;
 use crate::variable::RequestIds;
 
 /// Exchanges that are kept for later, with the room that they have grown.
@@ -53,6 +55,10 @@ pub struct Shared<N> {
     pub(super) resting_links: Links,
     /// Servers that are in no table, by their addresses: what a `proxy_pass` with variables gave.
     pub(super) addresses: HashMap<Address, Rc<UpstreamPlan>>,
+    /// What names resolve to, and which clients wait for some.
+    pub names: Clients<Key>,
+    /// The upstreams at the addresses of such names.
+    pub(super) resolved: Resolved,
     /// What `stub_status` shows of this worker.
     pub numbers: Numbers,
     /// The worker ends: no connection is kept.
@@ -91,6 +97,8 @@ impl<N> Shared<N> {
             resting: List::default(),
             resting_links: Links::default(),
             addresses: HashMap::new(),
+            names: Clients::default(),
+            resolved: Resolved::default(),
             numbers: Numbers::default(),
             quitting: false,
             again: VecDeque::new(),

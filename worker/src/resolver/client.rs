@@ -12,8 +12,8 @@ use crate::settings;
 
 /// Names in the cache of one resolver; the one that was not used the longest makes room.
 const MOST_NAMES: usize = 4096;
-/// Names that are asked for at one time.
-pub(super) const MOST_LOOKUPS: usize = 1024;
+/// Names that are asked for at one time; each has a socket, or up to four.
+pub(super) const MOST_LOOKUPS: usize = 512;
 /// Aliases that are followed, question after question (nginx's `NGX_RESOLVER_MAX_RECURSION`).
 const MOST_ALIASES: usize = 50;
 
@@ -177,7 +177,7 @@ impl<W: Copy + PartialEq> Client<W> {
             return Lookup::Failed(Failure::NotFound);
         }
         if self.asking.len() >= MOST_LOOKUPS {
-            let fault = format!("{MOST_LOOKUPS} names are being resolved, {name} has to wait");
+            let fault = format!("{MOST_LOOKUPS} names are being resolved, {name} is refused");
             self.faults.push_back(fault);
             return Lookup::Failed(Failure::Server);
         }

@@ -19,7 +19,7 @@ use crate::transport::{Socket, Transport};
 
 /// Sockets that wait for the answers of one lookup at most: the server of an earlier question may
 /// still answer. The oldest makes room.
-const LINES_A_LOOKUP: usize = 8;
+const LINES_A_LOOKUP: usize = 4;
 /// The largest datagram that is read (nginx's `NGX_RESOLVER_UDP_SIZE`), and bytes that are read from
 /// a connection at once.
 const DATAGRAM: usize = 4096;

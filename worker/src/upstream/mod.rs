@@ -2,3 +2,4 @@
 
 pub mod keepalive;
 pub mod plan;
+pub mod resolved;
