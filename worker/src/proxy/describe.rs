@@ -95,7 +95,7 @@ impl<N: Network> Session<'_, N> {
 
     /// A line about a client without a request.
     pub(super) fn log_client(&self, level: Level, what: fmt::Arguments<'_>) {
-        let log = self.shared.log();
+        let log = self.connection_log();
         if !log.enabled(level) {
             return;
         }
@@ -108,19 +108,44 @@ impl<N: Network> Session<'_, N> {
         );
     }
 
-    /// A client went without asking for anything, or for anything more.
-    pub(super) fn log_client_closed(&self) {
-        if self.client.requests == 0 {
-            let what = format_args!("client closed connection while waiting for request");
-            return self.log_client(Level::Info, what);
+    /// The error log of the default server, which a connection without a request belongs to.
+    fn connection_log(&self) -> ErrorLog {
+        let conf = &self.shared.conf;
+        match conf.default_route(self.client.listener) {
+            Some((_, location)) => ErrorLog::new(conf.files.clone(), location.error_logs.clone()),
+            None => conf.log.clone(),
         }
-        let log = self.shared.log();
-        if log.enabled(Level::Info) {
-            log.connection(
+    }
+
+    /// A client closed its connection, or lost it, between two requests or before the first.
+    pub(super) fn log_left(&self, error: Option<&io::Error>) {
+        let log = self.connection_log();
+        if !log.enabled(Level::Info) {
+            return;
+        }
+        let is_new = self.client.requests == 0;
+        let doing = if is_new {
+            "waiting for request"
+        } else {
+            "keepalive"
+        };
+        match error {
+            None if is_new => self.log_client(
                 Level::Info,
-                self.client.number,
-                format_args!("client {} closed keepalive connection", self.client_name()),
-            );
+                format_args!("client closed connection while {doing}"),
+            ),
+            None => {
+                let name = self.client_name();
+                let number = self.client.number;
+                let line = format_args!("client {name} closed keepalive connection");
+                log.connection(Level::Info, number, line);
+            }
+            // Some browsers end a kept connection so.
+            Some(error) if !is_new && error.kind() == io::ErrorKind::ConnectionReset => {}
+            Some(error) => self.log_client(
+                Level::Info,
+                format_args!("recv() failed ({}) while {doing}", errno(error)),
+            ),
         }
     }
 

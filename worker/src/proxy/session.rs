@@ -116,22 +116,12 @@ impl<N: Network> Session<'_, N> {
             }
             Ok(Read::End) => {
                 self.shared.give_back(exchange);
-                self.log_client_closed();
-                Next::Close
-            }
-            Err(_) if self.client.requests > 0 => {
-                self.shared.give_back(exchange);
+                self.log_left(None);
                 Next::Close
             }
             Err(error) => {
-                self.log_client(
-                    Level::Info,
-                    format_args!(
-                        "recv() failed ({}) while waiting for request",
-                        errno(&error)
-                    ),
-                );
                 self.shared.give_back(exchange);
+                self.log_left(Some(&error));
                 Next::Close
             }
         }

@@ -1,5 +1,7 @@
 //! Every state of a client's connection, and every event in it.
 
+use std::time::Duration;
+
 use super::{Connecting, Far, World};
 use crate::proxy::client::Event;
 use crate::transport::Readiness;
@@ -25,6 +27,14 @@ fn asked(world: &mut World, request: &[u8]) -> (Far, Option<Far>) {
 const STATES: &[(&str, Enter)] = &[
     ("new", |world| (world.accept(b""), None)),
     ("kept", |world| {
+        let (client, server) = asked(world, GET);
+        world.send(server.as_ref().unwrap(), ANSWER);
+        (client, None)
+    }),
+    ("held", |world| {
+        *world = World::with(1, |location, _| {
+            location.keepalive_min_timeout = Duration::from_secs(10);
+        });
         let (client, server) = asked(world, GET);
         world.send(server.as_ref().unwrap(), ANSWER);
         (client, None)
@@ -119,6 +129,10 @@ const EXPECTED: &[(&str, &str)] = &[
     (
         "kept",
         "idle proxying gone gone idle idle idle idle gone idle gone",
+    ),
+    (
+        "held",
+        "kept proxying gone gone kept kept kept kept idle kept kept",
     ),
     (
         "half a head",

@@ -1,6 +1,9 @@
 //! Deadlines: each fires when it should, and moving bytes move it.
 
+use std::time::Duration;
+
 use super::World;
+use crate::settings::{Lingering, LingeringClose};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -153,4 +156,110 @@ fn lingering_ends_after_a_while_whatever_comes() {
     }
     world.pass(3_000 + SLACK_MS);
     assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn a_held_connection_is_closed_by_nobody_for_its_least_time() {
+    let held = |timeout: u64, least: u64| {
+        let mut world = World::with(1, |location, _| {
+            location.keepalive_timeout = Duration::from_secs(timeout);
+            location.keepalive_min_timeout = Duration::from_secs(least);
+        });
+        let client = world.accept(GET);
+        let server = world.server(0);
+        world.send(&server, ANSWER);
+        assert_eq!(world.state(&client), "kept");
+        assert!(!world.proxy.close_an_idle_one());
+        (world, client)
+    };
+    let (mut world, client) = held(75, 10);
+    world.pass(10_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "idle");
+    world.pass(64_000);
+    assert_eq!(world.state(&client), "idle");
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+
+    let (mut world, client) = held(75, 10);
+    world.pass(10_000 + SLACK_MS);
+    assert!(world.proxy.close_an_idle_one());
+    assert_eq!(world.state(&client), "gone");
+
+    // The worker ends: another request is served, and the least time begins anew.
+    let (mut world, client) = held(75, 10);
+    world.proxy.quit();
+    world.pass(9_000);
+    world.send(&client, GET);
+    let server = world.server(0);
+    world.send(&server, ANSWER);
+    world.pass(9_000);
+    assert_eq!(world.state(&client), "kept");
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+
+    let (mut world, client) = held(5, 10);
+    world.pass(5_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn closing_lingers_by_its_own_times() {
+    let closing = |close: LingeringClose, request: &[u8]| {
+        let mut world = World::with(1, |location, _| {
+            location.keepalive_timeout = Duration::ZERO;
+            location.lingering = Lingering {
+                close,
+                time: Duration::from_secs(10),
+                timeout: Duration::from_secs(4),
+            };
+        });
+        let client = world.accept(request);
+        let server = world.server(0);
+        world.send(&server, ANSWER);
+        (world, client)
+    };
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    for (close, request, lingers) in [
+        (LingeringClose::Off, GET, false),
+        (LingeringClose::Off, POST, false),
+        (LingeringClose::On, GET, false),
+        (LingeringClose::On, POST, true),
+        (LingeringClose::Always, GET, true),
+    ] {
+        let (mut world, client) = closing(close, request);
+        let state = if lingers { "lingering" } else { "gone" };
+        assert_eq!(world.state(&client), state, "{close:?}");
+        if lingers {
+            world.pass(3_000);
+            assert_eq!(world.state(&client), "lingering");
+            world.pass(1_000 + SLACK_MS);
+            assert_eq!(world.state(&client), "gone");
+        }
+    }
+    let (mut world, client) = closing(LingeringClose::Always, GET);
+    for _ in 0..3 {
+        world.pass(3_000);
+        world.send(&client, b"more");
+        assert_eq!(world.state(&client), "lingering");
+    }
+    world.pass(1_000 + SLACK_MS);
+    assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn a_client_that_is_too_slow_is_reset_only_if_asked() {
+    for reset in [false, true] {
+        let mut world = World::with(1, |location, _| location.reset_timedout_connection = reset);
+        let client = world.accept(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+        world.pass(60_000 + SLACK_MS);
+        assert_eq!(world.state(&client), "gone");
+        assert_eq!(client.wire.borrow().aborted, reset);
+
+        let kept = world.accept(GET);
+        let server = world.server(0);
+        world.send(&server, ANSWER);
+        world.pass(75_000 + SLACK_MS);
+        assert_eq!(world.state(&kept), "gone");
+        assert!(!kept.wire.borrow().aborted, "an idle one ends in order");
+    }
 }
