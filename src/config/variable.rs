@@ -111,6 +111,13 @@ pub fn variable(name: &str) -> Option<Variable> {
     })
 }
 
+/// The names of all variables; the end of a family is `NAME`.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = String> {
+    let plain = PLAIN.iter().map(|(name, _)| (*name).to_owned());
+    plain.chain(FAMILIES.iter().map(|(name, _)| format!("{name}NAME")))
+}
+
 /// nginx has it, and weir does not.
 fn is_missing(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

@@ -130,6 +130,38 @@ fn tries_are_lists_in_their_order() {
 }
 
 #[test]
+fn a_request_that_is_served_again_within_weir_divides_the_lists() {
+    let backend = Backend::answering(|_, out| {
+        let _ = out.write_all(&ok("found"));
+        Then::Keep
+    });
+    let (dead, good) = (format!("127.0.0.1:{}", free_port()), backend.address());
+    let weir = logging(
+        &[
+            "upstream_addr",
+            "upstream_status",
+            "upstream_bytes_sent",
+            "request_uri",
+            "request_id",
+        ],
+        &in_server(&format!(
+            "location / {{ error_page 502 = @other; proxy_pass http://{dead}; }}
+             location @other {{ add_header X-Id $request_id; proxy_pass http://{good}; }}"
+        )),
+    )
+    .start();
+    let response = weir.get("/x");
+    assert_eq!(response.text(), "found");
+    let logged = line(&weir, 0);
+    assert_eq!(logged["upstream_addr"], format!("{dead} : {good}"));
+    assert_eq!(logged["upstream_status"], "502 : 200");
+    let sent = backend.requests()[0].head.len();
+    assert_eq!(logged["upstream_bytes_sent"], format!("0 : {sent}"));
+    assert_eq!(logged["request_uri"], "/x");
+    assert_eq!(logged["request_id"], response.field("x-id").unwrap());
+}
+
+#[test]
 fn families_are_looked_up_by_name() {
     let backend = Backend::answering(|_, out| {
         let fields = "Content-Type: text/x\r\nSet-Cookie: sid=42; Path=/\r\nSet-Cookie: other=1\r\n\

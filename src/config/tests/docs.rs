@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::directive::{self, Contexts, EVENTS, HTTP, LOCATION, MAIN, SERVER, UPSTREAM};
+use crate::config::variable;
 
 const PAGE: &str = include_str!("../../../docs/directives.md");
 
@@ -50,6 +51,21 @@ fn every_directive_is_documented_once_with_its_contexts() {
     let page: BTreeSet<_> = rows.iter().cloned().collect();
     assert_eq!(rows.len(), page.len(), "a row stands twice");
     assert_eq!(page, in_tables());
+}
+
+/// The variables that the page names; the end of a family is `NAME`.
+fn documented_variables(page: &str) -> BTreeSet<String> {
+    let section = page.split("### Variables").nth(1).unwrap();
+    let section = section.split("Any other name").next().unwrap();
+    let names = section.split('`').filter_map(|word| word.strip_prefix('$'));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_variable_is_documented() {
+    let known: BTreeSet<_> = variable::names().collect();
+    assert_eq!(documented_variables(PAGE), known);
+    assert_ne!(documented_variables(&PAGE.replace("`$uri`", "")), known);
 }
 
 #[test]

@@ -7,13 +7,16 @@ use super::exchange::{Attempt, Exchange};
 use super::relay;
 use super::session::Session;
 use super::{Network, close_peer};
+use crate::http::Method;
 
 impl<N: Network> Session<'_, N> {
     /// The client has all of a server's answer.
     pub(super) fn finish_proxied(&mut self, mut exchange: Box<Exchange>) -> Next {
         if let Some(attempt) = exchange.attempt.take() {
             self.count_end(&mut exchange, &attempt);
-            if !exchange.output.is_empty() && !exchange.switched {
+            // nginx does not look at what follows the answer to HEAD.
+            let looked_at = !exchange.switched && exchange.head.method != Method::Head;
+            if looked_at && !exchange.output.is_empty() {
                 self.log_surplus(&exchange);
             }
             self.release(&mut exchange, &attempt);

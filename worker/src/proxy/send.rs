@@ -143,11 +143,11 @@ impl<N: Network> Session<'_, N> {
     }
 
     fn client_sent_too_much(&mut self, exchange: &mut Exchange) -> Stop {
-        let length = exchange.upload.received();
+        let (there, to_come) = (exchange.upload.received(), exchange.upload.announced());
         self.log_request(
             exchange,
             Level::Error,
-            format_args!("client intended to send too large chunked body: {length} bytes"),
+            format_args!("client intended to send too large chunked body: {there}+{to_come} bytes"),
         );
         Stop::Client(413)
     }
