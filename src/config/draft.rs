@@ -307,6 +307,7 @@ common! {
     proxy_hide_headers: Vec<String>,
     proxy_http_minor: u8,
     proxy_ignore_headers: u16,
+    proxy_intercept_errors: bool,
     proxy_method: Template,
     proxy_next_upstream: u16,
     proxy_next_upstream_timeout: Duration,

@@ -47,6 +47,12 @@ pub const DIRECTIVES: &[Directive] = &[
         Set::Call(proxy_ignore_headers),
     ),
     row(
+        "proxy_intercept_errors",
+        LEVELS,
+        take(1),
+        Set::Flag(|draft| &mut draft.common().proxy_intercept_errors),
+    ),
+    row(
         "proxy_pass_header",
         LEVELS,
         take(1),
@@ -258,6 +264,9 @@ fn proxy_cookie_flags(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
 /// Fills in what these directives say of the answers that a location gets.
 pub fn settings(proxy: &mut Proxy, common: &Common, pass: &ProxyPass, location: &str) {
     proxy.hidden = hidden(common);
+    proxy.intercept_errors = common
+        .proxy_intercept_errors
+        .unwrap_or(proxy.intercept_errors);
     proxy.ignored = IgnoredHeaders(common.proxy_ignore_headers.unwrap_or_default());
     proxy.redirects = match &common.proxy_redirects {
         Some(redirects) => redirects.clone(),

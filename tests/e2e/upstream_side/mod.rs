@@ -2,6 +2,7 @@
 
 mod connection;
 mod failover;
+mod instead;
 mod passing;
 mod request;
 mod response;

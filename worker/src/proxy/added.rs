@@ -111,8 +111,9 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
-    /// What is left of `expires`, then `add_header`.
+    /// What is carried over from a server's answer, what is left of `expires`, then `add_header`.
     pub(super) fn write_added_fields(&self, exchange: &Exchange, owed: Owed, out: &mut Vec<u8>) {
+        out.extend_from_slice(&exchange.carried);
         owed.write_rest(out);
         let Some(location) = &exchange.location else {
             return;

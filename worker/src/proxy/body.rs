@@ -71,7 +71,7 @@ impl<N: Network> Session<'_, N> {
                 exchange.give_up_body();
                 self.answer_error(exchange, status)
             }
-            Err(Stop::Abandon | Stop::Upstream(_)) => self.abandon(exchange),
+            Err(_) => self.abandon(exchange),
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Exchange {
     pub asked: Method,
     /// Its name where `proxy_method` gives it.
     pub asked_name: Vec<u8>,
+    /// Fields of a server's answer that go into whatever answer the client gets, as lines.
+    pub carried: Vec<u8>,
     /// How connections to servers are made for it.
     pub origin: Origin,
     /// How many more servers may be asked, the one at work included.
@@ -234,6 +236,7 @@ impl Exchange {
         self.upstream = None;
         self.attempt = None;
         self.asked_name.clear();
+        self.carried.clear();
         self.origin = Origin::default();
         self.tries_left = 0;
         self.asked_since_ms = 0;

@@ -23,6 +23,7 @@ mod error_page;
 mod failed;
 mod finish;
 mod forward;
+mod instead;
 mod passing;
 mod phases;
 mod receive;

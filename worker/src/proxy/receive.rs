@@ -35,6 +35,10 @@ pub(super) enum Stop {
     Upstream(Failure),
     /// The client broke its message: this status is for it.
     Client(u16),
+    /// An error page takes the place of the server's answer.
+    Intercepted,
+    /// `X-Accel-Redirect` takes its place.
+    Redirected,
     /// The client is gone, or must not take what it got for the whole.
     Abandon,
 }
@@ -65,6 +69,8 @@ impl<N: Network> Session<'_, N> {
                 exchange.give_up_body();
                 self.answer_error(exchange, status)
             }
+            Err(Stop::Intercepted) => self.intercept(exchange),
+            Err(Stop::Redirected) => self.follow_redirect(exchange),
             Err(Stop::Abandon) => self.abandon(exchange),
         }
     }
@@ -199,6 +205,11 @@ impl<N: Network> Session<'_, N> {
         }
         if let Some(attempt) = &mut exchange.attempt {
             attempt.head_length = Some(attempt.received - exchange.output.len() as u64);
+        }
+        if !exchange.switched
+            && let Some(stop) = self.instead(exchange)
+        {
+            return Err(stop);
         }
         exchange.status = exchange.status_or(status);
         if !has_body(exchange.head.method, exchange.status) && !exchange.switched {

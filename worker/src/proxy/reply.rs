@@ -91,7 +91,7 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// What `proxy_redirect` and `proxy_cookie_…` make of a field's value.
-    fn rewritten(
+    pub(super) fn rewritten(
         &self,
         exchange: &Exchange,
         proxy: &Proxy,

@@ -135,6 +135,7 @@ impl<N: Network> Session<'_, N> {
             return true;
         };
         let mut name = std::mem::take(&mut exchange.asked_name);
+        name.clear();
         self.render(exchange, template, &mut name);
         exchange.asked = Method::of(&name);
         // CONNECT asks for a tunnel, which has no answer to be passed on.
