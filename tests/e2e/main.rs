@@ -15,6 +15,7 @@ mod command_line;
 mod crash;
 mod demo;
 mod demo_endpoint;
+mod differential;
 mod docs;
 mod dump;
 mod error_log;

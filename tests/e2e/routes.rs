@@ -297,7 +297,7 @@ fn real_programs_as_servers() {
     let page = "0123456789".repeat(100_000);
     std::fs::write(folder.path().join("html/page"), &page).unwrap();
     let nginx = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1; events {{}}
+        "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log; events {{}}
          http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;
            fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
            server {{ listen 127.0.0.1:{nginx_port}; root {dir}/html; }} }}"

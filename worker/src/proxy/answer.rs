@@ -230,6 +230,8 @@ impl<N: Network> Session<'_, N> {
             &mut self.shared.line
         });
         text.clear();
+        // The text may hold `$status`.
+        exchange.status = exchange.status_or(status);
         if let Some(template) = template {
             self.render(&exchange, template, &mut text);
         }
