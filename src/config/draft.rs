@@ -207,7 +207,7 @@ pub struct UpstreamDraft {
     pub resolver_timeout: Option<Duration>,
 }
 
-/// `add_header_inherit`: what becomes of the outer level's fields.
+/// `add_header_inherit` and `add_trailer_inherit`: what becomes of the outer level's fields.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Inherit {
     /// `off`: they are left out.
@@ -246,6 +246,7 @@ macro_rules! common {
             /// Takes over from the level around what this one does not say.
             pub fn inherit(&mut self, outer: &Common) {
                 let own_headers = self.add_headers.take();
+                let own_trailers = self.add_trailers.take();
                 $(
                     if self.$name.is_none() {
                         self.$name.clone_from(&outer.$name);
@@ -253,6 +254,8 @@ macro_rules! common {
                 )*
                 let how = self.add_header_inherit.unwrap_or_default();
                 self.add_headers = how.list(own_headers, outer.add_headers.as_ref());
+                let how = self.add_trailer_inherit.unwrap_or_default();
+                self.add_trailers = how.list(own_trailers, outer.add_trailers.as_ref());
             }
         }
     };
@@ -264,6 +267,8 @@ common! {
     access_logs: Vec<AccessLog>,
     add_header_inherit: Inherit,
     add_headers: Vec<AddHeader>,
+    add_trailer_inherit: Inherit,
+    add_trailers: Vec<AddHeader>,
     chunked_transfer_encoding: bool,
     client_body_buffer_size: u64,
     client_body_in_file_only: InFileOnly,

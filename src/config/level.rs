@@ -112,6 +112,7 @@ fn settings(level: &Level, common: &Common, order: &[usize]) -> Result<LocationS
         }),
         access: common.access.clone().unwrap_or_default(),
         add_headers: common.add_headers.clone().unwrap_or_default(),
+        add_trailers: common.add_trailers.clone().unwrap_or_default(),
         expires: common
             .expires
             .clone()

@@ -1,4 +1,4 @@
-//! What answers carry: `return`, `error_page`, `add_header`, media types.
+//! What answers carry: `return`, `error_page`, `add_header`, `add_trailer`, media types.
 
 use std::sync::Arc;
 
@@ -34,6 +34,13 @@ pub const DIRECTIVES: &[Directive] = &[
         LEVELS,
         take(1),
         Set::Call(add_header_inherit),
+    ),
+    row("add_trailer", LEVELS, between(2, 3), Set::Call(add_trailer)),
+    row(
+        "add_trailer_inherit",
+        LEVELS,
+        take(1),
+        Set::Call(add_trailer_inherit),
     ),
     row("expires", LEVELS, between(1, 2), Set::Call(expires)),
     row("error_page", LEVELS, at_least(2), Set::Call(error_page)),
@@ -71,8 +78,26 @@ pub const DIRECTIVES: &[Directive] = &[
 ];
 
 fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let mut header = added(call)?;
+    header.replaces = ["last-modified", "etag"]
+        .iter()
+        .any(|replaced| header.name.eq_ignore_ascii_case(replaced.as_bytes()));
+    let common = parser.draft.common();
+    common.add_headers.get_or_insert_default().push(header);
+    Ok(())
+}
+
+fn add_trailer(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let trailer = added(call)?;
+    let common = parser.draft.common();
+    common.add_trailers.get_or_insert_default().push(trailer);
+    Ok(())
+}
+
+/// `NAME VALUE [always]`
+fn added(call: &Call) -> Result<AddHeader, Fault> {
     let [name, value, rest @ ..] = call.values() else {
-        return Ok(());
+        return Err(call.blame("invalid number of arguments"));
     };
     if name.is_empty() || !name.bytes().all(super::proxy::is_token) {
         return Err(call.fault(format!("invalid header name \"{name}\"")));
@@ -83,34 +108,29 @@ fn add_header(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         Some("always") => true,
         Some(other) => return Err(call.invalid_parameter(other)),
     };
-    let header = AddHeader {
+    Ok(AddHeader {
         name: name.clone().into_bytes(),
         value,
         always,
-        replaces: ["last-modified", "etag"]
-            .iter()
-            .any(|replaced| name.eq_ignore_ascii_case(replaced)),
-    };
-    parser
-        .draft
-        .common()
-        .add_headers
-        .get_or_insert_default()
-        .push(header);
-    Ok(())
+        replaces: false,
+    })
 }
 
 fn add_header_inherit(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    once(
-        &mut parser.draft.common().add_header_inherit,
-        call,
-        || match call.value() {
-            "off" => Ok(Inherit::Off),
-            "on" => Ok(Inherit::On),
-            "merge" => Ok(Inherit::Merge),
-            value => Err(call.fault(format!("invalid value \"{value}\""))),
-        },
-    )
+    inherit(&mut parser.draft.common().add_header_inherit, call)
+}
+
+fn add_trailer_inherit(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    inherit(&mut parser.draft.common().add_trailer_inherit, call)
+}
+
+fn inherit(slot: &mut Option<Inherit>, call: &Call) -> Result<(), Fault> {
+    once(slot, call, || match call.value() {
+        "off" => Ok(Inherit::Off),
+        "on" => Ok(Inherit::On),
+        "merge" => Ok(Inherit::Merge),
+        value => Err(call.fault(format!("invalid value \"{value}\""))),
+    })
 }
 
 /// `expires [modified] TIME | epoch | max | off`

@@ -45,6 +45,8 @@ pub struct Response {
     pub head: String,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The lines of the trailer section, without their ends.
+    pub trailers: Vec<String>,
     /// Status codes of the interim answers before it.
     pub interim: Vec<u16>,
 }
@@ -176,7 +178,7 @@ impl Client {
                 continue;
             }
             response.interim = interim;
-            response.body = self.body(method, &response)?;
+            self.body(method, &mut response)?;
             return Ok(response);
         }
     }
@@ -221,26 +223,27 @@ impl Client {
         parse(head)
     }
 
-    fn body(&mut self, method: &str, response: &Response) -> Result<Vec<u8>, Failure> {
+    fn body(&mut self, method: &str, response: &mut Response) -> Result<(), Failure> {
         if method == "HEAD" || matches!(response.status, 204 | 304) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         if let Some(coding) = response.field("transfer-encoding") {
             assert!(coding.eq_ignore_ascii_case("chunked"), "{coding}");
-            return self.chunks();
+            return self.chunks(response);
         }
-        match response.field("content-length") {
+        response.body = match response.field("content-length") {
             Some(length) => {
                 let length = length
                     .parse()
                     .map_err(|_| Failure::Malformed(response.head.clone()))?;
-                self.take(length)
+                self.take(length)?
             }
             None => {
                 while self.fill()? > 0 {}
-                Ok(std::mem::take(&mut self.rest))
+                std::mem::take(&mut self.rest)
             }
-        }
+        };
+        Ok(())
     }
 
     fn take(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
@@ -266,20 +269,26 @@ impl Client {
         }
     }
 
-    fn chunks(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
+    fn chunks(&mut self, response: &mut Response) -> Result<(), Failure> {
         loop {
             let line = self.line()?;
             let size = usize::from_str_radix(line.trim(), 16)
                 .map_err(|_| Failure::Malformed(format!("chunk size {line:?}")))?;
-            body.extend(self.take(size)?);
+            if size == 0 {
+                break;
+            }
+            response.body.extend(self.take(size)?);
             let end = self.line()?;
             if !end.is_empty() {
                 return Err(Failure::Malformed(format!("after a chunk: {end:?}")));
             }
-            if size == 0 {
-                return Ok(body);
+        }
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(());
             }
+            response.trailers.push(line);
         }
     }
 }
@@ -311,6 +320,7 @@ fn parse(head: String) -> Result<Response, Failure> {
             head,
             fields,
             body: Vec::new(),
+            trailers: Vec::new(),
             interim: Vec::new(),
         }),
         _ => Err(Failure::Malformed(head)),

@@ -339,7 +339,8 @@ fn asks(settings: &Settings, which: impl Fn(&Variable) -> bool) -> bool {
         parts.any(|part| matches!(part, Part::Variable(variable) if which(variable)))
     };
     let location = |location: &LocationSettings| {
-        let fields = location.add_headers.iter().any(|field| asks(&field.value));
+        let mut fields = location.add_headers.iter().chain(&location.add_trailers);
+        let fields = fields.any(|field| asks(&field.value));
         let mut logs = location.access_logs.iter();
         let logs = logs.any(|log| log.templates().any(asks));
         let text = location.ret.as_ref().and_then(|ret| ret.text.as_ref());

@@ -190,6 +190,7 @@ fn tree() -> impl Strategy<Value = Vec<(String, String)>> {
         Just("keepalive_timeout 5;".to_owned()),
         Just("include more/*.conf;".to_owned()),
         Just("include more/[ab].conf;".to_owned()),
+        "add_trailer X-[a-z]{1,3} [a-z]{1,3}( always)?;",
         "add_header X-[a-z]{1,3} \"[a-z ;{}#\\n]{0,9}\";",
         "[ \\t\\n]{0,4}#[ -~]{0,20}",
     ];

@@ -475,6 +475,13 @@ fn http_and_servers() {
                 "\"expires\" directive is duplicate",
             ),
             ("add_header_inherit x;", "invalid value \"x\""),
+            ("add_trailer_inherit x;", "invalid value \"x\""),
+            ("add_trailer A b c;", "invalid parameter \"c\""),
+            ("add_trailer 'A b' c;", "invalid header name \"A b\""),
+            (
+                "add_trailer A;",
+                "invalid number of arguments in \"add_trailer\" directive",
+            ),
             ("error_page =200 /x;", "invalid value \"=200\""),
             ("error_page 404 =x /x;", "invalid value \"=x\""),
             ("error_page 499 /x;", "invalid value \"499\""),

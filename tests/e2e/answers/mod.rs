@@ -5,6 +5,7 @@ mod fields;
 mod pages;
 mod redirects;
 mod returned;
+mod trailers;
 
 use crate::support::client::{Client, Failure, Response};
 use crate::support::nginx::Nginx;
@@ -85,7 +86,11 @@ fn show(answer: Result<Response, Failure>, port: u16) -> String {
             text += &format!("{line}\n");
         }
     }
-    (text + "\n" + &body.replace(&product, "PRODUCT")).replace(&format!(":{port}"), ":PORT")
+    text += &format!("\n{}", body.replace(&product, "PRODUCT"));
+    for line in &answer.trailers {
+        text += &format!("\n{line}");
+    }
+    text.replace(&format!(":{port}"), ":PORT")
 }
 
 #[test]

@@ -18,6 +18,14 @@ pub const SIZE_BOUND: u64 = 1 << 63;
 /// What ends a chunked body without trailer fields.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
+/// Ends a chunked body with these trailer fields, lines with their ends.
+pub fn end(out: &mut Vec<u8>, trailers: &[u8]) {
+    let (size, empty) = LAST_CHUNK.split_at(3);
+    for part in [size, trailers, empty] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Takes a chunked body apart, whatever pieces it comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoder {

@@ -2,12 +2,17 @@
 
 use super::fields::Known;
 
-/// Of the lines of a trailer section, each with its line end, those that may be sent on. What frames
+/// Of the lines of a trailer section, each with its line end, those that may be sent on, behind the
+/// names of their fields. What frames
 /// or routes a message, ends at one hop, or is written by weir itself has no place behind a body:
 /// somebody could take it for part of the head.
-pub fn passable(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
-    lines.split_inclusive(|&byte| byte == b'\n').filter(|line| {
-        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+pub fn passable(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = lines.split_inclusive(|&byte| byte == b'\n');
+    let named = lines.map(|line| {
+        let name = line.split(|&byte| byte == b':').next();
+        (name.unwrap_or_default(), line)
+    });
+    named.filter(|(name, _)| {
         let known = Known::of(name);
         !known.is_hop_by_hop()
             && !known.is_hidden_from_client()
@@ -37,7 +42,11 @@ mod tests {
         let passed: Vec<_> = passable(lines).collect();
         assert_eq!(
             passed,
-            [&b"Digest: x\r\n"[..], b"X-B:\r\n", b"X-C: 1:2\r\n"]
+            [
+                (&b"Digest"[..], &b"Digest: x\r\n"[..]),
+                (b"X-B", b"X-B:\r\n"),
+                (b"X-C", b"X-C: 1:2\r\n"),
+            ]
         );
         assert_eq!(passable(b"").count(), 0);
     }

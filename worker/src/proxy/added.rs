@@ -67,8 +67,8 @@ fn write_cache_control(validity: Validity, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether an `add_header` applies to an answer of this status.
-fn applies(added: &AddHeader, status: u16) -> bool {
+/// Whether an `add_header` or `add_trailer` applies to an answer of this status.
+pub(super) fn applies(added: &AddHeader, status: u16) -> bool {
     added.always || answer::takes_added_fields(status)
 }
 

@@ -12,7 +12,8 @@ use super::session::Session;
 use crate::handler::{stub_status, upstream_show};
 use crate::http::answer::{self, Host, OwnUrl};
 use crate::http::framing::has_body;
-use crate::http::{Answer, Body, Known, Method, Persist, browser, page, status};
+use crate::http::{Answer, Body, ChunkHead, Known, Method, Persist};
+use crate::http::{browser, chunked, page, status};
 use crate::settings::Return;
 
 /// The methods that are passed on, save those that RFC 9110 does not name.
@@ -84,6 +85,7 @@ impl<N: Network> Session<'_, N> {
         // An interim status has neither a body nor its length; 304 tells of what it does not send.
         let describes = !matches!(status, 0..=199 | 204);
         let length: usize = content.body.iter().map(|part| part.len()).sum();
+        let chunked = exchange.adds_trailers();
         let own_url = self.own_url(exchange);
         let is_own = own_url.is_some();
         Answer {
@@ -92,9 +94,9 @@ impl<N: Network> Session<'_, N> {
             date: self.shared.clock.http(),
             server: true,
             content_type: content.content_type.filter(|_| describes),
-            length: describes.then_some(length as u64),
+            length: (describes && !chunked).then_some(length as u64),
             location: own_url,
-            chunked: false,
+            chunked,
             persist: self.persist(exchange),
             tokens: shows_version(exchange),
         }
@@ -105,10 +107,18 @@ impl<N: Network> Session<'_, N> {
         fields(out);
         self.write_added_fields(exchange, self.owed_fields(exchange), out);
         answer::end(out);
-        if describes && has_body(exchange.head.method, status) {
-            for part in content.body {
-                out.extend_from_slice(part);
-            }
+        if !describes || !has_body(exchange.head.method, status) {
+            return;
+        }
+        let framed = chunked && length > 0;
+        if framed {
+            out.extend_from_slice(ChunkHead::new(length as u64).as_bytes());
+        }
+        for part in content.body {
+            out.extend_from_slice(part);
+        }
+        if framed {
+            out.extend_from_slice(b"\r\n");
         }
     }
 
@@ -191,6 +201,10 @@ impl<N: Network> Session<'_, N> {
             .position(|four| four == b"\r\n\r\n")
             .map_or(out.len() - begin, |at| at + 4);
         self.keep_sent_head(exchange, &out[begin..begin + head]);
+        if exchange.adds_trailers() {
+            self.collect_trailers(exchange);
+            chunked::end(&mut out, &exchange.sent_trailers);
+        }
         *exchange.download.lead() = out;
         exchange.download.begin(Body::None, Framing::Plain);
         exchange.client_wait = Wait::default();

@@ -254,16 +254,21 @@ impl<N: Network> Session<'_, N> {
 
     /// The request is no longer in flight at its server.
     pub(super) fn count_end(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
-        if let Some(last) = exchange.tries.last_mut() {
-            last.response_ms = Some(self.shared.now_ms.saturating_sub(attempt.started_ms));
-            last.bytes_received = attempt.received;
-            last.bytes_sent = exchange.upload.sent();
-            let head = attempt.head_length.unwrap_or(attempt.received);
-            last.response_length = attempt.received.saturating_sub(head);
-        }
+        note_end(exchange, attempt, self.shared.now_ms);
         if let Some(peer) = self.peers.get(attempt.peer) {
             let counters = self.shared.region.counters();
             counters.end(peer.counter, attempt.received, exchange.upload.sent());
         }
+    }
+}
+
+/// Keeps what variables say of an attempt that has come to its end.
+pub(super) fn note_end(exchange: &mut Exchange, attempt: &Attempt, now_ms: u64) {
+    if let Some(last) = exchange.tries.last_mut() {
+        last.response_ms = Some(now_ms.saturating_sub(attempt.started_ms));
+        last.bytes_received = attempt.received;
+        last.bytes_sent = exchange.upload.sent();
+        let head = attempt.head_length.unwrap_or(attempt.received);
+        last.response_length = attempt.received.saturating_sub(head);
     }
 }

@@ -285,7 +285,7 @@ fn values<'a, N: Network>(
     }
     values.upstream_trailers = exchange.download.trailers();
     values.sent = &exchange.sent_head;
-    values.sent_trailers = exchange.download.trailers();
+    values.sent_trailers = &exchange.sent_trailers;
     values
 }
 

@@ -90,6 +90,8 @@ pub struct Exchange {
     pub matched: usize,
     /// The head of the answer, where some variable asks for it.
     pub sent_head: Vec<u8>,
+    /// The lines of the trailer section of the answer.
+    pub sent_trailers: Vec<u8>,
     /// Bytes of the request's head.
     pub head_length: u64,
     /// Until when a head has to be complete was set.
@@ -255,6 +257,7 @@ impl Exchange {
         self.linger_until_ms = 0;
         self.matched = 0;
         self.sent_head.clear();
+        self.sent_trailers.clear();
         self.buffered = false;
         self.slow = false;
         self.broken = false;

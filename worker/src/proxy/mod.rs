@@ -39,6 +39,7 @@ mod slow;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod trailing;
 
 use std::io;
 use std::net::SocketAddr;

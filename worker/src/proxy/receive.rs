@@ -222,23 +222,35 @@ impl<N: Network> Session<'_, N> {
         let mut framing = Framing::Plain;
         let location = exchange.location.clone();
         let location = location.as_deref();
-        let chunks = exchange.head.minor > 0
-            && location.is_none_or(|location| location.chunked_transfer_encoding);
-        match exchange.response.body {
+        let chunks = exchange.takes_chunks();
+        let mut body = exchange.response.body;
+        match body {
             _ if exchange.switched => exchange.persist = false,
             Body::Chunked | Body::UntilClose if chunks => framing = Framing::Chunked,
             // Only the end of the connection ends this answer for the client.
             Body::Chunked | Body::UntilClose => exchange.persist = false,
+            Body::None | Body::Length(_) if exchange.adds_trailers() => {
+                framing = Framing::Chunked;
+                if body == Body::None {
+                    body = Body::Length(0);
+                }
+            }
             Body::None | Body::Length(_) => {}
         }
         // A client that is still sending may go on, but not with another request.
         exchange.persist &=
             exchange.upload.is_ended() && !location.is_some_and(|location| self.is_last(location));
         exchange.answered = true;
-        exchange.download.begin(exchange.response.body, framing);
-        if framing == Framing::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers)
-        {
-            exchange.download.pass_trailers();
+        exchange.download.begin(body, framing);
+        if framing == Framing::Chunked {
+            let passes =
+                body == Body::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers);
+            if passes {
+                exchange.download.keep_trailers();
+            }
+            if passes || exchange.adds_trailers() {
+                exchange.download.hold_end();
+            }
         }
         self.write_answer_head(exchange, framing == Framing::Chunked);
         exchange.buffered = !exchange.switched && self.is_buffered(exchange);
@@ -265,6 +277,9 @@ impl<N: Network> Session<'_, N> {
                 exchange.download.clear();
                 exchange.answered = false;
                 return Err(Stop::Upstream(Failure::InvalidHeader));
+            }
+            if exchange.download.is_end_held() {
+                self.end_chunks(exchange);
             }
             self.flush_to_client(exchange)?;
             if exchange.download.is_pending() {

@@ -5,15 +5,13 @@ use std::io::{self, IoSlice};
 
 use super::spool::Spool;
 use crate::buffer::Buffer;
-use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, trailers};
+use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, chunked};
 use crate::temp::TempError;
 use crate::transport::{Readiness, Transport};
 
 /// What follows a chunk's data, and what follows the data of the last one.
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
-/// The line of the last chunk.
-const LAST_SIZE: &[u8] = b"0\r\n";
 
 /// How the body that comes in ends.
 #[derive(Debug, Default)]
@@ -51,9 +49,11 @@ pub struct Relay {
     lead_sent: usize,
     owed: usize,
     tail: &'static [u8],
-    /// The lines of the trailer section, where they are passed on.
+    /// The lines of the trailer section, where they are kept.
     trailers: Vec<u8>,
-    passes_trailers: bool,
+    keeps_trailers: bool,
+    /// The last chunk is not made before [`Relay::end`].
+    holds_end: bool,
     /// Only the end of the connection tells the other side that the body is complete.
     until_close: bool,
     received: u64,
@@ -91,6 +91,8 @@ impl Relay {
             Body::UntilClose => Source::UntilClose,
         };
         self.framing = framing;
+        self.keeps_trailers = false;
+        self.holds_end = false;
         self.until_close =
             framing == Framing::Plain && matches!(body, Body::Chunked | Body::UntilClose);
     }
@@ -105,19 +107,40 @@ impl Relay {
         self.framing == Framing::Dropped
     }
 
-    /// Trailer fields are passed on behind the last chunk. After [`Relay::begin`].
-    pub fn pass_trailers(&mut self) {
-        self.passes_trailers = true;
+    /// Trailer fields that come are kept. After [`Relay::begin`].
+    pub fn keep_trailers(&mut self) {
+        self.keeps_trailers = true;
     }
 
-    /// See [`Relay::pass_trailers`].
-    pub fn passes_trailers(&self) -> bool {
-        self.passes_trailers
+    /// See [`Relay::keep_trailers`].
+    pub fn keeps_trailers(&self) -> bool {
+        self.keeps_trailers
     }
 
-    /// The lines of the trailer section that came, where they are passed on.
+    /// The lines of the trailer section that came, where they are kept.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
+    }
+
+    /// The chunks that go out are ended by [`Relay::end`], once the source has. After
+    /// [`Relay::begin`].
+    pub fn hold_end(&mut self) {
+        self.holds_end = true;
+    }
+
+    /// The source has ended, and [`Relay::end`] has to follow.
+    pub fn is_end_held(&self) -> bool {
+        self.holds_end && self.is_ended()
+    }
+
+    /// The last chunk, with the lines of a trailer section. What still waits in the input comes
+    /// before it and is copied.
+    pub fn end(&mut self, trailers: &[u8], input: &mut Buffer) {
+        self.holds_end = false;
+        self.lead.extend_from_slice(&input.data()[..self.owed]);
+        self.lead.extend_from_slice(self.tail);
+        self.discard(input);
+        chunked::end(&mut self.lead, trailers);
     }
 
     /// What is missing would not be missed: the other side takes the end of the connection for the
@@ -207,7 +230,7 @@ impl Relay {
                 data
             }
             Source::Chunked(decoder) => {
-                let trailers = self.passes_trailers.then_some(&mut self.trailers);
+                let trailers = self.keeps_trailers.then_some(&mut self.trailers);
                 let data = unchunk(decoder, input, keep, trailers)?;
                 if decoder.is_end() {
                     self.source = Source::Ended;
@@ -221,9 +244,6 @@ impl Relay {
             return Ok(());
         }
         self.frame(data);
-        if self.is_ended() && !self.trailers.is_empty() && self.framing == Framing::Chunked {
-            self.frame_trailers(input);
-        }
         Ok(())
     }
 
@@ -349,7 +369,7 @@ impl Relay {
         if self.framing != Framing::Chunked {
             return;
         }
-        let ended = self.is_ended();
+        let ended = self.is_ended() && !self.holds_end;
         if data > 0 {
             self.lead
                 .extend_from_slice(ChunkHead::new(data as u64).as_bytes());
@@ -357,23 +377,6 @@ impl Relay {
         } else if ended {
             self.lead.extend_from_slice(LAST_CHUNK);
         }
-    }
-
-    /// In place of the last chunk that [`Relay::frame`] has made, one with trailer fields. They are
-    /// rare: the data before them is copied.
-    fn frame_trailers(&mut self, input: &mut Buffer) {
-        if self.owed > 0 {
-            self.lead.extend_from_slice(&input.data()[..self.owed]);
-            self.lead.extend_from_slice(CHUNK_END);
-            self.discard(input);
-        } else {
-            self.lead.truncate(self.lead.len() - LAST_CHUNK.len());
-        }
-        self.lead.extend_from_slice(LAST_SIZE);
-        for line in trailers::passable(&self.trailers) {
-            self.lead.extend_from_slice(line);
-        }
-        self.lead.extend_from_slice(b"\r\n");
     }
 
     /// Nobody takes what waits to be written: drops it.

@@ -17,8 +17,11 @@ impl<N: Network> Session<'_, N> {
         let begin = out.len();
         let from = exchange.output.head();
         let response = &exchange.response;
-        let has_length = matches!(response.body, Body::Length(_))
-            || (response.body == Body::None && !matches!(exchange.status, 100..=199 | 204));
+        let has_length = match response.body {
+            Body::Length(_) => !chunked,
+            Body::None => !chunked && !matches!(exchange.status, 100..=199 | 204),
+            Body::Chunked | Body::UntilClose => false,
+        };
         let length = match response.content_length.filter(|_| has_length) {
             // The server was asked for the head alone, not the client.
             Some(_) if is_headless(exchange) => Some(0),
@@ -51,7 +54,7 @@ impl<N: Network> Session<'_, N> {
         }
         let mut owed = self.owed_fields(exchange);
         self.write_sent_fields(exchange, &mut owed, &mut out);
-        if exchange.download.passes_trailers()
+        if exchange.download.keeps_trailers()
             && let Some(names) = response.fields.known(Known::Trailer, from)
         {
             field(&mut out, b"Trailer", names);

@@ -47,6 +47,8 @@ pub struct LocationSettings {
     pub access: Vec<AccessRule>,
     /// `add_header`.
     pub add_headers: Vec<AddHeader>,
+    /// `add_trailer`.
+    pub add_trailers: Vec<AddHeader>,
     /// `expires`, if it is not off.
     pub expires: Option<ExpiresRule>,
     /// `error_page`; the first one for a status has it.
@@ -123,6 +125,7 @@ impl Default for LocationSettings {
             ret: None,
             access: Vec::new(),
             add_headers: Vec::new(),
+            add_trailers: Vec::new(),
             expires: None,
             error_pages: Vec::new(),
             recursive_error_pages: false,
@@ -224,7 +227,7 @@ pub enum AccessFrom {
     Network(IpAddr, u8),
 }
 
-/// One `add_header`.
+/// One `add_header` or `add_trailer`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddHeader {
     /// The field's name.
@@ -233,6 +236,7 @@ pub struct AddHeader {
     pub value: Template,
     /// Also for codes other than 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308.
     pub always: bool,
-    /// It stands in for the server's own field, as nginx has it with Last-Modified and ETag.
+    /// It stands in for the server's own field, as nginx has it with Last-Modified and ETag; never a
+    /// trailer.
     pub replaces: bool,
 }

@@ -4,7 +4,7 @@ use super::{Far, World};
 use crate::event::Token;
 use crate::proxy::client::State;
 use crate::proxy::slow::SLOW_MS;
-use crate::settings::{LocationSettings, Part, Proxy, Template};
+use crate::settings::{AddHeader, LocationSettings, Part, Proxy, Template, Variable};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// Long enough for a slot of the wheel to pass.
@@ -390,4 +390,76 @@ fn answers_of_our_own_have_the_rate_too() {
     let got = in_time(&mut world, &client, 9);
     assert!(got[1] <= 100 && got[9] > 200, "{got:?}");
     assert_ne!(world.state(&client), "answering");
+}
+
+#[test]
+fn trailers_follow_whatever_pieces_an_answer_comes_in() {
+    let added = |name: &[u8], value: Template| AddHeader {
+        name: name.to_vec(),
+        value,
+        always: false,
+        replaces: false,
+    };
+    let length = Template {
+        parts: vec![Part::Variable(Variable::UpstreamResponseLength)],
+    };
+    let trailers = [
+        added(b"X-A", value("a").unwrap()),
+        added(b"X-Length", length),
+    ];
+    for (answer, body, section) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, world",
+            "hello, world",
+            "X-A: a\r\nX-Length: 12\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "",
+            "X-A: a\r\nX-Length: 0\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n7;x\r\n, world\r\n0\r\nX-Sum: 1\r\nX-No: 2\r\n\r\n",
+            "hello, world",
+            "X-Sum: 1\r\nX-A: a\r\nX-Length: 48\r\n",
+        ),
+    ] {
+        for at in 1..=answer.len() {
+            let mut world = World::with(1, |location, proxied| {
+                location.add_trailers = trailers.to_vec();
+                proxied.pass_trailers = true;
+                proxied.hidden.names.push(b"x-no".to_vec());
+            });
+            let client = world.accept(GET);
+            client.wire.borrow_mut().room = at;
+            let server = world.server(0);
+            world.send(&server, &answer.as_bytes()[..at]);
+            if at < answer.len() {
+                world.send(&server, &answer.as_bytes()[at..]);
+            }
+            let mut got = client.got();
+            while world.state(&client) == "proxying" {
+                world.room(&client, 13);
+                got += &client.got();
+            }
+            assert_eq!(world.state(&client), "idle", "{at}: {got}");
+            assert!(is_kept(&server, &world), "{at}");
+            let (head, mut rest) = got.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+            assert!(!head.contains("Content-Length"), "{head}");
+            let mut data = String::new();
+            while let Some((size, after)) = rest.split_once("\r\n") {
+                let size = usize::from_str_radix(size, 16).unwrap();
+                if size == 0 {
+                    rest = after;
+                    break;
+                }
+                data += &after[..size];
+                rest = after[size..].strip_prefix("\r\n").unwrap();
+            }
+            assert_eq!(data, body, "{at}");
+            assert_eq!(rest, format!("{section}\r\n"), "{at}");
+        }
+    }
 }
