@@ -104,7 +104,12 @@ fn tries_are_lists_in_their_order() {
         connect < header && header >= delay && whole >= header,
         "{logged}"
     );
-    assert!(seconds(&logged["request_time"]) >= header, "{logged}");
+    // As in nginx it is of the clock on the wall, the others of one that cannot be set: either drops
+    // its part of a millisecond.
+    assert!(
+        seconds(&logged["request_time"]) >= header - 0.0015,
+        "{logged}"
+    );
     assert_eq!(logged["body_bytes_sent"], "5");
     let bytes = response.head.len() + 5;
     assert!(
