@@ -1,14 +1,17 @@
 //! Request heads (RFC 9112, sections 2 to 5), over httparse and stricter than it where a proxy has
 //! to be: what two parsers could read in two ways is refused.
 
-use std::fmt;
 use std::mem::MaybeUninit;
 
 use super::fields::{Fields, Known, MAX_NAMED, Span, trim};
-use super::framing::{self, Ambiguous, Body};
+use super::framing::{self, Body};
 use super::limits::{Limits, MAX_HEAD};
 use super::lines::{Lines, Scan};
 use super::method::Method;
+use super::refusal::{
+    BARE_LF, BLANK_LINES, INVALID_HEADER, INVALID_LINE_HOST, INVALID_METHOD, INVALID_REQUEST,
+    INVALID_VERSION, Refusal, TOO_LONG_LINE, TOO_MANY_FIELDS, refuse,
+};
 use super::target::{Target, TargetError, host_of};
 
 /// At most this many fields in one head: nginx's default of `max_headers`, and the bound for answers.
@@ -27,90 +30,8 @@ pub enum Parsed {
     Refused(Refusal),
 }
 
-/// Why a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The answer's status; 494 is nginx's own for a head that is too large, shown as 400.
-    pub status: u16,
-    /// For the error log at level info, in nginx's words; foreign bytes are for the log to escape.
-    pub reason: Reason,
-}
-
-/// A sentence, and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// What happened.
-    pub text: &'static str,
-    /// The part of the head that it is about; [`Span::of`] it for the log.
-    pub about: Option<Span>,
-    /// That part goes on.
-    pub cut: bool,
-    /// It is about the request line, not about the fields.
-    pub in_line: bool,
-}
-
-impl Refusal {
-    const fn new(status: u16, text: &'static str) -> Refusal {
-        Refusal {
-            status,
-            reason: Reason {
-                text,
-                about: None,
-                cut: false,
-                in_line: false,
-            },
-        }
-    }
-
-    const fn of_line(status: u16, text: &'static str) -> Refusal {
-        let mut refusal = Refusal::new(status, text);
-        refusal.reason.in_line = true;
-        refusal
-    }
-
-    /// The reason with the bytes that it is about, which are in `buffer`.
-    pub fn describe<'b>(&self, buffer: &'b [u8]) -> Description<'b> {
-        Description {
-            text: self.reason.text,
-            about: self.reason.about.map(|span| span.of(buffer)),
-            cut: self.reason.cut,
-        }
-    }
-}
-
-/// A [`Refusal`] in words.
-#[derive(Clone, Copy, Debug)]
-pub struct Description<'b> {
-    text: &'static str,
-    about: Option<&'b [u8]>,
-    cut: bool,
-}
-
-impl fmt::Display for Description<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.about {
-            Some(bytes) => {
-                let more = if self.cut { "..." } else { "" };
-                write!(f, "{}: \"{}{more}\"", self.text, bytes.escape_ascii())
-            }
-            None => f.write_str(self.text),
-        }
-    }
-}
-
-const INVALID_METHOD: Refusal = Refusal::of_line(400, "client sent invalid method");
-const INVALID_REQUEST: Refusal = Refusal::of_line(400, "client sent invalid request");
-const INVALID_VERSION: Refusal = Refusal::of_line(505, "client sent invalid version");
-const TOO_LONG_LINE: Refusal = Refusal::of_line(414, "client sent too long URI");
-const INVALID_LINE_HOST: Refusal =
-    Refusal::of_line(400, "client sent invalid host in request line");
 /// As much of a field is told that is too long, in bytes, as nginx's `NGX_MAX_ERROR_STR` less 300.
 const LONGEST_TOLD: usize = 1748;
-const INVALID_HEADER: Refusal = Refusal::new(400, "client sent invalid header line");
-const TOO_MANY_FIELDS: Refusal = Refusal::new(494, "client sent too many header lines");
-const BLANK_LINES: Refusal =
-    Refusal::new(400, "client sent more than one empty line before a request");
-const BARE_LF: Refusal = Refusal::new(400, "client sent a line that ends with LF alone");
 
 /// One request's head. Reuse it: its buffers keep their room.
 #[derive(Clone, Debug, Default)]
@@ -470,50 +391,6 @@ impl RequestHead {
         }
         Ok(())
     }
-}
-
-fn refuse(why: Ambiguous, fields: &Fields) -> Refusal {
-    let about = |known| {
-        fields
-            .iter()
-            .rfind(|field| field.known == known)
-            .map(|field| field.value)
-    };
-    let (status, text, about) = match why {
-        Ambiguous::DuplicateLength => (
-            400,
-            "client sent duplicate header line: \"Content-Length\"",
-            about(Known::ContentLength),
-        ),
-        Ambiguous::DuplicateEncoding => (
-            400,
-            "client sent duplicate header line: \"Transfer-Encoding\"",
-            about(Known::TransferEncoding),
-        ),
-        Ambiguous::InvalidLength => (
-            400,
-            "client sent invalid \"Content-Length\" header",
-            about(Known::ContentLength),
-        ),
-        Ambiguous::LengthAndEncoding => (
-            400,
-            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
-            None,
-        ),
-        Ambiguous::EncodingInHttp10 => (
-            400,
-            "client sent HTTP/1.0 request with \"Transfer-Encoding\" header",
-            None,
-        ),
-        Ambiguous::UnknownEncoding => (
-            501,
-            "client sent unknown \"Transfer-Encoding\"",
-            about(Known::TransferEncoding),
-        ),
-    };
-    let mut refusal = Refusal::new(status, text);
-    refusal.reason.about = about;
-    refusal
 }
 
 /// The host that a head names as far as it has come, in lower case; as [`RequestHead::host`] if the
