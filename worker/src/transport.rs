@@ -13,6 +13,8 @@ use rustix::net::{
 };
 use weir_shm::Address;
 
+use crate::buffer::Buffer;
+
 /// A byte stream that never blocks: where it would, it answers [`io::ErrorKind::WouldBlock`].
 pub trait Transport {
     /// Reads what is there; 0 is the end of the stream.
@@ -215,6 +217,87 @@ impl AsFd for Socket {
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Some(usize),
+    /// The stream ended.
+    End,
+    /// Nothing now.
+    Blocked,
+}
+
+/// Reads once into the free room of a buffer, which must have some. A short read leaves nothing
+/// behind it, which saves the second read that would only say so.
+///
+/// # Errors
+/// As [`Transport::read`], save `WouldBlock`.
+pub fn read<T: Transport>(
+    input: &mut Buffer,
+    from: &mut T,
+    ready: &mut Readiness,
+) -> io::Result<Read> {
+    read_at_most(input, from, ready, usize::MAX)
+}
+
+/// As [`read`], but no more than `limit` bytes, of which there must be some.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at_most<T: Transport>(
+    input: &mut Buffer,
+    from: &mut T,
+    ready: &mut Readiness,
+    limit: usize,
+) -> io::Result<Read> {
+    loop {
+        let space = input.space();
+        let room = space.len().min(limit);
+        let space = &mut space[..room];
+        debug_assert!(room > 0, "a read needs room");
+        match from.read(space) {
+            Ok(0) => {
+                ready.closed = true;
+                ready.readable = false;
+                return Ok(Read::End);
+            }
+            Ok(read) => {
+                // The end of the stream comes with no further event once it was told.
+                ready.readable = read == room || ready.closed;
+                input.filled(read);
+                return Ok(Read::Some(read));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.readable = false;
+                return Ok(Read::Blocked);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                ready.closed = true;
+                ready.readable = false;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Whether there is more to be read; what it is does not matter.
+pub fn has_more<T: Transport>(from: &mut T, ready: &mut Readiness) -> bool {
+    let mut byte = [0];
+    loop {
+        match from.read(&mut byte) {
+            Ok(0) => ready.closed = true,
+            Ok(_) => return true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => ready.closed = true,
+        }
+        ready.readable = false;
+        return false;
     }
 }
 

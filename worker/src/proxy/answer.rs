@@ -6,7 +6,7 @@ use super::describe::shows_version;
 use super::exchange::{Exchange, Wait};
 use super::numbers::Phase;
 use super::receive::Stop;
-use super::relay::{self, Framing, Read};
+use super::relay::Framing;
 use super::request::answering;
 use super::session::Session;
 use crate::handler::{stub_status, upstream_show};
@@ -15,6 +15,7 @@ use crate::http::framing::has_body;
 use crate::http::{Answer, Body, ChunkHead, Known, Method, Persist};
 use crate::http::{browser, chunked, page, status};
 use crate::settings::Return;
+use crate::transport::{self, Read};
 
 /// The methods that are passed on, save those that RFC 9110 does not name.
 const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
@@ -346,7 +347,7 @@ impl<N: Network> Session<'_, N> {
                 }
                 return Next::Wait(State::Answering(exchange));
             }
-            match relay::read(input, &mut client.stream, &mut client.ready) {
+            match transport::read(input, &mut client.stream, &mut client.ready) {
                 Ok(Read::Some(_) | Read::Blocked) => {}
                 Ok(Read::End) | Err(_) => {
                     exchange.persist = false;

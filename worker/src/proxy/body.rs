@@ -8,13 +8,14 @@ use super::client::{Next, State};
 use super::describe::errno;
 use super::exchange::{Exchange, For, Wait};
 use super::receive::{READS_A_TURN, Stop};
-use super::relay::{self, Framing, Read};
+use super::relay::Framing;
 use super::request::too_large;
 use super::session::Session;
 use super::spool::Spool;
 use crate::http::Body;
 use crate::settings::{InFileOnly, Level, Proxy};
 use crate::temp::Name;
+use crate::transport::{self, Read};
 
 /// Room behind the head below which a body is not written to a file piece by piece.
 const LEAST_ROOM: usize = 16 * 1024;
@@ -93,7 +94,7 @@ impl<N: Network> Session<'_, N> {
             if !client.ready.readable {
                 return Ok(false);
             }
-            match relay::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
+            match transport::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
                 Ok(Read::Some(_)) => {}
                 Ok(Read::Blocked) => return Ok(false),
                 Ok(Read::End) => return Err(self.client_left_body(exchange, None)),

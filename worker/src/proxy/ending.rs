@@ -4,12 +4,12 @@ use super::Network;
 use super::client::{Lingering, Next, State};
 use super::exchange::Exchange;
 use super::receive::READS_A_TURN;
-use super::relay::{self, Read};
 use super::session::{Session, doing};
 use super::shared::millis;
 use crate::http::{Body, Known, Method, browser};
 use crate::settings::{Level, LingeringClose, LocationSettings};
 use crate::transport::Transport;
+use crate::transport::{self, Read};
 
 impl<N: Network> Session<'_, N> {
     /// Whether the connection is to be kept after this request, as far as its head and the
@@ -102,7 +102,7 @@ impl<N: Network> Session<'_, N> {
             reads += 1;
             scratch.clear();
             open = matches!(
-                relay::read(&mut scratch, &mut client.stream, &mut client.ready),
+                transport::read(&mut scratch, &mut client.stream, &mut client.ready),
                 Ok(Read::Some(_) | Read::Blocked)
             );
         }

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::client::{Next, State};
 use super::exchange::{Attempt, Exchange};
-use super::relay;
 use super::session::Session;
 use super::{Network, close_peer};
 use crate::http::Method;
+use crate::transport;
 
 impl<N: Network> Session<'_, N> {
     /// The client has all of a server's answer.
@@ -55,7 +55,7 @@ impl<N: Network> Session<'_, N> {
         let mut is_all = exchange.output.len() == exchange.download.owed();
         if peer.ready.readable && !peer.ready.closed && is_all {
             // The last read filled its buffer: only another one can say whether that was all.
-            is_all = !relay::has_more(&mut peer.stream, &mut peer.ready);
+            is_all = !transport::has_more(&mut peer.stream, &mut peer.ready);
         }
         let plan = Rc::clone(&self.shared.plan);
         let present = plan.find(counter);

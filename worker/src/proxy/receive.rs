@@ -4,13 +4,14 @@ use super::Network;
 use super::client::{Next, State};
 use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
-use super::relay::{self, Framing, Read};
+use super::relay::Framing;
 use super::retry::Failure;
 use super::session::Session;
 use crate::buffer::BUFFER_SIZE;
 use crate::http::framing::has_body;
 use crate::http::{Body, Malformed, ResponseParsed};
 use crate::settings::Level;
+use crate::transport::{self, Read};
 
 /// Reads of a body in one turn of the loop; then others have theirs.
 pub(super) const READS_A_TURN: usize = 16;
@@ -127,7 +128,7 @@ impl<N: Network> Session<'_, N> {
                     let capacity = output.capacity();
                     output.grow(capacity * 2);
                 }
-                let read = relay::read(output, &mut peer.stream, &mut peer.ready);
+                let read = transport::read(output, &mut peer.stream, &mut peer.ready);
                 if let Ok(Read::Some(read)) = read {
                     attempt.received += read as u64;
                 }
@@ -308,7 +309,7 @@ impl<N: Network> Session<'_, N> {
                 return Ok(Turn::Waiting);
             }
             let (stream, ready) = (&mut peer.stream, &mut peer.ready);
-            match relay::read_at_most(&mut exchange.output, stream, ready, limit) {
+            match transport::read_at_most(&mut exchange.output, stream, ready, limit) {
                 Ok(Read::Some(read)) => {
                     let before = attempt.received;
                     attempt.received += read as u64;

@@ -6,11 +6,11 @@ use super::Network;
 use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
 use super::receive::{READS_A_TURN, Stop};
-use super::relay::{self, Read};
 use super::request::too_large;
 use super::retry::Failure;
 use super::session::Session;
 use crate::settings::Level;
+use crate::transport::{self, Read};
 
 /// Bytes of a file that are sent in one turn of the loop; then others have theirs.
 pub(super) const FILE_BYTES_A_TURN: usize = 2 << 20;
@@ -68,7 +68,7 @@ impl<N: Network> Session<'_, N> {
             if !self.client.ready.readable {
                 return Ok(());
             }
-            match relay::read(input, &mut self.client.stream, &mut self.client.ready) {
+            match transport::read(input, &mut self.client.stream, &mut self.client.ready) {
                 Ok(Read::Some(_)) => {}
                 Ok(Read::Blocked) => return Ok(()),
                 Ok(Read::End) if exchange.switched => {

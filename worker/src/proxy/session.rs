@@ -6,12 +6,13 @@ use super::client::{Client, Event, Next, State};
 use super::describe::errno;
 use super::exchange::Exchange;
 use super::numbers::Phase;
-use super::relay::{self, Framing, Read};
+use super::relay::Framing;
 use super::shared::Shared;
 use super::{Network, Peer};
 use crate::connection::{Key, Slab};
 use crate::http::{Body, Limits, Parsed, Refusal};
 use crate::settings::Level;
+use crate::transport::{self, Read};
 
 /// Requests that were pipelined and can be answered at once are, so many in one turn; then others
 /// have theirs.
@@ -105,7 +106,7 @@ impl<N: Network> Session<'_, N> {
         }
         let mut exchange = self.shared.lend();
         let (client, input) = (&mut *self.client, &mut exchange.input);
-        match relay::read(input, &mut client.stream, &mut client.ready) {
+        match transport::read(input, &mut client.stream, &mut client.ready) {
             Ok(Read::Some(_)) => {
                 exchange.started = self.shared.clock.millis();
                 Next::Go(State::Reading(exchange))
@@ -148,7 +149,7 @@ impl<N: Network> Session<'_, N> {
                     .grow(room_for(&limits, exchange.input.capacity()));
             }
             let client = &mut *self.client;
-            match relay::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
+            match transport::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
                 Ok(Read::Some(_)) => {}
                 Ok(Read::Blocked) => return self.await_head(exchange),
                 Ok(Read::End) => return self.lost_in_head(exchange, None),
