@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use weir_worker::settings::{KeepaliveDisable, LingeringClose};
 
-use super::directive::{
-    Contexts, Directive, HTTP, LEVELS, SERVER, Set, at_least, between, once, row, take,
-};
+use super::directive::{Contexts, Directive, HTTP, LEVELS, SERVER, Set, between, once, row, take};
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
@@ -60,7 +58,7 @@ pub const DIRECTIVES: &[Directive] = &[
     row(
         "keepalive_disable",
         LEVELS,
-        at_least(1),
+        between(1, 2),
         Set::Call(keepalive_disable),
     ),
     row(

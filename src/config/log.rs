@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_master::settings::Resource;
 use weir_worker::settings::{
     AccessLog, Escape, Level, LogBuffer, LogFileCache, LogFormat, LogName, LogTarget, Part,
-    Template,
+    Template, Variable,
 };
 
 use super::directive::{Directive, HTTP, LEVELS, MAIN, Set, at_least, between, row, take};
@@ -85,28 +85,31 @@ fn error_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The level of an `error_log`; several parameters can only be nginx's `debug_*`.
+/// The level of an `error_log`: a name, or some of nginx's `debug_*`, which here are all `debug`.
 fn level(call: &Call) -> Result<Level, Fault> {
     let names = &call.values()[1..];
     let known = |name: &String| {
         let level = LEVEL_NAMES.iter().find(|(known, _)| known == name);
         level.map(|(_, level)| *level)
     };
-    match names {
-        [] => Ok(Level::Error),
-        [name] if known(name).is_some() => Ok(known(name).unwrap_or(Level::Error)),
-        _ => {
-            let debug = |name: &&String| {
-                ["core", "alloc", "mutex", "event", "http"]
-                    .iter()
-                    .any(|part| name.strip_prefix("debug_") == Some(part))
-            };
-            match names.iter().find(|name| !debug(name)) {
-                Some(name) => Err(call.fault(format!("invalid log level \"{name}\""))),
-                None => Ok(Level::Debug),
-            }
+    let debug = |name: &str| {
+        ["core", "alloc", "mutex", "event", "http"]
+            .iter()
+            .any(|part| name.strip_prefix("debug_") == Some(part))
+    };
+    let (mut level, mut parts) = (None, false);
+    for name in names {
+        match known(name) {
+            Some(found) if level.is_none() && !parts => level = Some(found),
+            Some(_) => return Err(call.fault(format!("duplicate log level \"{name}\""))),
+            None if level.is_none() && debug(name) => parts = true,
+            None => return Err(call.fault(format!("invalid log level \"{name}\""))),
         }
     }
+    Ok(match level {
+        _ if parts => Level::Debug,
+        level => level.unwrap_or(Level::Error),
+    })
 }
 
 fn access_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
@@ -237,6 +240,10 @@ fn log_format(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     let mut line = Template::default();
     for text in texts {
         for part in compile(text, &[]).map_err(|wrong| wrong_format(call, &wrong))? {
+            // A log has no pattern beside it whose groups could be meant.
+            if let Part::Variable(Variable::Capture(group)) = part {
+                return Err(call.fault(format!("unknown \"{group}\" variable")));
+            }
             push(&mut line.parts, part);
         }
     }

@@ -125,7 +125,33 @@ fn is_missing(name: &str) -> bool {
 }
 
 /// Beginnings of names that operators may know from nginx.
-const MISSING: [&str; 3] = ["proxy_protocol_", "tcpinfo_", "upstream_cache_"];
+const MISSING: &[&str] = &[
+    "ancient_browser",
+    "date_gmt",
+    "date_local",
+    "document_root",
+    "fastcgi_",
+    "geoip_",
+    "gzip_ratio",
+    "http2",
+    "http3",
+    "invalid_referer",
+    "limit_conn_status",
+    "limit_req_status",
+    "modern_browser",
+    "msie",
+    "proxy_internal_",
+    "proxy_protocol_",
+    "realip_remote_",
+    "realpath_root",
+    "request_filename",
+    "secure_link",
+    "slice_range",
+    "ssl_",
+    "tcpinfo_",
+    "uid_",
+    "upstream_cache_",
+];
 
 /// What the end of a name stands for.
 enum Family {
@@ -278,6 +304,14 @@ mod tests {
             (
                 "$proxy_protocol_addr",
                 "the \"proxy_protocol_addr\" variable is not supported by weir",
+            ),
+            (
+                "$SSL_protocol",
+                "the \"SSL_protocol\" variable is not supported by weir",
+            ),
+            (
+                "$request_filename",
+                "the \"request_filename\" variable is not supported by weir",
             ),
             ("$nothing", "unknown \"nothing\" variable"),
             ("a$", "invalid variable name"),

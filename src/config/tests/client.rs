@@ -28,6 +28,10 @@ fn faults_are_told_in_nginxs_words() {
         ),
         ("keepalive_disable msie;", "invalid value \"msie\""),
         (
+            "keepalive_disable none msie6 safari;",
+            "invalid number of arguments in \"keepalive_disable\" directive",
+        ),
+        (
             "keepalive_disable;",
             "invalid number of arguments in \"keepalive_disable\" directive",
         ),

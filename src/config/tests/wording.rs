@@ -200,6 +200,18 @@ fn main_context() {
             ),
             ("error_log logs/e.log loud;", "invalid log level \"loud\""),
             (
+                "error_log logs/e.log warn info;",
+                "duplicate log level \"info\"",
+            ),
+            (
+                "error_log logs/e.log debug_http warn;",
+                "duplicate log level \"warn\"",
+            ),
+            (
+                "error_log logs/e.log debug debug_http;",
+                "invalid log level \"debug_http\"",
+            ),
+            (
                 "error_log syslog:server=a;",
                 "error_log to \"syslog:server=a\" is not supported by weir",
             ),
@@ -271,6 +283,7 @@ fn http_and_servers() {
                 "log_format combined x;",
                 "duplicate \"log_format\" name \"combined\"",
             ),
+            ("log_format a 'b $1';", "unknown \"1\" variable"),
             ("log_format a $nothing;", "unknown \"nothing\" variable"),
             (
                 "access_log logs/a.log nothing;",
