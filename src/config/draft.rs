@@ -176,6 +176,8 @@ pub enum ProxyPass {
     Known {
         upstream: usize,
         host: String,
+        /// `$proxy_port`; 0 for a unix socket.
+        port: u16,
         /// All of it as written.
         url: String,
         uri: Option<String>,

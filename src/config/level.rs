@@ -193,22 +193,29 @@ fn handler(level: &Level, common: &Common, order: &[usize]) -> Handler {
         Some(HandlerDraft::StubStatus) => return Handler::StubStatus,
         Some(HandlerDraft::Proxy(pass)) => pass,
     };
-    let (target, host, uri) = match pass {
-        ProxyPass::Named(name) => (ProxyTarget::Named(name.clone()), String::new(), None),
+    let (target, host, port, uri) = match pass {
+        ProxyPass::Named(name) => (ProxyTarget::Named(name.clone()), String::new(), 0, None),
         ProxyPass::Known {
             upstream,
             host,
+            port,
             uri,
             ..
         } => {
             let index = order.get(*upstream).copied().unwrap_or_default();
-            (ProxyTarget::Upstream(index), host.clone(), uri.clone())
+            (
+                ProxyTarget::Upstream(index),
+                host.clone(),
+                *port,
+                uri.clone(),
+            )
         }
     };
     let nginx = Proxy::default();
     let mut proxy = Proxy {
         target,
         host: host.into_bytes(),
+        port,
         uri: uri.map(String::into_bytes),
         pass_trailers: common.proxy_pass_trailers.unwrap_or(nginx.pass_trailers),
         buffering: body::buffering(common),

@@ -74,6 +74,7 @@ fn proxy_pass(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
         ProxyPass::Known {
             upstream,
             host: url.host_header(),
+            port: url.port,
             url: call.value().to_owned(),
             uri: url.uri,
         }

@@ -126,8 +126,9 @@ fn upstreams_are_found_by_name_in_any_case_and_order() {
     assert_eq!(proxy(&built, "/a").uri, None);
     assert_eq!(proxy(&built, "/b").uri.as_deref(), Some(&b"/x"[..]));
     assert_eq!(proxy(&built, "/c").uri.as_deref(), Some(&b"/y?z"[..]));
-    assert_eq!(proxy(&built, "/e").host, b"localhost");
-    assert_eq!(proxy(&built, "/f").host, b"name.example");
+    let named = |path: &str| (proxy(&built, path).host.clone(), proxy(&built, path).port);
+    assert_eq!(named("/e"), (b"localhost".to_vec(), 0));
+    assert_eq!(named("/f"), (b"name.example".to_vec(), 80));
     match &proxy(&built, "/g").target {
         ProxyTarget::Named(name) => assert_eq!(name.parts[1], Part::Variable(Variable::Host)),
         ProxyTarget::Upstream(_) => panic!(),

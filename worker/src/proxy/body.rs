@@ -9,10 +9,9 @@ use super::describe::errno;
 use super::exchange::{Exchange, For, Wait};
 use super::receive::{READS_A_TURN, Stop};
 use super::relay::Framing;
-use super::request::too_large;
 use super::session::Session;
 use super::spool::Spool;
-use crate::http::Body;
+use crate::http::{Body, Known};
 use crate::settings::{InFileOnly, Level, Proxy};
 use crate::temp::Name;
 use crate::transport::{self, Read};
@@ -27,10 +26,16 @@ impl<N: Network> Session<'_, N> {
             return false;
         };
         match exchange.head.body {
-            Body::None | Body::UntilClose => false,
+            Body::UntilClose => false,
             _ if !proxy.buffering.request && !proxy.drops_body() => {
                 // HTTP/1.0 has no chunks, and streaming knows no length.
                 exchange.head.body == Body::Chunked && proxy.http_minor == 0
+            }
+            // An empty body, which is not none, has its file too.
+            Body::None => {
+                let fields = &exchange.head.fields;
+                exchange.is_body_for_file()
+                    && (fields.known(Known::ContentLength, exchange.input.head())).is_some()
             }
             Body::Length(length) => {
                 exchange.is_body_for_file() || length > exchange.input.len() as u64
@@ -79,12 +84,17 @@ impl<N: Network> Session<'_, N> {
     /// Takes what has come of the body; whether that is all of it.
     fn gather_body(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
         self.write_continue(exchange)?;
+        let location = exchange.location.as_ref();
+        let most = location.map_or(0, |location| location.client_max_body_size);
+        exchange.upload.limit(most);
         for _ in 0..READS_A_TURN {
             let Exchange { upload, input, .. } = &mut *exchange;
             if upload.gather(input).is_err() {
                 return Err(self.client_broke_chunks(exchange));
             }
-            self.check_size(exchange)?;
+            if let Some(excess) = upload.excess() {
+                return Err(self.client_sent_too_much(exchange, excess));
+            }
             if exchange.upload.is_ended() {
                 self.store_rest(exchange)?;
                 return Ok(true);
@@ -103,24 +113,6 @@ impl<N: Network> Session<'_, N> {
         }
         self.shared.again.push_back(self.key);
         Ok(false)
-    }
-
-    /// A chunk that is beyond `client_max_body_size` is refused as soon as its size is known.
-    fn check_size(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
-        let limit = exchange
-            .location
-            .as_ref()
-            .map_or(0, |location| location.client_max_body_size);
-        let (there, to_come) = (exchange.upload.received(), exchange.upload.announced());
-        if exchange.head.body != Body::Chunked || !too_large(there.saturating_add(to_come), limit) {
-            return Ok(());
-        }
-        self.log_request(
-            exchange,
-            Level::Error,
-            format_args!("client intended to send too large chunked body: {there}+{to_come} bytes"),
-        );
-        Err(Stop::Client(413))
     }
 
     /// Sees that the next read has room: in memory as far as `client_body_buffer_size` goes, else

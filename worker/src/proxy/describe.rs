@@ -256,15 +256,15 @@ fn values<'a, N: Network>(
     values.server_name = conf.server_name(exchange.server).as_bytes();
     values.hostname = &conf.hostname;
     if let Some(proxy) = exchange.proxy() {
-        values.proxy_host = if exchange.named_host.is_empty() {
-            &proxy.host
+        (values.proxy_host, values.proxy_port) = if exchange.named_host.is_empty() {
+            (&proxy.host[..], proxy.port)
         } else {
-            exchange.named_host.as_bytes()
+            (exchange.named_host.as_bytes(), exchange.named_port)
         };
     }
     values.started = exchange.started;
     values.request_length = exchange.request_length();
-    values.limit_rate = exchange.pace.map_or(0, |pace| pace.rate());
+    values.limit_rate = exchange.rate.unwrap_or_default();
     values.request_body = exchange.body_in_memory();
     values.request_body_file = exchange.body_in_file();
     values.request_id = Some(RequestId {

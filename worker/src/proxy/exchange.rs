@@ -104,6 +104,8 @@ pub struct Exchange {
     pub slow: bool,
     /// The answer has broken off; the client gets what there is of it.
     pub broken: bool,
+    /// Bytes a second of its answer, once that is settled; 0 is no limit.
+    pub rate: Option<u64>,
     /// `limit_rate`
     pub pace: Option<Pace>,
     /// `proxy_limit_rate`
@@ -116,6 +118,8 @@ pub struct Exchange {
     pub upstream_id: Option<UpstreamId>,
     /// Host and URI of a `proxy_pass` with variables.
     pub named_host: String,
+    /// See [`Exchange::named_host`]; 0 for a unix socket.
+    pub named_port: u16,
     /// See [`Exchange::named_host`]; empty without a URI.
     pub named_uri: Vec<u8>,
     /// What internal redirects have made of it.
@@ -261,6 +265,7 @@ impl Exchange {
         self.buffered = false;
         self.slow = false;
         self.broken = false;
+        self.rate = None;
         self.pace = None;
         self.upstream_pace = None;
         self.client_wait = Wait::default();

@@ -40,6 +40,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 mod trailing;
+mod unchunk;
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use super::Network;
 use super::exchange::Exchange;
 use super::session::Session;
 use crate::http::Known;
-use crate::settings::{Level, Template};
+use crate::settings::{IgnoredHeaders, Level, Proxy, Template};
 
 /// Milliseconds that nginx counts more than have passed, so that something goes at once.
 const AHEAD_MS: u64 = 1000;
@@ -30,11 +30,6 @@ impl Pace {
             since_ms,
             until_ms: 0,
         })
-    }
-
-    /// Bytes a second.
-    pub fn rate(&self) -> u64 {
-        self.rate
     }
 
     /// When something may go, in milliseconds.
@@ -69,17 +64,19 @@ impl Pace {
 impl<N: Network> Session<'_, N> {
     /// An answer begins: `limit_rate`.
     pub(super) fn begin_pace(&mut self, exchange: &mut Exchange) {
-        let told = told_rate(exchange);
-        let location = exchange.location.as_ref();
-        let limited = location.filter(|location| told.is_some() || location.limit_rate.is_some());
-        let Some(location) = limited.cloned() else {
+        let Some(location) = exchange.location.as_deref() else {
             return;
         };
-        let rate = match told {
-            Some(rate) => rate,
-            None => self.size(exchange, location.limit_rate.as_ref()),
+        let rate = match (exchange.rate, &location.limit_rate) {
+            (Some(rate), _) => rate,
+            (None, None) => return,
+            (None, limit) => self.size(exchange, limit.as_ref()),
         };
-        let after = self.size(exchange, location.limit_rate_after.as_ref());
+        let after = match rate {
+            0 => 0,
+            _ => self.size(exchange, location.limit_rate_after.as_ref()),
+        };
+        exchange.rate = Some(rate);
         let took_ms = self.shared.clock.millis().saturating_sub(exchange.started);
         let since_ms = self.shared.now_ms.saturating_sub(took_ms);
         exchange.pace = Pace::new(rate, after, since_ms);
@@ -116,17 +113,16 @@ impl<N: Network> Session<'_, N> {
     }
 }
 
-/// `X-Accel-Limit-Rate`
-fn told_rate(exchange: &Exchange) -> Option<u64> {
-    if exchange.response.status == 0 {
-        return None;
+/// A server's answer is there: its `X-Accel-Limit-Rate` holds for whatever answer the client gets.
+pub(super) fn heed_told_rate(exchange: &mut Exchange) {
+    let fields = &exchange.response.fields;
+    let told = fields.known(Known::XAccelLimitRate, exchange.output.head());
+    let is_ignored = |proxy: &Proxy| proxy.ignored.has(IgnoredHeaders::LIMIT_RATE);
+    if let Some(rate) = told.and_then(number)
+        && !exchange.proxy().is_some_and(is_ignored)
+    {
+        exchange.rate = Some(rate);
     }
-    let head = exchange.output.head();
-    let told = exchange
-        .response
-        .fields
-        .known(Known::XAccelLimitRate, head)?;
-    number(told)
 }
 
 /// Bytes with nginx's `k` or `m`.

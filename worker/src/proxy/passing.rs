@@ -90,6 +90,7 @@ impl<N: Network> Session<'_, N> {
             target::escape_unprintable(uri.as_bytes(), &mut exchange.named_uri);
         }
         exchange.named_host = url.host_header();
+        exchange.named_port = url.port;
         exchange.upstream_id = conf.upstream_of(&url);
         let known = exchange
             .upstream_id

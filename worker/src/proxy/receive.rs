@@ -4,6 +4,7 @@ use super::Network;
 use super::client::{Next, State};
 use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
+use super::pace::heed_told_rate;
 use super::relay::Framing;
 use super::retry::Failure;
 use super::session::Session;
@@ -161,6 +162,7 @@ impl<N: Network> Session<'_, N> {
                         exchange.output.grow(end + BUFFER_SIZE);
                     }
                     self.note_head(exchange);
+                    heed_told_rate(exchange);
                     return Ok(true);
                 }
                 ResponseParsed::Malformed(malformed) => {
@@ -255,9 +257,12 @@ impl<N: Network> Session<'_, N> {
         }
         self.write_answer_head(exchange, framing == Framing::Chunked);
         exchange.buffered = !exchange.switched && self.is_buffered(exchange);
-        self.begin_pace(exchange);
         if exchange.buffered {
+            self.begin_pace(exchange);
             self.begin_upstream_pace(exchange);
+        } else {
+            // As nginx, which limits only what it buffers.
+            exchange.rate = Some(0);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 
 use super::spool::Spool;
+use super::unchunk::{Bound, Excess, unchunk, unchunk_behind};
 use crate::buffer::Buffer;
 use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, chunked};
 use crate::temp::TempError;
@@ -56,6 +57,7 @@ pub struct Relay {
     holds_end: bool,
     /// Only the end of the connection tells the other side that the body is complete.
     until_close: bool,
+    bound: Bound,
     received: u64,
     sent: u64,
     /// What was taken out of the input and waits elsewhere. Of a request's body it is all, behind
@@ -93,6 +95,7 @@ impl Relay {
         self.framing = framing;
         self.keeps_trailers = false;
         self.holds_end = false;
+        self.bound = Bound::default();
         self.until_close =
             framing == Framing::Plain && matches!(body, Body::Chunked | Body::UntilClose);
     }
@@ -100,6 +103,16 @@ impl Relay {
     /// The body goes out in another framing than it was begun with, before anything of it did.
     pub fn set_framing(&mut self, framing: Framing) {
         self.framing = framing;
+    }
+
+    /// A body in chunks may be so many bytes long; 0 is no limit. After [`Relay::begin`].
+    pub fn limit(&mut self, most: u64) {
+        self.bound.most = most;
+    }
+
+    /// The chunk that makes the body longer than it may be.
+    pub fn excess(&self) -> Option<Excess> {
+        self.bound.excess
     }
 
     /// Nothing of the body goes out.
@@ -218,6 +231,7 @@ impl Relay {
         if self.owed > 0 || !self.tail.is_empty() || self.is_ended() {
             return Ok(());
         }
+        let mut meter = self.bound.meter(self.received);
         let data = match &mut self.source {
             Source::Ended => 0,
             Source::UntilClose => input.len(),
@@ -231,7 +245,7 @@ impl Relay {
             }
             Source::Chunked(decoder) => {
                 let trailers = self.keeps_trailers.then_some(&mut self.trailers);
-                let data = unchunk(decoder, input, keep, trailers)?;
+                let data = unchunk(decoder, input, keep, trailers, &mut meter)?;
                 if decoder.is_end() {
                     self.source = Source::Ended;
                 }
@@ -253,6 +267,7 @@ impl Relay {
     /// # Errors
     /// The chunks are not well formed.
     pub fn gather(&mut self, input: &mut Buffer) -> Result<(), ChunkError> {
+        let mut meter = self.bound.meter(self.received);
         let data = match &mut self.source {
             Source::Ended => 0,
             Source::UntilClose => input.len() - self.owed,
@@ -262,7 +277,7 @@ impl Relay {
                 *left -= data as u64;
                 data
             }
-            Source::Chunked(decoder) => unchunk_behind(decoder, input, self.owed)?,
+            Source::Chunked(decoder) => unchunk_behind(decoder, input, self.owed, &mut meter)?,
         };
         let ended = match &self.source {
             Source::Length(left) => *left == 0,
@@ -484,57 +499,4 @@ impl Relay {
         self.owed -= data;
         self.tail = &self.tail[written - lead - data..];
     }
-}
-
-/// Puts the data of all chunks behind the first `front` bytes of the input, which were put there
-/// before, and says how much it is. What follows the body stays behind it.
-fn unchunk_behind(
-    decoder: &mut Decoder,
-    input: &mut Buffer,
-    front: usize,
-) -> Result<usize, ChunkError> {
-    let (mut to, mut read) = (front, front);
-    while read < input.len() && !decoder.is_end() {
-        let piece = decoder.decode(&input.data()[read..])?;
-        let from = read + piece.framing;
-        input.data_mut().copy_within(from..from + piece.data, to);
-        to += piece.data;
-        read += piece.consumed();
-    }
-    let rest = input.len() - read;
-    input.data_mut().copy_within(read.., to);
-    input.truncate(to + rest);
-    Ok(to - front)
-}
-
-/// Puts the data of all chunks that came together at the beginning of the input and says how much
-/// it is. What follows the body stays behind it.
-fn unchunk(
-    decoder: &mut Decoder,
-    input: &mut Buffer,
-    keep: bool,
-    mut trailers: Option<&mut Vec<u8>>,
-) -> Result<usize, ChunkError> {
-    let mut data = 0;
-    let mut read = 0;
-    while read < input.len() && !decoder.is_end() {
-        let piece = decoder.decode_keeping(&input.data()[read..], trailers.as_deref_mut())?;
-        if data == 0 && !keep {
-            // Nothing in front yet: stepping over the framing is cheaper than moving the data.
-            input.consume(read + piece.framing);
-            data = piece.data;
-            read = piece.data;
-            continue;
-        }
-        let from = read + piece.framing;
-        input.data_mut().copy_within(from..from + piece.data, data);
-        data += piece.data;
-        read += piece.consumed();
-    }
-    let rest = input.len() - read;
-    if data < read {
-        input.data_mut().copy_within(read.., data);
-        input.truncate(data + rest);
-    }
-    Ok(data)
 }

@@ -6,9 +6,9 @@ use super::Network;
 use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
 use super::receive::{READS_A_TURN, Stop};
-use super::request::too_large;
 use super::retry::Failure;
 use super::session::Session;
+use super::unchunk::Excess;
 use crate::settings::Level;
 use crate::transport::{self, Read};
 
@@ -34,12 +34,13 @@ impl<N: Network> Session<'_, N> {
         if attempt.deaf {
             return Ok(());
         }
+        upload.limit(location.client_max_body_size);
         for _ in 0..READS_A_TURN {
             if upload.take(input, true).is_err() {
                 return Err(self.client_broke_chunks(exchange));
             }
-            if !exchange.switched && too_large(upload.received(), location.client_max_body_size) {
-                return Err(self.client_sent_too_much(exchange));
+            if let Some(excess) = upload.excess() {
+                return Err(self.client_sent_too_much(exchange, excess));
             }
             match upload.flush(input, &mut peer.stream, &mut peer.ready, usize::MAX) {
                 Ok(0) => {}
@@ -142,12 +143,13 @@ impl<N: Network> Session<'_, N> {
         Stop::Client(400)
     }
 
-    fn client_sent_too_much(&mut self, exchange: &mut Exchange) -> Stop {
-        let (there, to_come) = (exchange.upload.received(), exchange.upload.announced());
+    /// A chunk that is beyond `client_max_body_size` is refused as soon as its size is known.
+    pub(super) fn client_sent_too_much(&mut self, exchange: &Exchange, excess: Excess) -> Stop {
+        let Excess { before, chunk } = excess;
         self.log_request(
             exchange,
             Level::Error,
-            format_args!("client intended to send too large chunked body: {there}+{to_come} bytes"),
+            format_args!("client intended to send too large chunked body: {before}+{chunk} bytes"),
         );
         Stop::Client(413)
     }

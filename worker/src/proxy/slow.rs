@@ -12,7 +12,7 @@ use super::send::FILE_BYTES_A_TURN;
 use super::session::Session;
 use super::spool::Spool;
 use crate::http::Known;
-use crate::settings::Level;
+use crate::settings::{IgnoredHeaders, Level};
 use crate::temp::Name;
 
 /// A client that takes nothing for so long is slow. Others are waited for: a full socket is
@@ -29,6 +29,7 @@ impl<N: Network> Session<'_, N> {
         let fields = &exchange.response.fields;
         let told = fields.known(Known::XAccelBuffering, exchange.output.head());
         match told {
+            _ if proxy.ignored.has(IgnoredHeaders::BUFFERING) => proxy.buffering.response,
             Some(told) if told.eq_ignore_ascii_case(b"yes") => true,
             Some(told) if told.eq_ignore_ascii_case(b"no") => false,
             _ => proxy.buffering.response,

@@ -15,6 +15,8 @@ pub struct Proxy {
     pub target: ProxyTarget,
     /// `$proxy_host`: the name and port as `proxy_pass` has them (empty with variables).
     pub host: Vec<u8>,
+    /// `$proxy_port`; 0 for a unix socket.
+    pub port: u16,
     /// The URI of `proxy_pass`, which replaces the location's part; `None` passes the request's own.
     pub uri: Option<Vec<u8>>,
     /// `proxy_http_version`: 0 or 1, the minor version.
@@ -80,6 +82,7 @@ impl Default for Proxy {
         Self {
             target: ProxyTarget::Upstream(0),
             host: Vec::new(),
+            port: 0,
             uri: None,
             http_minor: 1,
             pass_trailers: false,

@@ -167,7 +167,7 @@ fn an_answered_request_has_more() {
         values.upstream_trailers = b"X-Sum: 7\r\nx-sum: 8\r\n";
         values.status = 200;
         values.started = values.clock.millis() - 1_042;
-        values.proxy_host = b"[::1]:8080";
+        (values.proxy_host, values.proxy_port) = (b"[::1]:8080", 8080);
         for (variables, expected) in [
             (&[Variable::UpstreamAddr][..], "127.0.0.1:1, 127.0.0.1:2|"),
             (&[Variable::UpstreamStatus], "-, 200|"),
@@ -189,8 +189,10 @@ fn an_answered_request_has_more() {
         ] {
             assert_eq!(value(&values, variables), expected, "{variables:?}");
         }
-        values.proxy_host = b"[::1]";
+        (values.proxy_host, values.proxy_port) = (b"[::1]", 80);
         assert_eq!(value(&values, &[Variable::ProxyPort]), "80|");
+        (values.proxy_host, values.proxy_port) = (b"localhost", 0);
+        assert_eq!(value(&values, &[Variable::ProxyPort]), "|");
     });
 }
 

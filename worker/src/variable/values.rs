@@ -62,6 +62,8 @@ pub struct Values<'a> {
     pub hostname: &'a [u8],
     /// `$proxy_host`; empty where nothing is proxied.
     pub proxy_host: &'a [u8],
+    /// `$proxy_port`; 0 for a unix socket.
+    pub proxy_port: u16,
     /// What the groups of a pattern have matched, where one is at work.
     pub captures: Option<&'a Captures<'a>>,
     /// When the request began, Unix time in milliseconds.
@@ -115,6 +117,7 @@ impl<'a> Values<'a> {
             server_name: b"",
             hostname: b"",
             proxy_host: b"",
+            proxy_port: 0,
             captures: None,
             started: clock.millis(),
             request_length: 0,
@@ -330,9 +333,9 @@ impl<'a> Values<'a> {
     }
 
     fn proxy_port(&self, out: &mut Vec<u8>) -> Option<()> {
-        match port_of(some(self.proxy_host)?) {
-            Some(port) => put(out, port),
-            None => put(out, b"80"),
+        some(self.proxy_host)?;
+        if self.proxy_port > 0 {
+            decimal(out, u64::from(self.proxy_port));
         }
         Some(())
     }

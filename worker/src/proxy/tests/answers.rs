@@ -4,7 +4,9 @@ use super::{Far, World};
 use crate::event::Token;
 use crate::proxy::client::State;
 use crate::proxy::slow::SLOW_MS;
-use crate::settings::{AddHeader, LocationSettings, Part, Proxy, Template, Variable};
+use crate::settings::{
+    AddHeader, IgnoredHeaders, LocationSettings, Part, Proxy, Template, Variable,
+};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// Long enough for a slot of the wheel to pass.
@@ -197,14 +199,19 @@ fn without_buffering_the_server_waits() {
     let told = |length, told: &str| {
         format!("HTTP/1.1 200 OK\r\nX-Accel-Buffering: {told}\r\nContent-Length: {length}\r\n\r\n")
     };
-    for (buffering, head, waits) in [
-        (false, head(200_000), true),
-        (true, told(200_000, "no"), true),
-        (false, told(200_000, "Yes"), false),
-        (true, told(200_000, "perhaps"), false),
+    let (heeded, ignored) = (IgnoredHeaders::default(), IgnoredHeaders::BUFFERING);
+    for (buffering, head, ignored, waits) in [
+        (false, head(200_000), heeded, true),
+        (true, told(200_000, "no"), heeded, true),
+        (false, told(200_000, "Yes"), heeded, false),
+        (true, told(200_000, "perhaps"), heeded, false),
+        (true, told(200_000, "no"), ignored, false),
+        (false, told(200_000, "yes"), ignored, true),
     ] {
-        let (mut world, client, server) =
-            stuck(|_, proxied| proxied.buffering.response = buffering);
+        let (mut world, client, server) = stuck(|_, proxied| {
+            proxied.buffering.response = buffering;
+            proxied.ignored = ignored;
+        });
         world.send(&server, head.as_bytes());
         world.send(&server, &body(200_000));
         show_slow(&mut world);
@@ -354,15 +361,37 @@ fn a_server_may_give_the_rate() {
         (None, "x", false),
     ] {
         let mut world = World::with(1, |location, _| location.limit_rate = configured);
-        let client = world.accept(GET);
-        let server = world.server(0);
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nX-Accel-Limit-Rate: {told}\r\nContent-Length: 90000\r\n\r\n"
-        );
-        world.send(&server, head.as_bytes());
-        world.send(&server, &body(90_000));
-        assert_eq!(client.got().len() < 90_000, limited, "{told}");
+        assert_eq!(got_at_rate(&mut world, told) < 90_000, limited, "{told}");
     }
+    for (configured, told, limited) in [(None, "10000", false), (value("10k"), "0", true)] {
+        let mut world = World::with(1, |location, proxied| {
+            location.limit_rate = configured;
+            proxied.ignored = IgnoredHeaders::LIMIT_RATE;
+        });
+        assert_eq!(got_at_rate(&mut world, told) < 90_000, limited, "{told}");
+    }
+}
+
+/// How much a client gets at once of 90 kB with this `X-Accel-Limit-Rate`.
+fn got_at_rate(world: &mut World, told: &str) -> usize {
+    let client = world.accept(GET);
+    let server = world.server(0);
+    let head =
+        format!("HTTP/1.1 200 OK\r\nX-Accel-Limit-Rate: {told}\r\nContent-Length: 90000\r\n\r\n");
+    world.send(&server, head.as_bytes());
+    world.send(&server, &body(90_000));
+    let got = client.got();
+    assert!(!got.contains("X-Accel-Limit-Rate"));
+    got.len()
+}
+
+#[test]
+fn what_is_not_buffered_has_no_rate() {
+    let mut world = World::with(1, |location, proxied| {
+        location.limit_rate = value("10k");
+        proxied.buffering.response = false;
+    });
+    assert!(got_at_rate(&mut world, "100") > 90_000);
 }
 
 #[test]

@@ -176,6 +176,17 @@ fn in_file_only_has_a_file_for_every_body() {
         assert_eq!(request(&server).1, "abc");
         world.send(&server, OK);
         assert_eq!(files(&world), left);
+        // An empty body has one, no body has none.
+        for (method, length, more) in [("PUT", "Content-Length: 0\r\n", 1), ("GET", "", 0)] {
+            let before = files(&world);
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n{length}\r\n");
+            world.send(&client, head.as_bytes());
+            assert_eq!(files(&world), before + more);
+            assert_eq!(request(&server).1, "");
+            world.send(&server, OK);
+            assert_eq!(files(&world), before + more * left);
+            assert_eq!(world.state(&client), "idle");
+        }
     }
 }
 
@@ -213,8 +224,16 @@ fn continue_is_said_before_the_body_is_read() {
 
 #[test]
 fn a_chunked_body_beyond_the_limit_is_refused_at_once() {
-    for (at, status) in [(10, 200), (11, 413)] {
-        let mut world = World::with(1, |location, _| location.client_max_body_size = 10);
+    for (at, status, buffering) in [
+        (10, 200, true),
+        (11, 413, true),
+        (10, 200, false),
+        (11, 413, false),
+    ] {
+        let mut world = World::with(1, |location, proxied| {
+            location.client_max_body_size = 10;
+            proxied.buffering.request = buffering;
+        });
         let client = world.accept(
             b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
         );
