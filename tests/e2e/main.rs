@@ -8,6 +8,7 @@ mod support;
 
 mod answers;
 mod article;
+mod buffering;
 mod byte_faults;
 mod chaos;
 mod client_side;
