@@ -10,7 +10,7 @@ use weir_shm::CounterId;
 use super::client::{Next, State};
 use super::describe::{connect_level, errno};
 use super::exchange::{Attempt, Exchange, Wait};
-use super::retry::{Attempted, Failure, Verdict};
+use super::retry::Failure;
 use super::session::Session;
 use super::{Network, Peer, close_peer};
 use crate::connection::Key;
@@ -41,16 +41,9 @@ impl<N: Network> Session<'_, N> {
             exchange.tried.insert(server);
             match self.attempt(&mut exchange, server, true) {
                 Ok(()) => return Next::Go(State::Proxying(exchange)),
-                Err(Unable::Ourselves) => return self.answer_error(exchange, 500),
-                Err(Unable::Server) => {
-                    let unsent = Attempted {
-                        method: exchange.repeated_method(),
-                        sent: false,
-                        repeatable: true,
-                        stale: false,
-                    };
-                    if self.decide(&exchange, Failure::Error, unsent) == Verdict::GiveUp {
-                        return self.answer_error(exchange, Failure::Error.status());
+                Err(unable) => {
+                    if let Some(status) = self.ends_with(&exchange, unable) {
+                        return self.answer_error(exchange, status);
                     }
                     exchange.tries_left -= 1;
                 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Network;
+use super::attempt::Unable;
 use super::client::{Next, State};
 use super::exchange::Exchange;
 use super::retry::{self, Allowed, Attempted, Failure, Verdict};
@@ -37,11 +38,34 @@ impl<N: Network> Session<'_, N> {
         exchange.upload.restart(&mut exchange.input);
         exchange.output.clear();
         exchange.response.clear();
-        if verdict == Verdict::Again && self.attempt(&mut exchange, server, false).is_ok() {
-            return Next::Go(State::Proxying(exchange));
+        if verdict == Verdict::Again {
+            match self.attempt(&mut exchange, server, false) {
+                Ok(()) => return Next::Go(State::Proxying(exchange)),
+                Err(unable) => {
+                    if let Some(status) = self.ends_with(&exchange, unable) {
+                        return self.answer_error(exchange, status);
+                    }
+                }
+            }
         }
         exchange.tries_left = exchange.tries_left.saturating_sub(1);
         self.next_attempt(exchange)
+    }
+
+    /// The status of a request whose attempt could not be begun; `None` if the next server may be
+    /// asked.
+    pub(super) fn ends_with(&self, exchange: &Exchange, unable: Unable) -> Option<u16> {
+        let unsent = Attempted {
+            method: exchange.repeated_method(),
+            sent: false,
+            repeatable: true,
+            stale: false,
+        };
+        match unable {
+            Unable::Ourselves => Some(500),
+            Unable::Server => (self.decide(exchange, Failure::Error, unsent) == Verdict::GiveUp)
+                .then(|| Failure::Error.status()),
+        }
     }
 
     /// Whether the server's answer is passed on, or taken for a failure after which another one is
