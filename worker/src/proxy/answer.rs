@@ -5,7 +5,7 @@ use super::client::{Next, State};
 use super::describe::shows_version;
 use super::exchange::{Exchange, Wait};
 use super::numbers::Phase;
-use super::receive::Stop;
+use super::receive::{READS_A_TURN, Stop};
 use super::relay::Framing;
 use super::request::answering;
 use super::session::Session;
@@ -330,13 +330,13 @@ impl<N: Network> Session<'_, N> {
         if !exchange.persist {
             return self.finish(exchange);
         }
-        loop {
+        for _ in 0..READS_A_TURN {
             let Exchange { upload, input, .. } = &mut *exchange;
             if upload.take(input, false).is_err() {
                 exchange.persist = false;
                 return self.finish(exchange);
             }
-            upload.discard(input);
+            upload.drop_pending(input);
             if upload.is_ended() {
                 return self.finish(exchange);
             }
@@ -355,6 +355,11 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
+        if !self.await_rest(&mut exchange) {
+            return self.abandon(exchange);
+        }
+        self.go_on_later();
+        Next::Wait(State::Answering(exchange))
     }
 }
 

@@ -111,7 +111,7 @@ impl<N: Network> Session<'_, N> {
                 Err(error) => return Err(self.client_left_body(exchange, Some(&error))),
             }
         }
-        self.shared.again.push_back(self.key);
+        self.go_on_later();
         Ok(false)
     }
 

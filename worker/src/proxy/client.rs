@@ -29,6 +29,8 @@ pub struct Client<S> {
     pub requests: u64,
     /// When it was accepted, in milliseconds.
     pub since_ms: u64,
+    /// It has more to do and waits for the next turn of the loop.
+    pub goes_on: bool,
     /// It closes when what is in flight has been answered: its listener is gone.
     pub closing: bool,
 }

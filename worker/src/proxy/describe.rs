@@ -166,10 +166,6 @@ impl<N: Network> Session<'_, N> {
     /// The client went while a server had its request: nginx knows that it reads an answer only
     /// from its first byte on.
     pub(super) fn log_client_gone(&self, exchange: &Exchange) {
-        if exchange.attempt.is_none() {
-            let what = format_args!("client prematurely closed connection");
-            return self.log_request(exchange, Level::Info, what);
-        }
         let attempt = exchange.attempt.as_ref();
         let doing = match self.doing(exchange) {
             "reading response header from upstream"

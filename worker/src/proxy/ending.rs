@@ -111,7 +111,7 @@ impl<N: Network> Session<'_, N> {
             return Next::Close;
         }
         if reads == READS_A_TURN {
-            self.shared.again.push_back(self.key);
+            self.go_on_later();
         }
         self.await_more(lingering);
         Next::Wait(State::Lingering(lingering))
@@ -243,12 +243,16 @@ impl<N: Network> Session<'_, N> {
             self.adopt_default(&mut exchange);
         }
         self.log_access(&exchange);
-        if exchange.answered && !exchange.switched && exchange.download.is_cut() {
-            // A plain end would make a whole answer of what the client has.
-            self.client.stream.abort();
-        }
+        self.reset_if_cut(&exchange);
         self.shared.give_back(exchange);
         Next::Close
+    }
+
+    /// A plain end would make a whole answer of what the client has.
+    pub(super) fn reset_if_cut(&mut self, exchange: &Exchange) {
+        if exchange.answered && !exchange.switched && exchange.download.is_cut() {
+            self.client.stream.abort();
+        }
     }
 }
 

@@ -185,6 +185,7 @@ impl<N: Network> Proxy<N> {
             nodelay,
             requests: 0,
             since_ms: self.shared.now_ms,
+            goes_on: false,
             closing: false,
         });
         self.shared.move_client(key, None, Some(Phase::Waiting));
@@ -233,7 +234,11 @@ impl<N: Network> Proxy<N> {
     /// Lets everyone go on who had more to do than one turn of the loop allowed.
     pub fn go_on(&mut self) {
         for _ in 0..self.shared.again.len() {
-            if let Some(key) = self.shared.again.pop_front() {
+            let Some(key) = self.shared.again.pop_front() else {
+                return;
+            };
+            if let Some(client) = self.clients.get_mut(key) {
+                client.goes_on = false;
                 self.client(key, Event::Ready);
             }
         }
@@ -256,13 +261,22 @@ impl<N: Network> Proxy<N> {
             }
         }
         self.shared.peer_timers.expire(now_ms, &mut due.peers);
+        // The idle ones first: a request whose server is late would take one of them, or its place,
+        // for the next attempt, which is not late.
+        due.peers.retain(|&index| {
+            let key = self.peers.key_of(index);
+            let peer = key.and_then(|key| self.peers.get(key));
+            let is_busy = peer.is_some_and(|peer| peer.client.is_some());
+            if !is_busy {
+                self.close_peer_at(index);
+            }
+            is_busy
+        });
         for index in due.peers.drain(..) {
-            let Some(key) = self.peers.key_of(index) else {
-                continue;
-            };
-            match self.peers.get(key).and_then(|peer| peer.client) {
-                Some(client) => self.client(client, Event::PeerTimeout),
-                None => self.close_peer(key),
+            let key = self.peers.key_of(index);
+            let peer = key.and_then(|key| self.peers.get(key));
+            if let Some(client) = peer.and_then(|peer| peer.client) {
+                self.client(client, Event::PeerTimeout);
             }
         }
         self.due = due;

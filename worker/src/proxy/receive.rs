@@ -18,7 +18,7 @@ use crate::transport::{self, Read};
 pub(super) const READS_A_TURN: usize = 16;
 
 /// Room for a body behind its head; below that there is another buffer's.
-const LEAST_ROOM: usize = BUFFER_SIZE / 2;
+pub(super) const LEAST_ROOM: usize = BUFFER_SIZE / 2;
 
 /// Interim answers (1xx) before an answer: a server that sends nothing else never answers.
 const MAX_INTERIMS: u32 = 64;
@@ -88,6 +88,10 @@ impl<N: Network> Session<'_, N> {
                 return Ok(Turn::Waiting);
             }
             self.begin_answer(exchange)?;
+            if exchange.switched {
+                // The client may have sent more already, and no further event tells of that.
+                self.send(exchange)?;
+            }
         }
         self.pass(exchange)
     }
@@ -345,14 +349,15 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
-        self.shared.again.push_back(self.key);
+        self.go_on_later();
         Ok(Turn::Waiting)
     }
 
     /// As nginx, takes a client that has ended its direction for one that is gone, once it owes
-    /// nothing more of its request.
+    /// nothing more of its request. What is left of an answer whose server is done it may have.
     pub(super) fn is_client_gone(&self, exchange: &Exchange) -> bool {
-        self.client.ready.closed && exchange.upload.is_ended()
+        let is_here = exchange.answered && exchange.attempt.is_none();
+        self.client.ready.closed && exchange.upload.is_ended() && !is_here
     }
 }
 

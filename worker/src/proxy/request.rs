@@ -7,10 +7,12 @@ use super::Network;
 use super::client::{Next, State};
 use super::exchange::Exchange;
 use super::numbers::Phase;
+use super::receive::LEAST_ROOM;
 use super::redirect::Prepared;
 use super::relay::Framing;
 use super::resolving::Unserved;
 use super::session::Session;
+use crate::buffer::BUFFER_SIZE;
 use crate::http::fields::is_token;
 use crate::http::{Body, Method};
 use crate::settings::{Handler, Level, Proxy};
@@ -22,6 +24,9 @@ impl<N: Network> Session<'_, N> {
     pub(super) fn begin(&mut self, mut exchange: Box<Exchange>, end: usize) -> Next {
         exchange.head_length = end as u64;
         exchange.input.keep_head(end);
+        if exchange.input.capacity() - end < LEAST_ROOM {
+            exchange.input.grow(end + BUFFER_SIZE);
+        }
         self.shared.client_timers.clear(self.key.index);
         self.count_request();
         let conf = Rc::clone(&self.shared.conf);

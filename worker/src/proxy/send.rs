@@ -81,7 +81,7 @@ impl<N: Network> Session<'_, N> {
                 Err(error) => return Err(self.client_left(exchange, Some(&error))),
             }
         }
-        self.shared.again.push_back(self.key);
+        self.go_on_later();
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl<N: Network> Session<'_, N> {
         let (stream, ready) = (&mut peer.stream, &mut peer.ready);
         match upload.flush_spool(stream, ready, FILE_BYTES_A_TURN, location.sendfile) {
             Ok(_) if ready.writable && upload.is_spooled() => {
-                self.shared.again.push_back(self.key);
+                self.go_on_later();
                 Ok(())
             }
             Ok(_) => Ok(()),

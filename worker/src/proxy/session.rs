@@ -43,7 +43,7 @@ impl<N: Network> Session<'_, N> {
         loop {
             match next {
                 Next::Go(State::Reading(exchange)) if requests == REQUESTS_A_TURN => {
-                    self.shared.again.push_back(self.key);
+                    self.go_on_later();
                     next = Next::Wait(State::Reading(exchange));
                 }
                 Next::Go(state) => {
@@ -60,6 +60,14 @@ impl<N: Network> Session<'_, N> {
                     return false;
                 }
             }
+        }
+    }
+
+    /// Has more to do without any event, after others had their turn.
+    pub(super) fn go_on_later(&mut self) {
+        if !self.client.goes_on {
+            self.client.goes_on = true;
+            self.shared.again.push_back(self.key);
         }
     }
 
@@ -80,6 +88,7 @@ impl<N: Network> Session<'_, N> {
             | State::Answering(mut exchange) => {
                 self.stop_waiting(&mut exchange);
                 self.drop_attempt(&mut exchange);
+                self.reset_if_cut(&exchange);
                 self.shared.give_back(exchange);
             }
             State::Idle | State::Kept { .. } | State::Lingering(_) | State::Closed => {}

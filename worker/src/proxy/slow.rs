@@ -184,7 +184,7 @@ impl<N: Network> Session<'_, N> {
             && client.ready.writable
             && !held
         {
-            self.shared.again.push_back(self.key);
+            self.go_on_later();
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod allocation;
 mod answers;
 mod bodies;
+mod edges;
 mod names;
 mod table;
 mod timing;
