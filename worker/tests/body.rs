@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 
-use common::{Backend, Client, Worker, edit};
+use common::{Backend, Client, Worker, edit, edit_proxy};
 
 /// More than all buffers on the way, sockets included, could hold.
 const BIG: usize = 64 << 20;
@@ -96,6 +96,7 @@ fn a_big_request_waits_for_a_slow_server() {
     let backend = Backend::start();
     let worker = Worker::with(&[backend.address], |settings| {
         edit(settings, |location| location.client_max_body_size = 0);
+        edit_proxy(settings, |proxy| proxy.buffering.request = false);
     });
     let mut client = worker.connect();
     client.send(format!(
@@ -127,6 +128,7 @@ fn both_directions_flow_at_once() {
     let backend = Backend::start();
     let worker = Worker::with(&[backend.address], |settings| {
         edit(settings, |location| location.client_max_body_size = 0);
+        edit_proxy(settings, |proxy| proxy.buffering.request = false);
     });
     const LENGTH: usize = 8 << 20;
     let mut client = worker.connect();

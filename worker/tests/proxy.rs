@@ -56,7 +56,7 @@ fn a_request_may_come_a_byte_at_a_time() {
 #[test]
 fn a_body_with_length_is_passed_on_and_the_connection_kept() {
     let backend = Backend::start();
-    let worker = Worker::start(&[backend.address]);
+    let worker = Worker::streaming(&[backend.address]);
     let mut client = worker.connect();
     client.send("POST /a HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234");
     let mut server = backend.accept();
@@ -77,7 +77,7 @@ fn a_body_with_length_is_passed_on_and_the_connection_kept() {
 #[test]
 fn chunks_are_framed_anew_in_both_directions() {
     let backend = Backend::start();
-    let worker = Worker::start(&[backend.address]);
+    let worker = Worker::streaming(&[backend.address]);
     let mut client = worker.connect();
     client.send(
         "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -231,7 +231,7 @@ fn answers_without_a_body_have_none() {
 #[test]
 fn a_client_that_waits_for_our_word_gets_it() {
     let backend = Backend::start();
-    let worker = Worker::start(&[backend.address]);
+    let worker = Worker::streaming(&[backend.address]);
     let mut client = worker.connect();
     client
         .send("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
@@ -248,7 +248,7 @@ fn a_client_that_waits_for_our_word_gets_it() {
 #[test]
 fn a_server_may_answer_before_it_has_the_whole_request() {
     let backend = Backend::start();
-    let worker = Worker::start(&[backend.address]);
+    let worker = Worker::streaming(&[backend.address]);
     let mut client = worker.connect();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\nabc");
     let mut server = backend.accept();

@@ -15,7 +15,7 @@ use weir_worker::Start;
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::{
     Handler, Level, Listener, Location, LocationKind, LocationSettings, LogTarget, Logs, Part,
-    Proxy, ProxyTarget, Settings, Template, Upstream, VirtualServer,
+    Proxy, ProxyTarget, Settings, TempFolder, Template, Upstream, VirtualServer,
 };
 
 /// Nothing in these tests takes this long.
@@ -147,6 +147,13 @@ impl Worker {
         Worker::with(servers, |_| ())
     }
 
+    /// With bodies of requests passed on as they come.
+    pub fn streaming(servers: &[SocketAddr]) -> Worker {
+        Worker::with(servers, |settings| {
+            edit_proxy(settings, |proxy| proxy.buffering.request = false);
+        })
+    }
+
     pub fn with(servers: &[SocketAddr], change: impl FnOnce(&mut Settings)) -> Worker {
         Worker::build(servers, no_build, change)
     }
@@ -168,6 +175,14 @@ impl Worker {
         publisher.publish(table(servers)).unwrap();
         let (socket, address) = listener();
         let mut settings = settings(address);
+        let temp = Arc::new(TempFolder {
+            path: folder.path().to_owned(),
+            levels: Vec::new(),
+        });
+        edit(&mut settings, |location| {
+            location.client_body.temp = Arc::clone(&temp);
+        });
+        edit_proxy(&mut settings, |proxy| proxy.buffering.temp = temp);
         change(&mut settings);
         let log = std::fs::File::options()
             .create(true)
