@@ -302,7 +302,7 @@ fn after_size(byte: u8) -> State {
 }
 
 /// No byte of a field's value (RFC 9110, section 5.5).
-fn is_control(byte: u8) -> bool {
+pub(super) fn is_control(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 

@@ -1,8 +1,10 @@
 //! Heads of answers from upstream servers (RFC 9112, section 4).
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-use super::fields::{Fields, Known, MAX_NAMED, Span, trim};
+use super::chunked::is_control;
+use super::fields::{Fields, Known, MAX_NAMED, Span, is_token, trim};
 use super::framing::{self, Ambiguous, Body};
 use super::head::MAX_FIELDS;
 use super::limits::{Limits, MAX_HEAD};
@@ -24,10 +26,29 @@ pub enum ResponseParsed {
     Malformed(Malformed),
 }
 
-/// Why an answer cannot be used, in nginx's words for the error log; `while reading response
-/// header from upstream` is for the caller to add.
+/// Why an answer cannot be used; [`Malformed::told`] puts it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
+pub enum Malformed {
+    /// As it says.
+    Because(&'static str),
+    /// This part of the head begins a line that is no field; its last byte is the first one that
+    /// does not belong there.
+    Line(Span),
+}
+
+impl Malformed {
+    /// In nginx's words for the error log, `head` being what was parsed; `while reading response
+    /// header from upstream` is for the caller to add.
+    pub fn told(self, head: &[u8]) -> Cow<'static, str> {
+        let line = match self {
+            Malformed::Because(why) => return why.into(),
+            Malformed::Line(line) => line.of(head),
+        };
+        let (last, before) = line.split_last().unwrap_or((&0, &[]));
+        let before = String::from_utf8_lossy(before);
+        format!("upstream sent invalid header: \"{before}\\x{last:02x}...\"").into()
+    }
+}
 
 /// One answer's head. Reuse it: its buffers keep their room.
 #[derive(Clone, Debug, Default)]
@@ -86,13 +107,15 @@ impl ResponseHead {
                 };
             }
             Scan::BareLf => {
-                return ResponseParsed::Malformed(Malformed(
+                return ResponseParsed::Malformed(Malformed::Because(
                     "upstream sent a header line that ends with LF alone",
                 ));
             }
             Scan::Blank => return ResponseParsed::Malformed(NO_HEADER),
             Scan::End(_) | Scan::Partial | Scan::TooLong(_) => {
-                return ResponseParsed::Malformed(Malformed("upstream sent too big header"));
+                return ResponseParsed::Malformed(Malformed::Because(
+                    "upstream sent too big header",
+                ));
             }
         };
         match self.complete(&buffer[..end], method) {
@@ -117,14 +140,14 @@ impl ResponseHead {
         let mut scratch = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         match self.take(head, &mut scratch) {
             Err(httparse::Error::TooManyHeaders) => self.complete_large(head)?,
-            result => result.map_err(blame)?,
+            result => result.map_err(|error| blame(error, head))?,
         }
         let declared = framing::declared(&self.fields, self.minor, head).map_err(ambiguous)?;
         self.content_length = declared.length;
         self.body = declared.of_response(method, self.status);
         let options = self.fields.connection(head);
         if options.named > MAX_NAMED {
-            return Err(Malformed(
+            return Err(Malformed::Because(
                 "upstream sent \"Connection\" header with too many names",
             ));
         }
@@ -145,7 +168,8 @@ impl ResponseHead {
     fn complete_large(&mut self, head: &[u8]) -> Result<(), Malformed> {
         self.fields.clear();
         let mut scratch = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        self.take(head, &mut scratch).map_err(blame)
+        self.take(head, &mut scratch)
+            .map_err(|error| blame(error, head))
     }
 
     fn take<'b>(
@@ -192,18 +216,45 @@ impl ResponseHead {
     }
 }
 
-const NO_HEADER: Malformed = Malformed("upstream sent no valid HTTP/1.0 header");
+const NO_HEADER: Malformed = Malformed::Because("upstream sent no valid HTTP/1.0 header");
 
-fn blame(error: httparse::Error) -> Malformed {
-    Malformed(match error {
-        httparse::Error::TooManyHeaders => "upstream sent too many header lines",
-        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => NO_HEADER.0,
-        _ => "upstream sent invalid header",
-    })
+fn blame(error: httparse::Error, head: &[u8]) -> Malformed {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Malformed::Because("upstream sent too many header lines")
+        }
+        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => NO_HEADER,
+        _ => no_field(head).map_or(Malformed::Because("upstream sent invalid header"), |line| {
+            Malformed::Line(line)
+        }),
+    }
+}
+
+/// The first line behind the status line that is no field, up to the byte that shows it.
+fn no_field(head: &[u8]) -> Option<Span> {
+    let mut start = 0;
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let wrong = match memchr::memchr(b':', line) {
+            _ if start == 0 || line == b"\r\n" => None,
+            Some(0) => Some(0),
+            colon => {
+                let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+                let in_name = name.iter().position(|byte| !is_token(*byte));
+                let value = value.strip_suffix(b"\r\n").unwrap_or(value);
+                let in_value = || value.iter().position(|byte| is_control(*byte));
+                in_name.or_else(|| Some(name.len() + in_value()?))
+            }
+        };
+        if let Some(wrong) = wrong {
+            return Some(Span::new(start, start + wrong + 1));
+        }
+        start += line.len();
+    }
+    None
 }
 
 fn ambiguous(why: Ambiguous) -> Malformed {
-    Malformed(match why {
+    Malformed::Because(match why {
         Ambiguous::DuplicateLength => "upstream sent duplicate header line: \"Content-Length\"",
         Ambiguous::DuplicateEncoding => {
             "upstream sent duplicate header line: \"Transfer-Encoding\""

@@ -175,7 +175,7 @@ impl<N: Network> Session<'_, N> {
                         Level::Error,
                         format_args!(
                             "{} while reading response header from upstream",
-                            malformed.0
+                            malformed.told(exchange.output.data())
                         ),
                     );
                     return Err(Stop::Upstream(Failure::InvalidHeader));
@@ -384,7 +384,7 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
                 };
                 attempt.interims += 1;
                 if attempt.interims > MAX_INTERIMS {
-                    return ResponseParsed::Malformed(Malformed(
+                    return ResponseParsed::Malformed(Malformed::Because(
                         "upstream sent too many interim responses",
                     ));
                 }

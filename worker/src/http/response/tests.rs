@@ -162,6 +162,25 @@ fn hostile_answers_are_refused() {
 }
 
 #[test]
+fn a_line_that_is_no_field_is_told_as_far_as_it_is_one() {
+    for (line, told) in [
+        ("Bad Name: x", r"Bad\x20..."),
+        ("Bad", r"Bad\x0d..."),
+        (": x", r"\x3a..."),
+        (" folded", r"\x20..."),
+        ("X: a\0b", r"X: a\x00..."),
+        ("X\x7f: a", r"X\x7f..."),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\nA: b\r\n{line}\r\nC: d\r\n\r\n");
+        let (_, ResponseParsed::Malformed(why)) = parse(text.as_bytes(), Method::Get) else {
+            panic!("{line:?} is taken");
+        };
+        let expected = format!("upstream sent invalid header: \"{told}\"");
+        assert_eq!(why.told(text.as_bytes()), expected, "{line:?}");
+    }
+}
+
+#[test]
 fn the_limit_is_exact() {
     let text = b"HTTP/1.1 200 OK\r\n\r\n";
     let parse = |longest| ResponseHead::new().parse(text, Method::Get, longest);
