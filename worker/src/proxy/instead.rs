@@ -2,12 +2,12 @@
 
 use super::Network;
 use super::client::Next;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Wait};
 use super::receive::Stop;
 use super::redirect::Destination;
 use super::session::Session;
 use crate::http::answer::field;
-use crate::http::{Field, Known};
+use crate::http::{Body, Field, Known};
 use crate::settings::{IgnoredHeaders, Level};
 
 /// The least status that an error page can take the place of.
@@ -34,7 +34,7 @@ impl<N: Network> Session<'_, N> {
             let is_challenge = |name: &[u8]| name.eq_ignore_ascii_case(b"WWW-Authenticate");
             self.carry(&mut exchange, |_, name| is_challenge(name));
         }
-        self.drop_attempt(&mut exchange);
+        self.leave_answer(&mut exchange);
         self.answer_error(exchange, status)
     }
 
@@ -50,7 +50,7 @@ impl<N: Network> Session<'_, N> {
         let fields = &exchange.response.fields;
         let to = fields.known(Known::XAccelRedirect, exchange.output.head());
         let to = to.unwrap_or_default().to_vec();
-        self.drop_attempt(&mut exchange);
+        self.leave_answer(&mut exchange);
         if to.first() == Some(&b'@') {
             return self.redirect_internally(exchange, Destination::Named(&to));
         }
@@ -62,12 +62,22 @@ impl<N: Network> Session<'_, N> {
             self.log_request(
                 &exchange,
                 Level::Error,
-                format_args!("unsafe URI \"{shown}\" was detected"),
+                format_args!("unsafe URI \"{shown}\" was detected while reading response header from upstream"),
             );
             return self.answer_error(exchange, 404);
         };
         exchange.head.become_get();
         self.redirect_internally(exchange, Destination::Uri(&path, args))
+    }
+
+    /// The answer goes no further: its server is free, and so is the connection if no body follows.
+    fn leave_answer(&mut self, exchange: &mut Exchange) {
+        exchange.response.keep_alive &= exchange.response.body == Body::None;
+        if let Some(attempt) = exchange.attempt.take() {
+            self.count_end(exchange, &attempt);
+            self.release(exchange, &attempt);
+            exchange.peer_wait = Wait::default();
+        }
     }
 
     /// Keeps fields of the server's answer for whatever answer the client gets.
