@@ -12,7 +12,7 @@ use super::{PATIENCE, free_port, tool, wait_for};
 /// Starts that may be lost to another process that took the port first.
 const ATTEMPTS: usize = 5;
 
-/// A running nginx with one worker, in a prefix of its own.
+/// A running nginx of one process, in a prefix of its own.
 pub struct Nginx {
     port: u16,
     _process: Process,
@@ -46,7 +46,8 @@ impl Nginx {
         fs::write(
             &conf,
             format!(
-                "daemon off; pid {dir}/pid; error_log {dir}/error.log info; worker_processes 1;\n\
+                // A worker of its own would outlive the master that is killed.
+                "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log info;\n\
                  events {{}}\nhttp {{\naccess_log {dir}/access.log;\n{temp}{body}\n}}\n"
             ),
         )
