@@ -193,7 +193,8 @@ fn close_segment(path: &mut Vec<u8>, merge_slashes: bool) -> Option<()> {
     Some(())
 }
 
-fn hex(byte: u8) -> Option<u8> {
+/// The value of a hexadecimal digit.
+pub(crate) fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

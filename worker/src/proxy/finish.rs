@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::client::{Next, State};
-use super::exchange::{Attempt, Exchange};
+use super::exchange::{Attempt, Exchange, Wait};
 use super::session::Session;
 use super::{Network, close_peer};
 use crate::http::Method;
@@ -45,8 +45,17 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
+    /// The server is done with the request before the client is.
+    pub(super) fn end_attempt(&mut self, exchange: &mut Exchange) {
+        if let Some(attempt) = exchange.attempt.take() {
+            self.count_end(exchange, &attempt);
+            self.release(exchange, &attempt);
+            exchange.peer_wait = Wait::default();
+        }
+    }
+
     /// Keeps the connection to the server for another request, or closes it.
-    pub(super) fn release(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
+    fn release(&mut self, exchange: &mut Exchange, attempt: &Attempt) {
         let Some(peer) = self.peers.get_mut(attempt.peer) else {
             return;
         };

@@ -2,11 +2,12 @@
 
 use super::Network;
 use super::client::Next;
-use super::exchange::{Exchange, Wait};
+use super::exchange::Exchange;
 use super::receive::Stop;
 use super::redirect::Destination;
 use super::session::Session;
 use crate::http::answer::field;
+use crate::http::target::hex;
 use crate::http::{Body, Field, Known};
 use crate::settings::{IgnoredHeaders, Level};
 
@@ -73,11 +74,7 @@ impl<N: Network> Session<'_, N> {
     /// The answer goes no further: its server is free, and so is the connection if no body follows.
     fn leave_answer(&mut self, exchange: &mut Exchange) {
         exchange.response.keep_alive &= exchange.response.body == Body::None;
-        if let Some(attempt) = exchange.attempt.take() {
-            self.count_end(exchange, &attempt);
-            self.release(exchange, &attempt);
-            exchange.peer_wait = Wait::default();
-        }
+        self.end_attempt(exchange);
     }
 
     /// Keeps fields of the server's answer for whatever answer the client gets.
@@ -107,11 +104,7 @@ fn safe(path: &[u8]) -> Option<Vec<u8>> {
             plain.push(byte);
             continue;
         }
-        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        plain.push(u8::from_str_radix(digits, 16).ok()?);
+        plain.push(hex(*rest.first()?)? << 4 | hex(*rest.get(1)?)?);
         rest = &rest[2..];
     }
     let mut segments = plain.split(|&byte| byte == b'/');

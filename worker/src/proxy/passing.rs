@@ -55,16 +55,17 @@ impl<N: Network> Session<'_, N> {
         let rest = scheme
             .filter(|start| start.eq_ignore_ascii_case(SCHEME) && text.len() > SCHEME.len())
             .map(|_| String::from_utf8_lossy(&text[SCHEME.len()..]).into_owned());
-        let whole = text.escape_ascii().to_string();
-        self.shared.line = text;
         let Some(rest) = rest else {
+            let whole = text.escape_ascii();
             self.log_request(
                 exchange,
                 Level::Error,
                 format_args!("invalid URL prefix in \"{whole}\""),
             );
+            self.shared.line = text;
             return Err(Unserved::Answer(500));
         };
+        self.shared.line = text;
         let rules = Rules {
             listen: false,
             uri: true,

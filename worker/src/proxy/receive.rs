@@ -226,39 +226,12 @@ impl<N: Network> Session<'_, N> {
             response.keep_alive &= response.body == Body::None;
             response.body = Body::None;
         }
-        let mut framing = Framing::Plain;
-        let location = exchange.location.clone();
-        let location = location.as_deref();
-        let chunks = exchange.takes_chunks();
-        let mut body = exchange.response.body;
-        match body {
-            _ if exchange.switched => exchange.persist = false,
-            Body::Chunked | Body::UntilClose if chunks => framing = Framing::Chunked,
-            // Only the end of the connection ends this answer for the client.
-            Body::Chunked | Body::UntilClose => exchange.persist = false,
-            Body::None | Body::Length(_) if exchange.adds_trailers() => {
-                framing = Framing::Chunked;
-                if body == Body::None {
-                    body = Body::Length(0);
-                }
-            }
-            Body::None | Body::Length(_) => {}
-        }
+        let framing = begin_download(exchange);
         // A client that is still sending may go on, but not with another request.
-        exchange.persist &=
-            exchange.upload.is_ended() && !location.is_some_and(|location| self.is_last(location));
+        let location = exchange.location.as_deref();
+        let is_last = location.is_some_and(|location| self.is_last(location));
+        exchange.persist &= exchange.upload.is_ended() && !is_last;
         exchange.answered = true;
-        exchange.download.begin(body, framing);
-        if framing == Framing::Chunked {
-            let passes =
-                body == Body::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers);
-            if passes {
-                exchange.download.keep_trailers();
-            }
-            if passes || exchange.adds_trailers() {
-                exchange.download.hold_end();
-            }
-        }
         self.write_answer_head(exchange, framing == Framing::Chunked);
         exchange.buffered = !exchange.switched && self.is_buffered(exchange);
         if exchange.buffered {
@@ -359,6 +332,38 @@ impl<N: Network> Session<'_, N> {
         let is_here = exchange.answered && exchange.attempt.is_none();
         self.client.ready.closed && exchange.upload.is_ended() && !is_here
     }
+}
+
+/// Frames the answer's body for the client, and tells how: where only the end of the connection ends
+/// it, that is not kept.
+fn begin_download(exchange: &mut Exchange) -> Framing {
+    let adds_trailers = exchange.adds_trailers();
+    let mut body = exchange.response.body;
+    let mut framing = Framing::Plain;
+    match body {
+        _ if exchange.switched => exchange.persist = false,
+        Body::Chunked | Body::UntilClose if exchange.takes_chunks() => framing = Framing::Chunked,
+        Body::Chunked | Body::UntilClose => exchange.persist = false,
+        Body::None | Body::Length(_) if adds_trailers => {
+            framing = Framing::Chunked;
+            if body == Body::None {
+                body = Body::Length(0);
+            }
+        }
+        Body::None | Body::Length(_) => {}
+    }
+    exchange.download.begin(body, framing);
+    if framing == Framing::Chunked {
+        let passes =
+            body == Body::Chunked && exchange.proxy().is_some_and(|proxy| proxy.pass_trailers);
+        if passes {
+            exchange.download.keep_trailers();
+        }
+        if passes || adds_trailers {
+            exchange.download.hold_end();
+        }
+    }
+    framing
 }
 
 /// Parses what there is of the answer, past interim answers, which end here.

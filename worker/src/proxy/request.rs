@@ -15,7 +15,7 @@ use super::session::Session;
 use crate::buffer::BUFFER_SIZE;
 use crate::http::fields::is_token;
 use crate::http::{Body, Method};
-use crate::settings::{Handler, Level, Proxy};
+use crate::settings::{Level, Proxy};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable::Attempt;
 
@@ -131,16 +131,12 @@ impl<N: Network> Session<'_, N> {
     /// `proxy_method`; false if it gives none.
     fn choose_method(&mut self, exchange: &mut Exchange) -> bool {
         exchange.asked = exchange.head.method;
-        let location = exchange.location.clone();
-        let Some(Handler::Proxy(proxy)) = location.as_deref().map(|location| &location.handler)
-        else {
-            return true;
-        };
-        let Some(template) = &proxy.method else {
-            return true;
-        };
         let mut name = std::mem::take(&mut exchange.asked_name);
         name.clear();
+        let Some(template) = exchange.proxy().and_then(|proxy| proxy.method.as_ref()) else {
+            exchange.asked_name = name;
+            return true;
+        };
         self.render(exchange, template, &mut name);
         exchange.asked = Method::of(&name);
         // CONNECT asks for a tunnel, which has no answer to be passed on.

@@ -109,13 +109,8 @@ impl<N: Network> Session<'_, N> {
 
     /// All of the answer was read, although the client has not taken it yet: the server is free.
     pub(super) fn settle(&mut self, exchange: &mut Exchange) {
-        if exchange.download.is_ended()
-            && !exchange.switched
-            && let Some(attempt) = exchange.attempt.take()
-        {
-            self.count_end(exchange, &attempt);
-            self.release(exchange, &attempt);
-            exchange.peer_wait = super::exchange::Wait::default();
+        if exchange.download.is_ended() && !exchange.switched {
+            self.end_attempt(exchange);
         }
     }
 
