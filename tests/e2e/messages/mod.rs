@@ -81,19 +81,19 @@ fn failures<R>(
         .collect()
 }
 
+#[track_caller]
+fn assert_none(failed: &[String], of: usize) {
+    let (count, list) = (failed.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{count} of {of}:\n{list}");
+}
+
 fn run_requests(bodies: &str) {
     let server = Server::start();
     let weir = weir(&server, bodies);
     let mut rig = rig(&weir.address(), &server, PATIENCE);
     let rows = requests::rows();
     let failed = failures(&rows, |row| &row.name, |row| rig.request(row));
-    assert!(
-        failed.is_empty(),
-        "{} of {}:\n{}",
-        failed.len(),
-        rows.len(),
-        failed.join("\n")
-    );
+    assert_none(&failed, rows.len());
     // The last canary of a row is of use only on the connection that the row had.
     assert!(rig.reused > rows.len() / 10, "only {} reused", rig.reused);
     assert!(server.connections() < rows.len(), "no connection is kept");
@@ -105,13 +105,7 @@ fn run_answers(bodies: &str) {
     let mut rig = rig(&weir.address(), &server, PATIENCE);
     let rows = answers::rows();
     let failed = failures(&rows, |row| &row.name, |row| rig.answer(row));
-    assert!(
-        failed.is_empty(),
-        "{} of {}:\n{}",
-        failed.len(),
-        rows.len(),
-        failed.join("\n")
-    );
+    assert_none(&failed, rows.len());
 }
 
 #[test]

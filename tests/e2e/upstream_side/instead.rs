@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use crate::support::backend::{Backend, Then, answer};
-use crate::support::weir::{Setup, Weir};
+
+use super::weir;
 
 /// Answers a path such as `/404` with that status, and with the fields of `X-Say`, apart by `|`.
 fn backend() -> Backend {
@@ -24,16 +25,6 @@ fn backend() -> Backend {
         let _ = out.write_all(&answer(&line, &fields, text.as_bytes()));
         Then::Keep
     })
-}
-
-fn weir(backend: &Backend, lines: &str) -> Weir {
-    Setup::http(&format!(
-        "upstream back {{ server {}; }}
-         server {{ listen 127.0.0.1:@PORT@; {lines} }}",
-        backend.address()
-    ))
-    .workers(1)
-    .start()
 }
 
 #[test]

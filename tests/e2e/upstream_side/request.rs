@@ -3,24 +3,15 @@
 use std::io::Write;
 
 use crate::support::backend::{Backend, Request, Then, answer, ok};
-use crate::support::weir::{Setup, Weir};
+use crate::support::weir::Setup;
+
+use super::weir;
 
 fn recording() -> Backend {
     Backend::answering(|_, out| {
         let _ = out.write_all(&ok("hello"));
         Then::Keep
     })
-}
-
-/// One worker whose upstream `back` is the backend; `lines` stand in its server.
-fn weir(backend: &Backend, lines: &str) -> Weir {
-    Setup::http(&format!(
-        "upstream back {{ server {}; }}
-         server {{ listen 127.0.0.1:@PORT@; {lines} }}",
-        backend.address()
-    ))
-    .workers(1)
-    .start()
 }
 
 /// The names of the fields in order, in lower case.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::support::backend::{Backend, Then, answer};
 use crate::support::client::Response;
-use crate::support::weir::{Setup, Weir};
+use crate::support::weir::Weir;
 
 /// Answers with the fields that the request's `X-Say` has, lines apart by `|`.
 fn saying() -> Backend {
@@ -21,13 +21,7 @@ fn saying() -> Backend {
 
 /// One worker whose upstream `back` is the backend; `lines` stand in its server.
 fn weir(backend: &Backend, lines: &str) -> Weir {
-    Setup::http(&format!(
-        "upstream back {{ server {}; }}
-         server {{ listen 127.0.0.1:@PORT@; server_name me; {lines} }}",
-        backend.address()
-    ))
-    .workers(1)
-    .start()
+    super::weir(backend, &format!("server_name me; {lines}"))
 }
 
 fn say(weir: &Weir, target: &str, fields: &str) -> Response {
