@@ -11,19 +11,21 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_shm::{Publisher, Region, Server};
+use weir_shm::{Publisher, Region};
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::Level;
 
 use super::Start;
 use super::book::{Book, FeedId};
+use super::lesson::{Lesson, Verdict};
 use super::log::Log;
 use super::names::{Names, Resolved};
+use super::poll::Target;
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
 use super::share::{self, Query};
 use super::stop::Stop;
-use super::watch::{self, Source, Target};
+use super::watch;
 use crate::settings::Settings;
 use crate::{Built, ResolvedUpstream};
 
@@ -251,14 +253,16 @@ impl Hub {
             .map(|(id, feed)| (id, &feed.upsync))
             .collect();
         for Query { upsync, feeds } in share::queries(&all, first_new) {
-            let targets = feeds.iter().filter_map(|id| self.book.feed(*id));
+            let targets = feeds
+                .iter()
+                .filter_map(|id| Some((*id, self.book.feed(*id)?)));
             let targets: Vec<Target> = targets
-                .map(|feed| Target::new(&feed.upstream, &feed.upsync.prefix))
+                .map(|(id, feed)| Target::new(id, &feed.upstream, &feed.upsync))
                 .collect();
             let first = targets[0].upstream.clone();
-            let (events, handled) = (self.events.clone(), feeds.clone());
-            let handle = move |lists| teach(&events, &handled, lists);
-            let stop = watch::start(Source::new(upsync, targets), self.log.clone(), handle)
+            let events = self.events.clone();
+            let handle = move |lesson| teach(&events, lesson);
+            let stop = watch::start(upsync, targets, self.log.clone(), handle)
                 .map_err(|error| format!("thread for upstream \"{first}\": {error}"))?;
             self.watches
                 .extend(feeds.into_iter().map(|id| (id, Arc::clone(&stop))));
@@ -389,26 +393,12 @@ impl Hub {
     }
 }
 
-/// Tells the hub what an answer says about each feed, and waits until it is handled: whether it
-/// changed the table, `None` when the hub has ended.
-fn teach(events: &Sender<Event>, feeds: &[FeedId], lists: Vec<Vec<Server>>) -> Option<bool> {
-    let (done, handled) = mpsc::sync_channel(feeds.len());
-    for (&feed, servers) in feeds.iter().zip(lists) {
-        let done = done.clone();
-        let learned = Learned {
-            feed,
-            servers,
-            done,
-        };
-        events.send(Event::Learned(learned)).ok()?;
-    }
-    // A hub that ends drops what it did not handle, which ends the waiting below.
-    drop(done);
-    let mut changed = false;
-    for _ in feeds {
-        changed |= handled.recv().ok()?;
-    }
-    Some(changed)
+/// Tells the hub a lesson, and waits until it is handled: what became of it, `None` when the hub has
+/// ended, which drops what it did not handle.
+fn teach(events: &Sender<Event>, lesson: Lesson) -> Option<Verdict> {
+    let (done, handled) = mpsc::sync_channel(1);
+    events.send(Event::Learned(Learned { lesson, done })).ok()?;
+    handled.recv().ok()
 }
 
 /// Waits for the region's lock: an orphan of a killed master may still hold it.

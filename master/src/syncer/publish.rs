@@ -7,17 +7,16 @@ use weir_worker::settings::Level;
 
 use super::book::{Before, Book, Dump, FeedId};
 use super::dump::Dumper;
+use super::lesson::{Lesson, Verdict};
 use super::log::Log;
 use super::names::Resolved;
 
-/// What a watch learned from one answer.
+/// A lesson, and who waits for its verdict.
 pub struct Learned {
-    /// Whose list it is.
-    pub feed: FeedId,
-    /// In key order; none: the folder has no server.
-    pub servers: Vec<Server>,
-    /// Told once the answer is handled: whether it changed the table.
-    pub done: std::sync::mpsc::SyncSender<bool>,
+    /// What a watch learned from one answer.
+    pub lesson: Lesson,
+    /// Told once the lesson is handled.
+    pub done: std::sync::mpsc::SyncSender<Verdict>,
 }
 
 /// The region's writer and those who wait for it.
@@ -80,17 +79,21 @@ impl Tables {
     pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut changes = Vec::new();
-        for learned in batch {
-            let before = self.apply(book, learned.feed, &learned.servers);
-            outcomes.push((learned.done, before.is_some()));
-            changes.extend(before.map(|before| (learned.feed, learned.servers, before)));
+        for Learned { lesson, done } in batch {
+            let mut verdict = Verdict::default();
+            for (feed, heard) in lesson.lists {
+                let before = self.apply(book, feed, &heard.servers);
+                verdict.changed |= before.is_some();
+                changes.extend(before.map(|before| (feed, heard.servers, before)));
+            }
+            outcomes.push((done, verdict));
         }
         if !changes.is_empty() && self.put(book, changes) {
             self.retry_held(book);
         }
-        for (done, changed) in outcomes {
+        for (done, verdict) in outcomes {
             // The watch may have been stopped since.
-            let _ = done.send(changed);
+            let _ = done.send(verdict);
         }
     }
 

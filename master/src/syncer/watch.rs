@@ -8,102 +8,44 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_shm::Server;
 use weir_worker::settings::Level;
 
-use super::client::{Client, Deadlines, Fault};
-use super::consul;
-use super::decode::{self, Decoded, Entry, Known, Refused};
+use super::client::Fault;
+use super::decode::{self, Known, Refused};
 use super::index::{Answered, Index};
+use super::lesson::{Heard, Lesson, Origin, Verdict};
 use super::log::Log;
+use super::poll::{Answer, Poller, Target};
 use super::stop::Stop;
 use crate::settings::Upsync;
 
 /// A watch has a small stack, as there may be a thousand; the resolver needs some of it.
 const STACK: usize = 512 * 1024;
 
-/// What a watch asks for, and how long it waits.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// What the request is for.
-    pub upsync: Upsync,
-    /// Whose lists are in its answers.
-    pub targets: Vec<Target>,
-    /// `wait` of a blocking query.
-    pub wait: Duration,
-    /// Of one request.
-    pub deadlines: Deadlines,
-}
-
-/// An upstream whose servers a watch learns.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Its name, for the log.
-    pub upstream: String,
-    /// Where its keys lie, decoded.
-    folder: String,
-    known: Known,
-    /// The last answer had no server for it.
-    empty: bool,
-}
-
-impl Target {
-    /// The upstream with keys below `prefix`, as [`Upsync::prefix`].
-    pub fn new(upstream: &str, prefix: &str) -> Target {
-        Target {
-            upstream: upstream.to_owned(),
-            folder: consul::folder(prefix),
-            known: Known::default(),
-            empty: false,
-        }
-    }
-}
-
-impl Source {
-    /// With the usual times.
-    pub fn new(upsync: Upsync, targets: Vec<Target>) -> Source {
-        let wait = consul::wait(upsync.timeout);
-        Source {
-            wait,
-            deadlines: consul::deadlines(wait, upsync.timeout),
-            upsync,
-            targets,
-        }
-    }
-
-    /// The upstreams, for a log line about all of them.
-    fn upstreams(&self) -> String {
-        match &self.targets[..] {
-            [] => String::new(),
-            [one] => format!("upstream \"{}\"", one.upstream),
-            [first, rest @ ..] => {
-                format!("upstream \"{}\" and {} more", first.upstream, rest.len())
-            }
-        }
-    }
-}
-
-/// Starts a watch. `handle` gets the servers of each answer, a list for each target in their order,
-/// each in key order (none: the folder is empty), and returns once they are published, equal or
-/// held: whether they changed the table, or `None` when nobody listens any more. Only then is the
-/// answer's index committed.
+/// Starts a watch of `upsync`, whose answers say something about each of `targets`. `handle` gets
+/// the lesson of each answer and returns once it is published, equal or held: what became of it, or
+/// `None` when nobody listens any more. Only then is the answer's index committed.
 ///
 /// # Errors
 /// No thread can be had.
-pub fn start<H>(source: Source, log: Log, handle: H) -> io::Result<Arc<Stop>>
+pub fn start<H>(upsync: Upsync, targets: Vec<Target>, log: Log, handle: H) -> io::Result<Arc<Stop>>
 where
-    H: FnMut(Vec<Vec<Server>>) -> Option<bool> + Send + 'static,
+    H: FnMut(Lesson) -> Option<Verdict> + Send + 'static,
 {
     let stop = Arc::new(Stop::default());
-    let upsync = &source.upsync;
+    let source = format!("{}/v1/kv/{}", upsync.host, upsync.prefix);
+    let said = vec![Said::default(); targets.len()];
+    let interval = upsync.interval;
+    let poller = Poller::new(upsync, targets, Arc::clone(&stop));
     let watch = Watch {
-        client: Client::new(&upsync.name, upsync.port, Arc::clone(&stop)),
-        index: Index::new(source.wait, upsync.interval),
+        source: source.into(),
+        index: Index::new(poller.wait(), interval),
+        poller,
+        said,
         failing: false,
         began: Instant::now(),
         random: RandomState::new(),
         stop: Arc::clone(&stop),
-        source,
         log,
         handle,
     };
@@ -114,9 +56,20 @@ where
     Ok(stop)
 }
 
+/// What was logged about a target.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    known: Known,
+    /// The last answer had no server for it.
+    empty: bool,
+}
+
 struct Watch<H> {
-    source: Source,
-    client: Client,
+    /// For people, no secret.
+    source: Arc<str>,
+    poller: Poller,
+    /// By target.
+    said: Vec<Said>,
     index: Index,
     /// The last request failed.
     failing: bool,
@@ -127,7 +80,7 @@ struct Watch<H> {
     handle: H,
 }
 
-impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
+impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
     fn run(mut self) {
         while !self.stop.is_stopped() {
             let delay = match self.ask() {
@@ -144,17 +97,16 @@ impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
     /// One request and its answer; returns the delay before the next.
     fn ask(&mut self) -> Result<Duration, Fault> {
         let asked = self.index.get();
-        let request = consul::request(&self.source.upsync, asked, self.source.wait);
-        let sent = Instant::now();
-        let response = self.client.get(&request, self.source.deadlines)?;
-        let took = sent.elapsed();
-        let answer = consul::answer(&response).map_err(Fault::Invalid)?;
-        let index = answer.index;
-        let decoded = decode_each(&self.source.targets, answer.entries);
-        let (lists, refused): (Vec<_>, Vec<_>) =
-            decoded.into_iter().map(|d| (d.servers, d.refused)).unzip();
-        let empty: Vec<bool> = lists.iter().map(Vec::is_empty).collect();
-        let changed = (self.handle)(lists).ok_or(Fault::Stopped)?;
+        let Answer {
+            index,
+            took,
+            seen_ns,
+            heard,
+        } = self.poller.ask(asked)?;
+        let refused: Vec<_> = heard.iter().map(|heard| heard.refused.clone()).collect();
+        let empty: Vec<bool> = heard.iter().map(|h| h.servers.is_empty()).collect();
+        let lesson = self.lesson(index, seen_ns, heard);
+        let verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
         if std::mem::take(&mut self.failing) {
             self.say(Level::Notice, format_args!("answers again"));
         }
@@ -169,12 +121,25 @@ impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
         }
         let answered = Answered {
             index,
-            changed,
+            changed: verdict.changed,
             took,
             now: self.began.elapsed(),
         };
         let random = self.random();
         Ok(self.index.answered(answered, random))
+    }
+
+    fn lesson(&self, index: u64, seen_ns: u64, heard: Vec<Heard>) -> Lesson {
+        let feeds = self.poller.targets().iter().map(|target| target.feed);
+        Lesson {
+            origin: Origin {
+                source: Arc::clone(&self.source),
+                index,
+                seen_ns,
+            },
+            lists: feeds.zip(heard).collect(),
+            confirmed: false,
+        }
     }
 
     fn failed(&mut self, fault: &Fault) -> Duration {
@@ -186,8 +151,8 @@ impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
             format_args!(
                 "upsync_recv: recv error with upsync_server: {}, {}: {fault}; its servers stay, \
                  retry in {} ms",
-                self.source.upsync.host,
-                self.source.upstreams(),
+                self.poller.upsync().host,
+                self.upstreams(),
                 delay.as_millis().max(1)
             ),
         );
@@ -197,11 +162,11 @@ impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
     /// Logs what is new about one target: entries that are none, and the first of a row of answers
     /// without a server.
     fn report(&mut self, at: usize, refused: &[Refused], empty: bool) {
-        let target = &mut self.source.targets[at];
-        let news = target.known.news(refused);
-        let emptied = empty && !target.empty;
-        target.empty = empty;
-        let upstream = format!("upstream \"{}\"", target.upstream);
+        let said = &mut self.said[at];
+        let news = said.known.news(refused);
+        let emptied = empty && !said.empty;
+        said.empty = empty;
+        let upstream = format!("upstream \"{}\"", self.poller.targets()[at].upstream);
         for entry in news {
             let key = decode::excerpt(&entry.key);
             let reason = &entry.reason;
@@ -221,31 +186,29 @@ impl<H: FnMut(Vec<Vec<Server>>) -> Option<bool>> Watch<H> {
     }
 
     fn say(&self, level: Level, what: std::fmt::Arguments<'_>) {
-        self.say_of(&self.source.upstreams(), level, what);
+        self.say_of(&self.upstreams(), level, what);
     }
 
     fn say_of(&self, upstream: &str, level: Level, what: std::fmt::Arguments<'_>) {
-        let host = &self.source.upsync.host;
+        let host = &self.poller.upsync().host;
         self.log.log(
             level,
             format_args!("upsync_server: {host}, {upstream}: {what}"),
         );
     }
 
+    /// The upstreams, for a log line about all of them.
+    fn upstreams(&self) -> String {
+        match self.poller.targets() {
+            [] => String::new(),
+            [one] => format!("upstream \"{}\"", one.upstream),
+            [first, rest @ ..] => {
+                format!("upstream \"{}\" and {} more", first.upstream, rest.len())
+            }
+        }
+    }
+
     fn random(&self) -> u64 {
         self.random.hash_one(Instant::now())
     }
-}
-
-/// What the entries of one answer say about each target.
-fn decode_each(targets: &[Target], mut entries: Vec<Entry<'_>>) -> Vec<Decoded> {
-    // One search a target finds its entries, so that many targets do not cost a scan each.
-    entries.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-    targets
-        .iter()
-        .map(|target| {
-            let folder = &target.folder;
-            decode::decode(folder, decode::below(folder, &entries))
-        })
-        .collect()
 }

@@ -1,0 +1,51 @@
+//! A lesson: what one answer of a source says about an upstream, or about several. It goes into
+//! the table as a whole, under one table version.
+
+use std::sync::Arc;
+
+use weir_shm::Server;
+
+use super::book::FeedId;
+use super::decode::Refused;
+
+/// Where a lesson comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The watch's source, for people: address and folder, no secret.
+    pub source: Arc<str>,
+    /// The index of the answer.
+    pub index: u64,
+    /// When the answer's last byte was read, in nanoseconds of CLOCK_MONOTONIC.
+    pub seen_ns: u64,
+}
+
+/// What an answer says about one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// In key order, each address once; none: the source has no server for it.
+    pub servers: Vec<Server>,
+    /// The entries that are none, in key order.
+    pub refused: Vec<Refused>,
+    /// The source says that it left out what the token may not read.
+    pub filtered: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it says about each feed.
+    pub lists: Vec<(FeedId, Heard)>,
+    /// It is what a second read found, after a [`Verdict`] had asked for one.
+    pub confirmed: bool,
+}
+
+/// What became of a lesson.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// It changed the table.
+    pub changed: bool,
+    /// Feeds whose list was not applied: it is to be read once more, directly, a moment later.
+    pub confirm: Vec<FeedId>,
+}
