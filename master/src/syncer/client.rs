@@ -48,7 +48,42 @@ pub enum Fault {
     TimedOut(&'static str),
     /// The answer is not HTTP, or beyond a limit.
     Invalid(String),
+    /// The server refuses to answer, with this status.
+    Status {
+        /// Neither 200 nor what else means an answer.
+        status: u16,
+        /// `Retry-After`, if that is a number of seconds.
+        retry_after: Option<Duration>,
+        /// What the body says, foreign bytes escaped.
+        message: String,
+    },
 }
+
+impl Fault {
+    /// The source refuses because of who asks.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Fault::Status { status: 403, .. })
+    }
+
+    /// How long the source wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Fault::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The source has as many connections or requests as it takes.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Fault::Status { status: 429, .. })
+    }
+}
+
+/// A connection that is kept between requests.
+pub type Kept = Arc<TcpStream>;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +101,9 @@ impl fmt::Display for Fault {
                 )
             }
             Fault::Invalid(why) => f.write_str(why),
+            Fault::Status {
+                status, message, ..
+            } => write!(f, "answered with status {status}: {message}"),
         }
     }
 }
@@ -90,7 +128,7 @@ pub struct Client {
     name: String,
     port: u16,
     stop: Arc<Stop>,
-    idle: Option<Arc<TcpStream>>,
+    idle: Option<Kept>,
     buffer: Vec<u8>,
 }
 
@@ -104,6 +142,17 @@ impl Client {
             idle: None,
             buffer: vec![0; READ],
         }
+    }
+
+    /// Gives the kept connection away: nobody but its next user may shut it down.
+    pub fn give(&mut self) -> Option<Kept> {
+        self.stop.forget();
+        self.idle.take()
+    }
+
+    /// Takes over a connection that a client of the same server gave away.
+    pub fn take(&mut self, kept: Kept) {
+        self.idle = Some(kept);
     }
 
     /// Sends `request`, a GET, and waits for its answer. A kept connection that turns out to be

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client::Deadlines;
+use super::client::{Deadlines, Fault};
 use super::decode::{Entry, excerpt};
 use super::response::Response;
 use crate::settings::Upsync;
@@ -12,7 +12,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Consul adds up to a sixteenth to `wait`; this much more is the network's.
 pub const GRACE: Duration = Duration::from_secs(2);
 /// Consul's `wait=0` means five minutes.
-const WAIT_MIN: Duration = Duration::from_millis(1);
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// `wait` of a blocking query whose answer is to be there within `timeout` (`upsync_timeout`).
 pub fn wait(timeout: Duration) -> Duration {
@@ -34,19 +34,28 @@ pub fn deadlines(wait: Duration, timeout: Duration) -> Deadlines {
     }
 }
 
-/// The request for everything below the upstream's folder once it is newer than `index`. The
-/// slash at the end makes Consul itself leave `test2` out when asked for `test`.
+/// The request for everything below the upstream's folder once it is newer than `index`.
 pub fn request(upsync: &Upsync, index: u64, wait: Duration) -> Vec<u8> {
-    let folder = match upsync.prefix.as_str() {
-        "" => String::new(),
-        prefix => format!("{prefix}/"),
-    };
     let wait = match (wait.as_secs(), wait.subsec_millis()) {
         (seconds, 0) if seconds > 0 => format!("{seconds}s"),
         _ => format!("{}ms", wait.as_millis()),
     };
+    get(upsync, &format!("index={index}&wait={wait}"))
+}
+
+/// The request for everything below the upstream's folder as it is now, by the leader's word.
+pub fn direct(upsync: &Upsync) -> Vec<u8> {
+    get(upsync, "consistent")
+}
+
+/// The slash at the end makes Consul itself leave `test2` out when asked for `test`.
+fn get(upsync: &Upsync, parameters: &str) -> Vec<u8> {
+    let folder = match upsync.prefix.as_str() {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
     format!(
-        "GET /v1/kv/{folder}?recurse&index={index}&wait={wait} HTTP/1.1\r\nHost: {}\r\n\
+        "GET /v1/kv/{folder}?recurse&{parameters} HTTP/1.1\r\nHost: {}\r\n\
          User-Agent: weir/{}\r\nAccept: application/json\r\n\r\n",
         upsync.host,
         env!("CARGO_PKG_VERSION"),
@@ -77,6 +86,8 @@ pub struct Answer<'a> {
     pub index: u64,
     /// Everything below the prefix; empty for a 404.
     pub entries: Vec<Entry<'a>>,
+    /// Consul says that it left out what the token may not read.
+    pub filtered: bool,
 }
 
 /// Reads an answer.
@@ -84,32 +95,44 @@ pub struct Answer<'a> {
 /// # Errors
 /// It is none that Consul gives to this request: another status than 200 and 404, no index, a body
 /// that is not a list of entries, or an empty list (Consul answers 404 when there is no key).
-pub fn answer(response: &Response) -> Result<Answer<'_>, String> {
+pub fn answer(response: &Response) -> Result<Answer<'_>, Fault> {
     if !matches!(response.status, 200 | 404) {
         let body = String::from_utf8_lossy(&response.body);
-        let status = response.status;
-        return Err(format!(
-            "answered with status {status}: {}",
-            excerpt(body.trim())
-        ));
+        let seconds = number(response, "retry-after");
+        return Err(Fault::Status {
+            status: response.status,
+            retry_after: seconds.map(Duration::from_secs),
+            message: excerpt(body.trim()),
+        });
     }
-    let index = response
-        .field("x-consul-index")
-        .and_then(|value| std::str::from_utf8(value).ok())
-        .and_then(|value| value.trim().parse().ok())
-        .ok_or("answered without a valid X-Consul-Index")?;
+    let invalid = |why: &str| Fault::Invalid(format!("answered with{why}"));
+    let index = number(response, "x-consul-index");
+    let index = index.ok_or_else(|| invalid("out a valid X-Consul-Index"))?;
+    let filtered = response.field("x-consul-results-filtered-by-acls");
+    let filtered = filtered.is_some_and(|value| value.trim_ascii() == b"true");
     if response.status == 404 {
         return Ok(Answer {
             index,
             entries: Vec::new(),
+            filtered,
         });
     }
     let entries: Vec<Entry> = serde_json::from_slice(&response.body)
-        .map_err(|error| format!("answered with invalid JSON: {error}"))?;
+        .map_err(|error| invalid(&format!(" invalid JSON: {error}")))?;
     if entries.is_empty() {
-        return Err("answered with an empty list".to_owned());
+        return Err(invalid(" an empty list"));
     }
-    Ok(Answer { index, entries })
+    Ok(Answer {
+        index,
+        entries,
+        filtered,
+    })
+}
+
+/// A field that is one number.
+fn number(response: &Response, name: &str) -> Option<u64> {
+    let text = std::str::from_utf8(response.field(name)?).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -151,6 +174,8 @@ mod tests {
             text("", 0, Duration::from_millis(1500)),
             "GET /v1/kv/?recurse&index=0&wait=1500ms HTTP/1.1"
         );
+        let once = String::from_utf8(direct(&upsync("a/b"))).unwrap();
+        assert!(once.starts_with("GET /v1/kv/a/b/?recurse&consistent HTTP/1.1\r\n"));
         let all = String::from_utf8(request(&upsync("a"), 0, WAIT_MAX)).unwrap();
         assert!(all.contains("\r\nHost: consul.local:8500\r\n") && all.ends_with("\r\n\r\n"));
     }
@@ -223,8 +248,25 @@ mod tests {
             (response(200, "1", "{\"a\":1}"), "invalid JSON"),
             (response(200, "1", "[{\"Value\":null}]"), "invalid JSON"),
         ] {
-            let error = answer(&bad).unwrap_err();
+            let error = answer(&bad).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn what_consul_says_beside_its_answer_is_heard() {
+        let mut filtered = response(404, "17", "");
+        assert!(!answer(&filtered).unwrap().filtered);
+        let field = ("x-consul-results-filtered-by-acls".into(), "true".into());
+        filtered.fields.push(field);
+        assert!(answer(&filtered).unwrap().filtered);
+
+        let mut busy = response(429, "1", "too many");
+        assert!(answer(&busy).unwrap_err().retry_after().is_none());
+        busy.fields.push(("retry-after".into(), "3".into()));
+        let fault = answer(&busy).unwrap_err();
+        assert!(fault.is_crowded() && !fault.is_forbidden());
+        assert_eq!(fault.retry_after(), Some(Duration::from_secs(3)));
+        assert!(answer(&response(403, "1", "")).unwrap_err().is_forbidden());
     }
 }

@@ -102,7 +102,8 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
             took,
             seen_ns,
             heard,
-        } = self.poller.ask(asked)?;
+            ..
+        } = self.poller.ask(asked, self.poller.wait())?;
         let refused: Vec<_> = heard.iter().map(|heard| heard.refused.clone()).collect();
         let empty: Vec<bool> = heard.iter().map(|h| h.servers.is_empty()).collect();
         let lesson = self.lesson(index, seen_ns, heard);
