@@ -40,6 +40,17 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     /// `upsync_start_timeout`: how long a start waits for first answers.
     pub start_timeout: Duration,
+    /// `upsync_log`
+    pub upsync_log: Option<UpsyncLog>,
+}
+
+/// `upsync_log FILE [json]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpsyncLog {
+    /// The number of its resource.
+    pub resource: usize,
+    /// A JSON document a line.
+    pub json: bool,
 }
 
 /// `user NAME [GROUP]`, by number: looked up when the configuration is read.

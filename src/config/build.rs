@@ -418,6 +418,7 @@ fn master_settings(
             .map(|upstream| master_upstream(upstream, http, source))
             .collect(),
         start_timeout: http.start_timeout.unwrap_or(START_TIMEOUT),
+        upsync_log: http.upsync_log,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync};
+use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync, UpsyncLog};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, Bind, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
@@ -117,6 +117,7 @@ pub struct Http {
     /// Each `open_log_file_cache`.
     pub log_caches: Vec<LogFileCache>,
     pub start_timeout: Option<Duration>,
+    pub upsync_log: Option<UpsyncLog>,
 }
 
 impl Http {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_master::settings::Resource;
+use weir_master::settings::{Resource, UpsyncLog};
 use weir_worker::settings::{
     AccessLog, Escape, Level, LogBuffer, LogFileCache, LogFormat, LogName, LogTarget, Part,
     Template, Variable,
 };
 
-use super::directive::{Directive, HTTP, LEVELS, MAIN, Set, at_least, between, row, take};
+use super::directive::{Directive, HTTP, LEVELS, MAIN, Set, at_least, between, once, row, take};
 use super::error::Fault;
 use super::listen::unsupported;
 use super::parser::{Call, Parser};
@@ -62,6 +62,7 @@ pub const DIRECTIVES: &[Directive] = &[
         between(1, 4),
         Set::Call(open_log_file_cache),
     ),
+    row("upsync_log", HTTP, between(1, 2), Set::Call(upsync_log)),
 ];
 
 fn error_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
@@ -109,6 +110,20 @@ fn level(call: &Call) -> Result<Level, Fault> {
     Ok(match level {
         _ if parts => Level::Debug,
         level => level.unwrap_or(Level::Error),
+    })
+}
+
+/// `upsync_log FILE [json]`
+fn upsync_log(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let json = match call.values().get(1).map(String::as_str) {
+        None => false,
+        Some("json") => true,
+        Some(other) => return Err(call.invalid_parameter(other)),
+    };
+    let path = parser.source.paths().full(call.value());
+    let resource = parser.draft.resource(Resource::Log(path.into()));
+    once(&mut parser.draft.http().upsync_log, call, || {
+        Ok(UpsyncLog { resource, json })
     })
 }
 

@@ -23,6 +23,9 @@ use super::names::{Names, Resolved};
 use super::poll::Target;
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
+use super::recorder::audit::To;
+use super::recorder::history::Cause;
+use super::recorder::{Beginning, Note, Recorder};
 use super::share::{self, Query};
 use super::stop::Stop;
 use super::watch;
@@ -97,6 +100,8 @@ pub struct Hub {
     phase: Phase,
     book: Book,
     tables: Option<Tables>,
+    /// Told what happens, for people.
+    recorder: Recorder,
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
     watches: HashMap<FeedId, Arc<Stop>>,
@@ -136,6 +141,7 @@ impl Hub {
             phase: Phase::Locked,
             book: Book::default(),
             tables: None,
+            recorder: Recorder::mute(),
             retry_at: None,
             watches: HashMap::new(),
             names: None,
@@ -156,6 +162,7 @@ impl Hub {
         if let Some(tables) = self.tables {
             tables.finish();
         }
+        self.recorder.finish();
         result
     }
 
@@ -218,13 +225,36 @@ impl Hub {
             return Ok(());
         };
         self.book = Book::new(&first.settings, first.resolved, publisher.table());
-        let mut tables = Tables::new(*publisher, first.wakers, self.log.clone())
-            .map_err(|error| format!("thread: {error}"))?;
-        tables.publish_or_retry(&self.book);
+        let beginning = Beginning {
+            table: publisher.table().clone(),
+            report: None,
+            log: self.log.clone(),
+        };
+        let thread_error = |error| format!("thread: {error}");
+        self.recorder = Recorder::start((), beginning).map_err(thread_error)?;
+        self.configured(&first.settings);
+        let recorder = self.recorder.clone();
+        let mut tables = Tables::new(*publisher, first.wakers, recorder, self.log.clone())
+            .map_err(thread_error)?;
+        tables.publish_or_retry(&self.book, Cause::Start);
         self.tables = Some(tables);
         let deadline = Instant::now() + self.start_timeout;
         self.phase = Phase::Starting { deadline };
         self.watch(0)
+    }
+
+    /// Tells the recorder what is in force.
+    fn configured(&self, settings: &Settings) {
+        let upstreams = settings.upstreams.iter();
+        self.recorder.note(Note::Configured {
+            upstreams: upstreams
+                .map(|upstream| (upstream.name.clone(), upstream.upsync.is_some()))
+                .collect(),
+            log: settings.upsync_log.map(|log| To {
+                files: Arc::clone(self.log.current().files()),
+                log,
+            }),
+        });
     }
 
     /// Starts to resolve the names from `first_new` on.

@@ -20,6 +20,7 @@ pub mod order;
 pub mod poll;
 mod prepare;
 pub mod publish;
+pub mod recorder;
 pub mod response;
 pub mod share;
 pub mod stop;

@@ -1,8 +1,10 @@
 //! Publishing: one table version for everything that is known by now, then a wake for each worker.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use weir_shm::{PublishError, Publisher, Server};
+use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
 use super::book::{Before, Book, Dump, FeedId};
@@ -10,6 +12,9 @@ use super::dump::Dumper;
 use super::lesson::{Lesson, Verdict};
 use super::log::Log;
 use super::names::Resolved;
+use super::recorder::history::Cause;
+use super::recorder::report::Hold;
+use super::recorder::{Note, Recorder};
 
 /// A lesson, and who waits for its verdict.
 pub struct Learned {
@@ -25,6 +30,7 @@ pub struct Tables {
     /// By worker slot.
     wakers: Vec<OwnedFd>,
     dumper: Dumper,
+    recorder: Recorder,
     log: Log,
     /// The last publish of the whole book failed: the region has an older one.
     behind: bool,
@@ -32,26 +38,37 @@ pub struct Tables {
 
 impl Tables {
     /// Publishes through `publisher`; `wakers` are the workers' eventfds.
-    pub fn new(publisher: Publisher, wakers: Vec<OwnedFd>, log: Log) -> std::io::Result<Tables> {
+    pub fn new(
+        publisher: Publisher,
+        wakers: Vec<OwnedFd>,
+        recorder: Recorder,
+        log: Log,
+    ) -> std::io::Result<Tables> {
         Ok(Tables {
             publisher,
             wakers,
             dumper: Dumper::start(log.clone())?,
+            recorder,
             log,
             behind: false,
         })
     }
 
-    /// Publishes the book as it is.
+    /// Publishes the book as it is; `cause` is for the history.
     ///
     /// # Errors
     /// It does not fit the region; the previous table stays.
-    pub fn publish(&mut self, book: &Book) -> Result<(), PublishError> {
+    pub fn publish(&mut self, book: &Book, cause: Cause) -> Result<(), PublishError> {
         let publication = self.publisher.publish(book.table())?;
         self.behind = false;
         if publication.changed {
             self.wake();
             let version = publication.version;
+            self.recorder.note(Note::Published {
+                table: Arc::new(self.publisher.table().clone()),
+                at_ms: Clock::system_millis(),
+                cause,
+            });
             self.log.log(
                 Level::Info,
                 format_args!("table version {version} published"),
@@ -61,8 +78,8 @@ impl Tables {
     }
 
     /// The same for what has to go into force: a failure is logged, and retried with the held.
-    pub fn publish_or_retry(&mut self, book: &Book) {
-        if let Err(error) = self.publish(book) {
+    pub fn publish_or_retry(&mut self, book: &Book, cause: Cause) {
+        if let Err(error) = self.publish(book, cause) {
             self.behind = true;
             self.log.log(Level::Error, format_args!("{error}"));
         }
@@ -79,17 +96,29 @@ impl Tables {
     pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut changes = Vec::new();
+        let mut cause = Cause::Start;
+        let mut notes = Vec::new();
         for Learned { lesson, done } in batch {
             let mut verdict = Verdict::default();
+            notes.extend(notes_of(&lesson, book));
             for (feed, heard) in lesson.lists {
                 let before = self.apply(book, feed, &heard.servers);
                 verdict.changed |= before.is_some();
+                if before.is_some() {
+                    cause = Cause::Source {
+                        source: lesson.origin.source.to_string(),
+                        index: lesson.origin.index,
+                    };
+                }
                 changes.extend(before.map(|before| (feed, heard.servers, before)));
             }
             outcomes.push((done, verdict));
         }
-        if !changes.is_empty() && self.put(book, changes) {
+        if !changes.is_empty() && self.put(book, changes, &cause) {
             self.retry_held(book);
+        }
+        for note in notes {
+            self.recorder.note(note);
         }
         for (done, verdict) in outcomes {
             // The watch may have been stopped since.
@@ -103,7 +132,7 @@ impl Tables {
         let Some(before) = book.resolve(id, found) else {
             return;
         };
-        match self.publish(book) {
+        match self.publish(book, Cause::Names) {
             Ok(()) => self.retry_held(book),
             Err(error) => {
                 book.unresolve(id, before);
@@ -133,8 +162,13 @@ impl Tables {
 
     /// Publishes applied changes together; if that does not fit, each that fits by itself.
     /// Returns whether one did.
-    fn put(&mut self, book: &mut Book, changes: Vec<(FeedId, Vec<Server>, Before)>) -> bool {
-        let Err(error) = self.publish(book) else {
+    fn put(
+        &mut self,
+        book: &mut Book,
+        changes: Vec<(FeedId, Vec<Server>, Before)>,
+        cause: &Cause,
+    ) -> bool {
+        let Err(error) = self.publish(book, cause.clone()) else {
             for (feed, ..) in changes {
                 self.dumper.write(book.dumps(feed));
             }
@@ -151,7 +185,7 @@ impl Tables {
             if alone {
                 self.hold(book, id, servers, &error);
             } else if let Some(before) = book.learn(id, servers.clone()) {
-                published |= self.put(book, vec![(id, servers, before)]);
+                published |= self.put(book, vec![(id, servers, before)], cause);
             }
         }
         published
@@ -163,11 +197,21 @@ impl Tables {
         };
         let count = servers.len();
         feed.held = Some(servers);
-        let upstream = &feed.upstream;
+        let upstream = feed.upstream.clone();
+        let hold = Hold {
+            since_ms: Clock::system_millis(),
+            reason: error.to_string(),
+            servers: count,
+            removes: 0,
+        };
         self.log.log(
             Level::Error,
             format_args!("upstream \"{upstream}\" with {count} servers is held: {error}"),
         );
+        self.recorder.note(Note::Held {
+            upstream,
+            hold: Some(hold),
+        });
     }
 
     /// Whether something waits for room in the region.
@@ -179,7 +223,7 @@ impl Tables {
     pub fn retry(&mut self, book: &mut Book) {
         if self.behind {
             // Logged when it failed first.
-            let _ = self.publish(book);
+            let _ = self.publish(book, Cause::Room);
         }
         self.retry_held(book);
     }
@@ -197,8 +241,15 @@ impl Tables {
             let Some(before) = book.learn(id, servers.clone()) else {
                 continue;
             };
-            if self.publish(book).is_ok() {
+            if self.publish(book, Cause::Room).is_ok() {
                 self.dumper.write(book.dumps(id));
+                if let Some(feed) = book.feed(id) {
+                    let upstream = feed.upstream.clone();
+                    self.recorder.note(Note::Held {
+                        upstream,
+                        hold: None,
+                    });
+                }
                 self.log.log(
                     Level::Notice,
                     format_args!("a held list of servers found room"),
@@ -221,4 +272,28 @@ impl Tables {
     pub fn finish(self) {
         self.dumper.finish();
     }
+}
+
+/// What a handled lesson means for the report.
+fn notes_of(lesson: &Lesson, book: &Book) -> Vec<Note> {
+    let at_ms = Clock::system_millis();
+    let lists = lesson.lists.iter();
+    let known: Vec<_> = lists
+        .filter_map(|(feed, heard)| Some((book.feed(*feed)?.upstream.clone(), heard)))
+        .collect();
+    let mut notes = Vec::with_capacity(known.len() + 1);
+    let confirmed = known.iter().filter(|(_, heard)| !heard.servers.is_empty());
+    notes.push(Note::Confirmed {
+        upstreams: confirmed.map(|(upstream, _)| upstream.clone()).collect(),
+        at_ms,
+    });
+    notes.extend(known.into_iter().map(|(upstream, heard)| {
+        let entries = heard.refused.iter();
+        Note::Refused {
+            upstream,
+            entries: entries.map(|e| (e.key.clone(), e.reason.clone())).collect(),
+            at_ms,
+        }
+    }));
+    notes
 }

@@ -70,6 +70,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         error_logs: Arc::clone(&error_logs),
         upstreams,
         start_timeout: Duration::from_millis(400),
+        upsync_log: None,
     };
     let worker = WorkerSettings {
         worker_connections: 512,

@@ -90,6 +90,7 @@ fn build(text: &str) -> Result<Built, String> {
         error_logs: error_logs.clone(),
         upstreams: words("host ").map(upstream).collect(),
         start_timeout: SECOND,
+        upsync_log: None,
     };
     let worker = worker(&one("answer "), addresses, error_logs);
     Ok(Built { settings, worker })

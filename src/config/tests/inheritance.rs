@@ -313,9 +313,12 @@ fn main_settings() {
     let built = built(
         "daemon off; master_process OFF; pid run/weir.pid; worker_processes 3; worker_rlimit_nofile 9000;
          worker_shutdown_timeout 1m30s; region /dev/shm/x.region servers=10 slots=8; user root;
-         events { use epoll; accept_mutex off; multi_accept on; worker_connections 99; } http { upsync_start_timeout 0; }",
+         events { use epoll; accept_mutex off; multi_accept on; worker_connections 99; } http { upsync_start_timeout 0; upsync_log logs/u.log json; }",
     );
     let settings = &built.settings;
+    let log = settings.upsync_log.unwrap();
+    assert!(log.json);
+    assert!(format!("{:?}", settings.resources[log.resource]).contains("/logs/u.log"));
     assert!(!settings.daemon && !settings.master_process && built.worker.multi_accept);
     assert_eq!(
         (settings.worker_processes, settings.worker_connections),

@@ -200,6 +200,10 @@ fn main_context() {
             ),
             ("error_log logs/e.log loud;", "invalid log level \"loud\""),
             (
+                "upsync_log logs/u.log;",
+                "\"upsync_log\" directive is not allowed here",
+            ),
+            (
                 "error_log logs/e.log warn info;",
                 "duplicate log level \"info\"",
             ),

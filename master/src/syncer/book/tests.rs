@@ -62,6 +62,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         error_logs: [].into(),
         upstreams: lines.iter().map(upstream).collect(),
         start_timeout: Duration::ZERO,
+        upsync_log: None,
     };
     let resolved = lines.iter().map(|(name, ports, ..)| ResolvedUpstream {
         name: (*name).to_owned(),

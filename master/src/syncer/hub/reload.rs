@@ -1,5 +1,6 @@
 //! A reload in the hub: prepare beside what is in force, then commit or withdraw.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use weir_worker::channel::Answer;
 use weir_worker::settings::Level;
 
 use super::super::prepare::{self, Handed, Plan};
+use super::super::recorder::history::Cause;
 use super::{Event, Hub, Phase};
 
 impl Hub {
@@ -65,7 +67,7 @@ impl Hub {
         let new = self.book.prepare(&plan.settings, resolved, &plan.dumped);
         if let Some(tables) = &mut self.tables {
             tables
-                .publish(&self.book)
+                .publish(&self.book, Cause::Reload)
                 .map_err(|error| error.to_string())?;
         }
         if let Some(first_new) = new.first() {
@@ -99,11 +101,13 @@ impl Hub {
         };
         let (gone, dumps) = self.book.commit();
         if let Some(tables) = &mut self.tables {
-            tables.publish_or_retry(&self.book);
+            tables.publish_or_retry(&self.book, Cause::Reload);
             tables.dump(dumps);
         }
         self.unwatch(&gone);
-        self.log.exchange(plan.files, plan.settings.error_logs);
+        self.log
+            .exchange(plan.files, Arc::clone(&plan.settings.error_logs));
+        self.configured(&plan.settings);
         self.answer(&Answer::Committed { generation });
     }
 
@@ -121,7 +125,7 @@ impl Hub {
         let gone = self.book.abort();
         self.unwatch(&gone);
         if let Some(tables) = &mut self.tables {
-            tables.publish_or_retry(&self.book);
+            tables.publish_or_retry(&self.book, Cause::Reload);
         }
     }
 }

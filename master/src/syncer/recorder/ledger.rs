@@ -1,0 +1,267 @@
+//! What the recorder knows: the table in force, each watch, each upstream. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use weir_shm::Table;
+
+use super::history::{Cause, Changes, Record};
+use super::report::{
+    FORM, From, Hold, Pin, REFUSED_MAX, RefusedEntry, Report, SourceStatus, State, UpstreamStatus,
+};
+use super::{Beginning, Note};
+
+/// What a note came to, for the history and the log.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// A version was published.
+    pub record: Option<Record>,
+    /// Something else that the log tells.
+    pub news: Vec<News>,
+}
+
+/// What the log tells beside published changes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// An answer is held back, or no longer is.
+    Held(String, Option<Hold>),
+    /// An upstream is pinned, or no longer is.
+    Pinned(String, Option<Pin>),
+    /// An entry is refused.
+    Refused(RefusedEntry),
+}
+
+/// An upstream, as far as the table does not say it.
+#[derive(Debug, Default)]
+struct Entry {
+    is_fed: bool,
+    /// Confirmed since the syncer started.
+    is_fresh: bool,
+    confirmed_ms: Option<u64>,
+    from: Option<From>,
+    held: Option<Hold>,
+    pinned: Option<Pin>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ledger {
+    started_ms: u64,
+    table: Arc<Table>,
+    /// In the configuration's order.
+    names: Vec<String>,
+    entries: HashMap<String, Entry>,
+    sources: BTreeMap<u64, SourceStatus>,
+    refused: BTreeMap<String, Vec<RefusedEntry>>,
+    /// Nothing was published by this recorder yet.
+    is_new: bool,
+    /// There was a syncer before: the history goes on.
+    goes_on: bool,
+}
+
+impl Ledger {
+    /// Goes on from a table and the report beside it.
+    pub fn new(beginning: Beginning, now_ms: u64) -> Ledger {
+        let Beginning { table, report, .. } = beginning;
+        let report = report.unwrap_or_default();
+        let statuses = report.upstreams.into_iter().map(|status| {
+            let entry = Entry {
+                is_fed: status.is_fed,
+                is_fresh: false,
+                confirmed_ms: status.confirmed_ms,
+                from: status.from.or(status.confirmed_ms.map(|_| From::Region)),
+                held: None,
+                pinned: status.pinned,
+            };
+            (status.name, entry)
+        });
+        let mut ledger = Ledger {
+            started_ms: now_ms,
+            names: Vec::new(),
+            entries: statuses.collect(),
+            sources: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            is_new: true,
+            goes_on: report.syncer_pid != 0,
+            table: Arc::new(table),
+        };
+        ledger.names = ledger.listed();
+        ledger
+    }
+
+    fn listed(&self) -> Vec<String> {
+        let upstreams = self.table.upstreams.iter();
+        upstreams.map(|upstream| upstream.name.clone()).collect()
+    }
+
+    /// The table version in force.
+    pub fn version(&self) -> u64 {
+        self.table.version
+    }
+
+    /// Takes a note in.
+    pub fn take(&mut self, note: Note) -> Told {
+        let mut told = Told::default();
+        match note {
+            Note::Configured { upstreams, .. } => self.configure(upstreams),
+            Note::Published {
+                table,
+                at_ms,
+                cause,
+            } => told.record = Some(self.publish(table, at_ms, cause)),
+            Note::Confirmed { upstreams, at_ms } => {
+                for name in upstreams {
+                    let entry = self.entries.entry(name).or_default();
+                    entry.is_fresh = true;
+                    entry.confirmed_ms = Some(at_ms);
+                    entry.from = None;
+                }
+            }
+            Note::Source(mut status) => {
+                let known = self.sources.get(&status.id);
+                status.version = match known {
+                    // An answer was handled: its lesson was noted before this.
+                    Some(known) if known.success_ms == status.success_ms => known.version,
+                    _ if status.success_ms.is_none() => 0,
+                    _ => self.table.version,
+                };
+                self.sources.insert(status.id, status);
+            }
+            Note::SourceGone { id } => drop(self.sources.remove(&id)),
+            Note::Refused {
+                upstream,
+                entries,
+                at_ms,
+            } => told.news = self.refuse(upstream, entries, at_ms),
+            Note::Held { upstream, hold } => {
+                let entry = self.entries.entry(upstream.clone()).or_default();
+                if entry.held != hold {
+                    entry.held.clone_from(&hold);
+                    told.news.push(News::Held(upstream, hold));
+                }
+            }
+            Note::Pinned { upstream, pin } => {
+                let entry = self.entries.entry(upstream.clone()).or_default();
+                if entry.pinned != pin {
+                    entry.pinned.clone_from(&pin);
+                    told.news.push(News::Pinned(upstream, pin));
+                }
+            }
+        }
+        told
+    }
+
+    fn configure(&mut self, upstreams: Vec<(String, bool)>) {
+        let mut old = std::mem::take(&mut self.entries);
+        self.names.clear();
+        for (name, is_fed) in upstreams {
+            let mut entry = old.remove(&name).unwrap_or_default();
+            entry.is_fed = is_fed;
+            self.refused.retain(|of, _| is_fed || *of != name);
+            self.names.push(name.clone());
+            self.entries.insert(name, entry);
+        }
+        let entries = &self.entries;
+        self.refused.retain(|of, _| entries.contains_key(of));
+    }
+
+    fn publish(&mut self, table: Arc<Table>, at_ms: u64, cause: Cause) -> Record {
+        let begins = std::mem::take(&mut self.is_new) && !self.goes_on;
+        let before = std::mem::replace(&mut self.table, table);
+        let changes = match begins {
+            true => Changes::default(),
+            false => Changes::between(&before.upstreams, &self.table.upstreams),
+        };
+        Record {
+            version: self.table.version,
+            before: if begins { 0 } else { before.version },
+            time_ms: at_ms,
+            cause,
+            held: self.entries.values().filter(|e| e.held.is_some()).count(),
+            refused: self.refused.values().map(Vec::len).sum(),
+            changes,
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        upstream: String,
+        entries: Vec<(String, String)>,
+        at_ms: u64,
+    ) -> Vec<News> {
+        let old = self.refused.remove(&upstream).unwrap_or_default();
+        let mut old: HashMap<String, RefusedEntry> =
+            old.into_iter().map(|e| (e.key.clone(), e)).collect();
+        let mut news = Vec::new();
+        let mut now = Vec::with_capacity(entries.len());
+        for (key, reason) in entries {
+            let known = old.remove(&key).filter(|known| known.reason == reason);
+            now.push(known.unwrap_or_else(|| {
+                let entry = RefusedEntry {
+                    upstream: upstream.clone(),
+                    key,
+                    reason,
+                    since_ms: at_ms,
+                };
+                news.push(News::Refused(entry.clone()));
+                entry
+            }));
+        }
+        if !now.is_empty() {
+            self.refused.insert(upstream, now);
+        }
+        news
+    }
+
+    /// The report as of now.
+    pub fn report(&self, now_ms: u64) -> Report {
+        let learned = |name: &str| {
+            let found = self.table.upstreams.iter().find(|u| u.name == name);
+            found.is_some_and(|upstream| upstream.learned)
+        };
+        // The table's order is the configuration's, so that a search is seldom needed.
+        let mut in_order = self.table.upstreams.iter();
+        let statuses = self.names.iter().map(|name| {
+            let learned = match in_order.next() {
+                Some(upstream) if upstream.name == *name => upstream.learned,
+                _ => learned(name),
+            };
+            self.status(name, learned)
+        });
+        let refused = self.refused.values().flatten();
+        Report {
+            form: FORM,
+            time_ms: now_ms,
+            syncer_pid: std::process::id(),
+            started_ms: self.started_ms,
+            sources: self.sources.values().cloned().collect(),
+            upstreams: statuses.collect(),
+            refused_total: refused.clone().count(),
+            refused: refused.take(REFUSED_MAX).cloned().collect(),
+            is_cut: false,
+        }
+    }
+
+    fn status(&self, name: &str, learned: bool) -> UpstreamStatus {
+        let none = Entry::default();
+        let entry = self.entries.get(name).unwrap_or(&none);
+        let state = match entry {
+            Entry {
+                pinned: Some(_), ..
+            } => State::Pinned,
+            Entry { held: Some(_), .. } => State::Held,
+            Entry { is_fresh: true, .. } => State::Fresh,
+            _ if learned => State::Stale,
+            _ => State::Configured,
+        };
+        UpstreamStatus {
+            name: name.to_owned(),
+            state,
+            is_fed: entry.is_fed,
+            confirmed_ms: entry.confirmed_ms,
+            from: entry.from.filter(|_| state == State::Stale),
+            held: entry.held.clone(),
+            pinned: entry.pinned.clone(),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The recorder: one thread that keeps what the syncer did and how it does, for people. It owns the
+//! region's report and history and the `upsync_log`. Publishers and watches tell it by notes
+//! and wait for nothing: whatever is slow, comparing long lists or a full disk, is slow here.
+
+pub mod audit;
+pub mod history;
+mod ledger;
+pub mod note;
+pub mod report;
+pub mod sequence;
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use weir_shm::Table;
+use weir_worker::log::Clock;
+use weir_worker::settings::Level;
+
+use super::log::Log;
+use ledger::Ledger;
+pub use note::Note;
+use report::Report;
+
+/// Reports are at least this far apart.
+const REPORT_PAUSE: Duration = Duration::from_millis(20);
+/// And so many times as long as writing one took, so that long ones cost no more than short ones.
+const REPORT_SHARE: u32 = 20;
+/// A syncer that ends waits at most this long for what is still to be written.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
+/// Where reports and records go.
+pub trait Sink: Send + 'static {
+    /// Adds a record to the history.
+    fn append(&mut self, version: u64, record: &[u8]);
+    /// Replaces the report; false if there is no room for it.
+    fn report(&mut self, text: &[u8]) -> bool;
+}
+
+/// A recorder that only logs.
+impl Sink for () {
+    fn append(&mut self, _version: u64, _record: &[u8]) {}
+
+    fn report(&mut self, _text: &[u8]) -> bool {
+        true
+    }
+}
+
+enum Order {
+    Note(Box<Note>),
+    Finish(SyncSender<()>),
+}
+
+/// A handle on the recorder. Cheap to clone; its thread ends with the last one.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    orders: Option<Sender<Order>>,
+}
+
+/// What a recorder begins with.
+pub struct Beginning {
+    /// The table that the syncer has taken over.
+    pub table: Table,
+    /// The report beside it: its predecessor's or the master's.
+    pub report: Option<Report>,
+    /// Where failures and changes are logged.
+    pub log: Log,
+}
+
+impl Recorder {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(sink: impl Sink, beginning: Beginning) -> io::Result<Recorder> {
+        let (orders, queue) = mpsc::channel();
+        let log = beginning.log.clone();
+        let ledger = Ledger::new(beginning, Clock::system_millis());
+        let desk = Desk {
+            queue,
+            ledger,
+            audit: audit::Audit::new(log.clone()),
+            sink,
+            log,
+            is_due: true,
+            next: Instant::now(),
+            was_cut: false,
+        };
+        thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || desk.run())?;
+        Ok(Recorder {
+            orders: Some(orders),
+        })
+    }
+
+    /// One that records nothing.
+    pub fn mute() -> Recorder {
+        Recorder { orders: None }
+    }
+
+    /// Records something, a moment later.
+    pub fn note(&self, note: Note) {
+        if let Some(orders) = &self.orders {
+            // The thread ends only with the process or after `finish`.
+            let _ = orders.send(Order::Note(Box::new(note)));
+        }
+    }
+
+    /// Waits until everything noted so far is written, [`FINISH_MAX`] at most.
+    pub fn finish(self) {
+        let (done, finished) = mpsc::sync_channel(1);
+        let sent = self
+            .orders
+            .map(|orders| orders.send(Order::Finish(done)).is_ok());
+        if sent == Some(true) {
+            let _ = finished.recv_timeout(FINISH_MAX);
+        }
+    }
+}
+
+/// The thread.
+struct Desk<S> {
+    queue: Receiver<Order>,
+    ledger: Ledger,
+    audit: audit::Audit,
+    sink: S,
+    log: Log,
+    /// The report in the sink is out of date.
+    is_due: bool,
+    /// Not to be written before.
+    next: Instant,
+    was_cut: bool,
+}
+
+impl<S: Sink> Desk<S> {
+    fn run(mut self) {
+        while let Some(order) = self.next() {
+            match order {
+                Some(Order::Note(note)) => self.take(*note),
+                Some(Order::Finish(done)) => {
+                    self.write_report();
+                    let _ = done.send(());
+                    return;
+                }
+                None => {}
+            }
+            if self.is_due && Instant::now() >= self.next {
+                self.write_report();
+            }
+        }
+    }
+
+    /// The next order; nothing when the report is due first; `None` at the end.
+    fn next(&self) -> Option<Option<Order>> {
+        if !self.is_due {
+            return self.queue.recv().ok().map(Some);
+        }
+        let left = self.next.saturating_duration_since(Instant::now());
+        match self.queue.recv_timeout(left) {
+            Ok(order) => Some(Some(order)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn take(&mut self, note: Note) {
+        self.is_due = true;
+        if let Note::Configured { log, .. } = &note {
+            self.audit.exchange(log.clone());
+        }
+        let told = self.ledger.take(note);
+        if let Some(record) = &told.record {
+            match serde_json::to_vec(record) {
+                Ok(text) => self.sink.append(record.version, &text),
+                Err(error) => self.log.log(
+                    Level::Alert,
+                    format_args!("version {} is not recorded: {error}", record.version),
+                ),
+            }
+        }
+        self.audit.write(&told, self.ledger.version());
+    }
+
+    fn write_report(&mut self) {
+        let began = Instant::now();
+        self.is_due = false;
+        let report = self.ledger.report(Clock::system_millis());
+        let text = serde_json::to_vec(&report).unwrap_or_default();
+        if self.sink.report(&text) {
+            self.was_cut = false;
+        } else {
+            let text = serde_json::to_vec(&report.cut()).unwrap_or_default();
+            let has_room = self.sink.report(&text);
+            if !std::mem::replace(&mut self.was_cut, true) {
+                let what = if has_room { "is cut" } else { "is not written" };
+                self.log.log(
+                    Level::Warn,
+                    format_args!("the syncer's report {what}: the region has no room for it"),
+                );
+            }
+        }
+        self.next = Instant::now() + REPORT_PAUSE.max(began.elapsed() * REPORT_SHARE);
+    }
+}
+
+#[cfg(test)]
+mod tests;

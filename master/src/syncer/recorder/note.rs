@@ -1,0 +1,70 @@
+//! What the syncer's threads tell the recorder. A note is a plain value: whoever sends one waits
+//! for nothing.
+
+use std::sync::Arc;
+
+use weir_shm::Table;
+
+use super::audit::To;
+use super::history::Cause;
+use super::report::{Hold, Pin, SourceStatus};
+
+/// Something to record.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// The upstreams of the configuration in force, in its order, and where to log changes.
+    Configured {
+        /// Name, and whether a source feeds it.
+        upstreams: Vec<(String, bool)>,
+        /// `upsync_log`
+        log: Option<To>,
+    },
+    /// A table was published.
+    Published {
+        /// As it is in the region now.
+        table: Arc<Table>,
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+        /// Why.
+        cause: Cause,
+    },
+    /// A source's answer has the servers of these upstreams as the table has them now.
+    Confirmed {
+        /// Their names.
+        upstreams: Vec<String>,
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+    },
+    /// How a watch does now. It takes the place of what was said before under its id; all of it is
+    /// the sender's but `version`.
+    Source(SourceStatus),
+    /// A watch has ended.
+    SourceGone {
+        /// Its id.
+        id: u64,
+    },
+    /// The entries that the latest answer has for an upstream and that are not applied; none if
+    /// all are good.
+    Refused {
+        /// Its name.
+        upstream: String,
+        /// Key and reason of each.
+        entries: Vec<(String, String)>,
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+    },
+    /// An answer is held back, or no longer is.
+    Held {
+        /// The upstream.
+        upstream: String,
+        /// `None`: not any more.
+        hold: Option<Hold>,
+    },
+    /// An upstream is pinned, or no longer is.
+    Pinned {
+        /// Its name.
+        upstream: String,
+        /// `None`: not any more.
+        pin: Option<Pin>,
+    },
+}

@@ -1,0 +1,189 @@
+use std::sync::{Arc, Mutex};
+
+use weir_shm::{Address, CounterId, Server, Upstream};
+
+use super::history::{Cause, Record};
+use super::report::{Hold, SourceStatus, State};
+use super::*;
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Written>>);
+
+#[derive(Default)]
+struct Written {
+    records: Vec<Record>,
+    reports: Vec<Report>,
+    room: Option<usize>,
+}
+
+impl Sink for Paper {
+    fn append(&mut self, version: u64, record: &[u8]) {
+        let record: Record = serde_json::from_slice(record).unwrap();
+        assert_eq!(record.version, version);
+        self.0.lock().unwrap().records.push(record);
+    }
+
+    fn report(&mut self, text: &[u8]) -> bool {
+        let mut written = self.0.lock().unwrap();
+        let fits = written.room.is_none_or(|room| text.len() <= room);
+        if fits {
+            written.reports.push(Report::parse(text).unwrap());
+        }
+        fits
+    }
+}
+
+impl Paper {
+    fn last(&self) -> Report {
+        self.0.lock().unwrap().reports.last().cloned().unwrap()
+    }
+}
+
+fn table(version: u64, ports: &[u16]) -> Table {
+    let servers = ports.iter().map(|port| Server {
+        address: Address::Ip(([127, 0, 0, 1], *port).into()),
+        weight: 1,
+        max_fails: 2,
+        fail_timeout_ms: 10_000,
+        down: false,
+        backup: false,
+        counter: CounterId::default(),
+    });
+    Table {
+        version,
+        upstreams: vec![Upstream {
+            name: "test".into(),
+            changed: version,
+            learned: true,
+            servers: servers.collect(),
+        }],
+        ..Table::default()
+    }
+}
+
+fn start(paper: &Paper, report: Option<Report>) -> Recorder {
+    let beginning = Beginning {
+        table: table(1, &[1]),
+        report,
+        log: Log::new(Vec::new(), Arc::from([])),
+    };
+    let recorder = Recorder::start(paper.clone(), beginning).unwrap();
+    recorder.note(Note::Configured {
+        upstreams: vec![("test".into(), true)],
+        log: None,
+    });
+    recorder
+}
+
+fn published(version: u64, ports: &[u16]) -> Note {
+    Note::Published {
+        table: Arc::new(table(version, ports)),
+        at_ms: 5,
+        cause: Cause::Start,
+    }
+}
+
+fn confirmed(at_ms: u64) -> Note {
+    Note::Confirmed {
+        upstreams: vec!["test".into()],
+        at_ms,
+    }
+}
+
+#[test]
+fn notes_become_reports_and_records() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    recorder.note(published(2, &[1, 2]));
+    recorder.note(published(3, &[2]));
+    recorder.note(confirmed(7));
+    recorder.note(Note::Source(SourceStatus {
+        id: 4,
+        success_ms: Some(7),
+        ..SourceStatus::default()
+    }));
+    recorder.note(published(4, &[3]));
+    recorder.note(Note::Refused {
+        upstream: "test".into(),
+        entries: vec![("a".into(), "b".into())],
+        at_ms: 8,
+    });
+    recorder.finish();
+    let report = paper.last();
+    let status = report.upstream("test").unwrap();
+    assert_eq!((status.state, status.confirmed_ms), (State::Fresh, Some(7)));
+    assert_eq!(report.sources[0].version, 3);
+    assert_eq!((report.refused_total, report.refused[0].since_ms), (1, 8));
+    let written = paper.0.lock().unwrap();
+    let chain: Vec<_> = written
+        .records
+        .iter()
+        .map(|r| (r.before, r.version))
+        .collect();
+    // A history begins with what it cannot undo.
+    assert_eq!(chain, [(0, 2), (2, 3), (3, 4)]);
+    let back = written.records[2].changes.undo(table(4, &[3]).upstreams);
+    assert_eq!(back, Some(table(3, &[2]).upstreams));
+}
+
+#[test]
+fn a_successor_goes_on_and_is_stale_until_confirmed() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    recorder.note(confirmed(7));
+    recorder.note(Note::Pinned {
+        upstream: "test".into(),
+        pin: Some(report::Pin {
+            since_ms: 6,
+            version: 1,
+        }),
+    });
+    recorder.finish();
+    let paper_of_next = Paper::default();
+    let recorder = start(&paper_of_next, Some(paper.last()));
+    recorder.note(Note::Pinned {
+        upstream: "test".into(),
+        pin: None,
+    });
+    recorder.note(published(2, &[1, 2]));
+    recorder.finish();
+    let status = paper_of_next.last().upstreams.remove(0);
+    assert_eq!((status.state, status.confirmed_ms), (State::Stale, Some(7)));
+    assert_eq!(status.from, Some(report::From::Region));
+    assert_eq!(paper_of_next.0.lock().unwrap().records[0].before, 1);
+}
+
+#[test]
+fn a_report_without_room_keeps_what_is_unusual() {
+    let paper = Paper::default();
+    paper.0.lock().unwrap().room = Some(450);
+    let recorder = start(&paper, None);
+    let upstreams = (0..100).map(|n| (format!("u{n}"), false));
+    recorder.note(Note::Configured {
+        upstreams: upstreams.chain([("test".into(), true)]).collect(),
+        log: None,
+    });
+    recorder.note(Note::Held {
+        upstream: "test".into(),
+        hold: Some(Hold::default()),
+    });
+    recorder.finish();
+    let report = paper.last();
+    assert!(report.is_cut);
+    assert_eq!(report.upstreams.len(), 1);
+    assert_eq!(report.upstreams[0].state, State::Held);
+}
+
+#[test]
+fn many_notes_are_few_reports() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    for at in 0..10_000 {
+        recorder.note(confirmed(at));
+    }
+    recorder.finish();
+    assert_eq!(paper.last().upstreams[0].confirmed_ms, Some(9_999));
+    let count = paper.0.lock().unwrap().reports.len();
+    assert!(count < 1_000, "{count} reports");
+}
