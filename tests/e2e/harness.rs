@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::backend::{Backend, Then, ok};
 use crate::support::client::{Client, Failure, get};
 use crate::support::consul::{self, Consul, ENTRY};
-use crate::support::fault::{Fault, FaultProxy};
+use crate::support::fault::{Ending, Fault, FaultProxy, Upto};
 use crate::support::process::{Leash, Process, alive, guarded, send};
 use crate::support::weir::Setup;
 use crate::support::{PATIENCE, free_port, wait_until};
@@ -97,7 +97,7 @@ fn fault_proxy_breaks_consul_answers() {
     let mut client = Client::connect(proxy.address());
     assert_eq!(client.get(&target).unwrap().body, whole.body);
     assert!(matches!(client.get(&target), Err(Failure::Io(_))));
-    proxy.set(Fault::Truncate(3));
+    proxy.set(Fault::Cut(Upto::Missing(3), Ending::Fin));
     assert!(matches!(
         Client::connect(proxy.address()).get(&target),
         Err(Failure::Truncated(_))

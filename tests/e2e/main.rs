@@ -20,6 +20,7 @@ mod differential;
 mod docs;
 mod dump;
 mod error_log;
+mod faults;
 mod harness;
 mod http_basic;
 mod http_limits;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::backend::{Backend, Then, ok};
 use crate::support::consul::{self, Consul, ENTRY};
-use crate::support::fault::{Fault, FaultProxy};
+use crate::support::fault::{Ending, Fault, FaultProxy, Upto};
 use crate::support::weir::{SOON, Setup, Weir, in_server};
 use crate::support::{PATIENCE, free_port, holds_for, wait_until};
 
@@ -138,13 +138,13 @@ fn the_articles_stall_does_not_happen() {
 #[test]
 fn truncated_answers_are_errors_that_change_nothing() {
     let consul = Consul::shared();
-    for fault in [Fault::Truncate(5), Fault::TruncateReset(5)] {
+    for ending in [Ending::Fin, Ending::Reset] {
         let folder = consul::folder();
         consul.put(&format!("{folder}/192.0.2.1:1"), ENTRY);
         let proxy = FaultProxy::start(&consul.address(), Fault::None);
         let weir = watching(proxy.address(), &folder).start();
         wait_servers(&weir, &["192.0.2.1:1"]);
-        proxy.set(fault);
+        proxy.set(Fault::Cut(Upto::Missing(5), ending));
         let before = proxy.requests().len();
         consul.put(&format!("{folder}/192.0.2.1:2"), ENTRY);
         weir.wait_log(&format!(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::client::{Client, Failure};
 use super::process::alive;
@@ -16,7 +17,8 @@ struct Shared {
     failures: Mutex<Vec<Failed>>,
 }
 
-/// Threads that each send one GET after another on a persistent connection.
+/// Threads that each send one GET after another on a persistent connection, for one target after
+/// another.
 pub struct Load {
     shared: Arc<Shared>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -48,12 +50,19 @@ pub struct Outcome {
 impl Load {
     /// Starts `connections` of them; returns when answers come.
     pub fn start(address: &str, target: &str, connections: usize) -> Load {
+        Load::paced(address, &[target.to_owned()], connections, Duration::ZERO)
+    }
+
+    /// As [`Load::start`], for several targets and with a pause between two requests.
+    pub fn paced(address: &str, targets: &[String], connections: usize, pause: Duration) -> Load {
         let shared = Arc::<Shared>::default();
         let threads = (0..connections)
-            .map(|_| {
-                let (shared, address, target) =
-                    (Arc::clone(&shared), address.to_owned(), target.to_owned());
-                thread::spawn(move || run(&shared, &address, &target))
+            .map(|number| {
+                let (shared, address) = (Arc::clone(&shared), address.to_owned());
+                let mut targets = targets.to_vec();
+                let first = number * targets.len() / connections;
+                targets.rotate_left(first);
+                thread::spawn(move || run(&shared, &address, &targets, pause))
             })
             .collect();
         let load = Load { shared, threads };
@@ -120,16 +129,23 @@ struct Open {
     worker: Option<String>,
 }
 
-fn run(shared: &Shared, address: &str, target: &str) {
+fn run(shared: &Shared, address: &str, targets: &[String], pause: Duration) {
     let mut open = None;
-    while !shared.stop.load(Ordering::Acquire) {
+    for target in targets.iter().cycle() {
+        if shared.stop.load(Ordering::Acquire) {
+            return;
+        }
+        thread::sleep(pause);
         let worker = open.as_ref().and_then(|open: &Open| open.worker.clone());
         match once(open.take(), address, target) {
             Ok(next) => {
                 open = next;
                 shared.answered.fetch_add(1, Ordering::AcqRel);
             }
-            Err(why) => shared.failures.lock().unwrap().push(Failed { worker, why }),
+            Err(why) => {
+                let why = format!("{target}: {why}");
+                shared.failures.lock().unwrap().push(Failed { worker, why });
+            }
         }
     }
 }
