@@ -84,6 +84,7 @@ mod tests {
         upstreams: 4096,
         workers: 8,
         slots: 4,
+        history: 4 << 20,
     };
 
     #[test]
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn half_of_dockers_64_mb_holds_a_region_for_many_workers() {
-        for (workers, servers) in [(8, 32_768), (32, 10_000), (80, 5_000), (272, 1_024)] {
+        for (workers, servers) in [(8, 24_576), (32, 9_216), (80, 4_096), (272, 1_024)] {
             let room = fitted(Capacity { workers, ..WANTED }, 32 << 20);
             assert!(room.servers >= servers, "{workers}: {room:?}");
             assert!(room.bytes() <= 32 << 20, "{workers}: {room:?}");

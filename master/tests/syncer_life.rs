@@ -113,7 +113,9 @@ fn a_successor_waits_for_the_lock_and_goes_on_from_the_table() {
         learned: true,
         servers,
     };
-    orphan.publish(vec![upstream.clone()]).unwrap();
+    orphan
+        .publish(vec![upstream.clone()], weir_shm::Seen::NOBODY)
+        .unwrap();
 
     let consul = Consul::start(Fault::None);
     let options = Options {
@@ -122,11 +124,16 @@ fn a_successor_waits_for_the_lock_and_goes_on_from_the_table() {
     };
     let syncer = Syncer::on(region, Arc::clone(&folder), options);
     syncer.channel.set_nonblocking(true).unwrap();
-    let version = orphan.publish(vec![weir_shm::Upstream {
-        servers: vec![],
-        ..upstream.clone()
-    }]);
-    orphan.publish(vec![upstream]).unwrap();
+    let version = orphan.publish(
+        vec![weir_shm::Upstream {
+            servers: vec![],
+            ..upstream.clone()
+        }],
+        weir_shm::Seen::NOBODY,
+    );
+    orphan
+        .publish(vec![upstream], weir_shm::Seen::NOBODY)
+        .unwrap();
     assert!(version.unwrap().changed);
     assert!(
         syncer.channel.recv::<Answer>().is_err(),

@@ -67,6 +67,15 @@ impl Reader {
             }
         }
         self.check_workers(&mut report.problems)?;
+        for read in [self.report().map(drop), self.history().map(drop)] {
+            match read {
+                Err(ReadError::Report(damage)) => report.problems.push(format!("report: {damage}")),
+                Err(ReadError::History(damage)) => {
+                    report.problems.push(format!("history: {damage}"));
+                }
+                other => other?,
+            }
+        }
         Ok(report)
     }
 

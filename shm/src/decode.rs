@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::Damage;
 use crate::layout::{Capacity, Layout, WORD, slot};
-use crate::table::{Address, CounterId, Leaving, Server, Table, Upstream, high, low};
+use crate::table::{Address, CounterId, Leaving, Seen, Server, Table, Upstream, high, low};
 
 /// Kinds of address in the low byte of a server's first word.
 pub(crate) const IPV4: u64 = 1;
@@ -34,6 +34,8 @@ pub(crate) struct Head {
     pub(crate) servers: usize,
     pub(crate) leaving: usize,
     pub(crate) text_bytes: usize,
+    pub(crate) seen: Seen,
+    pub(crate) published: u64,
     pub(crate) checksum: u64,
 }
 
@@ -59,6 +61,8 @@ impl Head {
             servers: bounded(slot::SERVERS, servers, "number of servers")?,
             leaving: bounded(slot::LEAVING, servers, "number of leaving servers")?,
             text_bytes: bounded(slot::TEXT, layout.text_bytes, "length of text")?,
+            seen: Seen(words[slot::SEEN]),
+            published: words[slot::PUBLISHED],
             checksum: words[slot::CHECKSUM],
         };
         if head.text().end != head.words {
@@ -297,6 +301,8 @@ impl<'a> View<'a> {
             version: self.head.version,
             upstreams,
             leaving: self.leaving()?,
+            seen: self.head.seen,
+            published: self.head.published,
         })
     }
 }

@@ -73,6 +73,8 @@ pub(crate) fn encode(table: &Table, words: &mut Vec<u64>) {
     words[slot::SERVERS] = servers as u64;
     words[slot::LEAVING] = table.leaving.len() as u64;
     words[slot::TEXT] = text_bytes as u64;
+    words[slot::SEEN] = table.seen.0;
+    words[slot::PUBLISHED] = table.published;
     words[slot::CHECKSUM] = u64::from(checksum_of_slot(words));
 }
 
@@ -147,13 +149,14 @@ mod tests {
     use super::*;
     use crate::decode::decode;
     use crate::layout::{Capacity, Layout};
-    use crate::table::{CounterId, Upstream};
+    use crate::table::{CounterId, Seen, Upstream};
 
     const LAYOUT: Layout = Layout::new(Capacity {
         servers: 64,
         upstreams: 8,
         workers: 1,
         slots: 4,
+        history: Capacity::MIN_HISTORY,
     });
 
     fn address() -> impl Strategy<Value = Address> {
@@ -204,11 +207,11 @@ mod tests {
         );
         let upstreams = prop::collection::vec(upstream, 0..6);
         (
-            any::<u64>(),
+            any::<[u64; 3]>(),
             upstreams,
             prop::collection::vec(leaving, 0..6),
         )
-            .prop_map(|(version, upstreams, leaving)| {
+            .prop_map(|([version, seen, published], upstreams, leaving)| {
                 let upstream = |(name, changed, learned, servers)| Upstream {
                     name,
                     changed: if version == u64::MAX {
@@ -223,6 +226,8 @@ mod tests {
                     version,
                     upstreams: upstreams.into_iter().map(upstream).collect(),
                     leaving,
+                    seen: Seen(seen),
+                    published,
                 }
             })
     }

@@ -136,7 +136,29 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// Words that are no table.
+/// A report was not put into the region; the previous one stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Bytes of the report.
+    pub has: usize,
+    /// Bytes that the region has room for.
+    pub room: usize,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLong { has, room } = self;
+        write!(
+            f,
+            "report of {has} bytes does not fit the region, which has room for {room} \
+             (see \"region ... upstreams=\")"
+        )
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+/// Words that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage(pub(crate) String);
 
@@ -200,7 +222,11 @@ pub enum ReadError {
     },
     /// The current table is no table.
     Table(Damage),
-    /// The tables change faster than they can be read.
+    /// The current report is none.
+    Report(Damage),
+    /// The history is none.
+    History(Damage),
+    /// The region changes faster than it can be read.
     Busy,
     /// The table to look up counters for is not of this region.
     ForeignTable,
@@ -231,6 +257,8 @@ impl fmt::Display for ReadError {
                 write!(f, "region has {has} bytes, its header says {stated}")
             }
             ReadError::Table(damage) => write!(f, "region has a damaged table: {damage}"),
+            ReadError::Report(damage) => write!(f, "region has a damaged report: {damage}"),
+            ReadError::History(damage) => write!(f, "region has a damaged history: {damage}"),
             ReadError::Busy => f.write_str("tables are published faster than they are read"),
             ReadError::ForeignTable => f.write_str("the table is not one of this region"),
         }

@@ -7,7 +7,7 @@
 /// not pass for one.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"weir-shm");
 /// Rises with every change of the layout.
-pub const LAYOUT_VERSION: u64 = 2;
+pub const LAYOUT_VERSION: u64 = 3;
 
 /// Bytes of a word.
 pub const WORD: usize = 8;
@@ -26,20 +26,33 @@ pub mod header {
     pub const UPSTREAMS: usize = 4;
     pub const WORKERS: usize = 5;
     pub const SLOTS: usize = 6;
-    pub const BOOT: usize = 7;
-    pub const TABLES: usize = 8;
-    pub const SLOT_SIZE: usize = 9;
-    pub const TENANCY: usize = 10;
-    pub const SCOREBOARD: usize = 11;
-    pub const FAILURES: usize = 12;
-    pub const COUNTERS: usize = 13;
-    pub const COUNTERS_SIZE: usize = 14;
+    pub const HISTORY: usize = 7;
+    pub const BOOT: usize = 8;
+    pub const TABLES: usize = 9;
+    pub const SLOT_SIZE: usize = 10;
+    pub const TENANCY: usize = 11;
+    pub const HISTORY_AT: usize = 12;
+    pub const REPORT: usize = 13;
+    pub const REPORT_SIZE: usize = 14;
+    pub const SCOREBOARD: usize = 15;
+    pub const LATENCIES: usize = 16;
+    pub const FAILURES: usize = 17;
+    pub const COUNTERS: usize = 18;
+    pub const COUNTERS_SIZE: usize = 19;
     /// CRC-32 of the words before it, which never change.
-    pub const CHECKSUM: usize = 15;
-    pub const MASTER: usize = 16;
-    pub const WRITER: usize = 17;
+    pub const CHECKSUM: usize = 20;
+    pub const MASTER: usize = 24;
+    pub const WRITER: usize = 25;
     /// The table version, alone on its cache lines.
     pub const VERSION: usize = 64;
+    /// The version of the report; beside it what else the recorder alone moves.
+    pub const REPORT_VERSION: usize = 80;
+    /// Where the oldest record of the history begins.
+    pub const HISTORY_TAIL: usize = 81;
+    /// Where the next record of the history will begin.
+    pub const HISTORY_HEAD: usize = 82;
+    /// Words of the header that mean something.
+    pub const WORDS: usize = 83;
 }
 
 /// The words of a slot's head.
@@ -51,16 +64,51 @@ pub mod slot {
     pub const SERVERS: usize = 3;
     pub const LEAVING: usize = 4;
     pub const TEXT: usize = 5;
-    pub const RESERVED: usize = 6;
-    pub const CHECKSUM: usize = 7;
+    pub const SEEN: usize = 6;
+    pub const PUBLISHED: usize = 7;
+    pub const CHECKSUM: usize = 8;
     /// Words of the head.
-    pub const HEAD: usize = 8;
+    pub const HEAD: usize = 9;
     /// Words of an upstream's record.
     pub const UPSTREAM: usize = 3;
     /// Words of a server's record.
     pub const SERVER: usize = 7;
     /// Words of the record of a server that is leaving: a server's and two more.
     pub const LEAVER: usize = SERVER + 2;
+}
+
+/// The words of a slot of the report.
+pub mod report {
+    #![allow(missing_docs, reason = "each is described in docs/region.md")]
+    pub const VERSION: usize = 0;
+    pub const BYTES: usize = 1;
+    pub const CHECKSUM: usize = 2;
+    /// Words of the head.
+    pub const HEAD: usize = 3;
+    /// Slots of its ring: a reader needs one publish of peace.
+    pub const SLOTS: u64 = 2;
+}
+
+/// The words of a record of the history.
+pub mod record {
+    #![allow(missing_docs, reason = "each is described in docs/region.md")]
+    pub const POSITION: usize = 0;
+    pub const BYTES: usize = 1;
+    pub const VERSION: usize = 2;
+    pub const CHECKSUM: usize = 3;
+    /// Words of the head.
+    pub const HEAD: usize = 4;
+}
+
+/// The words of a histogram of latencies.
+pub mod latency {
+    #![allow(missing_docs, reason = "each is described in docs/region.md")]
+    /// Buckets, from the row's first word on.
+    pub const BUCKETS: usize = 32;
+    pub const SUM: usize = BUCKETS;
+    pub const LONGEST: usize = BUCKETS + 1;
+    /// Words of a row.
+    pub const WORDS: usize = 48;
 }
 
 /// The words of a worker's row of the scoreboard.
@@ -114,6 +162,8 @@ pub struct Capacity {
     pub workers: u32,
     /// Slots of the ring of tables, 4 to 64.
     pub slots: u32,
+    /// Bytes of the history, 4 KiB to 1 GiB.
+    pub history: u32,
 }
 
 impl Capacity {
@@ -127,6 +177,10 @@ impl Capacity {
     pub const MIN_SLOTS: u32 = 4;
     /// Most slots.
     pub const MAX_SLOTS: u32 = 64;
+    /// Least bytes of history.
+    pub const MIN_HISTORY: u32 = 4 << 10;
+    /// Most bytes of history.
+    pub const MAX_HISTORY: u32 = 1 << 30;
 
     /// Whether every number is in its range; the error names the first that is not.
     pub fn check(&self) -> Result<(), String> {
@@ -135,6 +189,12 @@ impl Capacity {
             ("upstreams", self.upstreams, 1, Self::MAX_UPSTREAMS),
             ("workers", self.workers, 1, Self::MAX_WORKERS),
             ("slots", self.slots, Self::MIN_SLOTS, Self::MAX_SLOTS),
+            (
+                "history",
+                self.history,
+                Self::MIN_HISTORY,
+                Self::MAX_HISTORY,
+            ),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -151,7 +211,7 @@ impl Capacity {
 }
 
 impl Default for Capacity {
-    /// 32768 servers, 4096 upstreams, 8 workers, 4 slots: about 32 MB.
+    /// 32768 servers, 4096 upstreams, 8 workers, 4 slots, 4 MiB of history: about 41 MB.
     fn default() -> Self {
         DEFAULT
     }
@@ -162,6 +222,7 @@ const DEFAULT: Capacity = Capacity {
     upstreams: 4096,
     workers: 8,
     slots: 4,
+    history: 4 << 20,
 };
 
 /// Offsets and sizes of a region of some capacity, in words from its beginning.
@@ -177,10 +238,22 @@ pub struct Layout {
     pub text_bytes: usize,
     /// A word for each counter index: its incarnation.
     pub tenancy: usize,
+    /// The log of changes.
+    pub history: usize,
+    /// Words of it.
+    pub history_words: usize,
+    /// The ring of reports.
+    pub report: usize,
+    /// Words of a slot of it.
+    pub report_words: usize,
+    /// Bytes that a report may have.
+    pub report_bytes: usize,
     /// Where the part begins that workers write: the count of all failures.
     pub live: usize,
     /// A row for each worker and one for all dead ones.
     pub scoreboard: usize,
+    /// A histogram for each worker, one for all dead ones, and the syncer's.
+    pub latencies: usize,
     /// A ring of failures for each worker.
     pub failures: usize,
     /// A block of rows for each worker and one for all dead ones.
@@ -208,9 +281,16 @@ impl Layout {
             APART,
         );
         let tenancy = tables + capacity.slots as usize * slot_words;
-        let live = align(tenancy + servers, PAGE);
+        let history = align(tenancy + servers, APART);
+        let history_words = (capacity.history as usize).div_ceil(WORD);
+        let report = align(history + history_words, APART);
+        // What a source says of itself is a few hundred bytes; the rest is for refused entries.
+        let report_bytes = (64 << 10) + 512 * upstreams;
+        let report_words = align(report::HEAD + report_bytes / WORD, APART);
+        let live = align(report + report::SLOTS as usize * report_words, PAGE);
         let scoreboard = live + APART;
-        let failures = scoreboard + (workers + 1) * row::WORDS;
+        let latencies = scoreboard + (workers + 1) * row::WORDS;
+        let failures = latencies + (workers + 2) * latency::WORDS;
         let counters = align(failures + workers * failures::WORDS, PAGE);
         let counters_words = align(servers * counter::WORDS, PAGE);
         let words = counters + (workers + 1) * counters_words;
@@ -220,8 +300,14 @@ impl Layout {
             slot_words,
             text_bytes,
             tenancy,
+            history,
+            history_words,
+            report,
+            report_words,
+            report_bytes,
             live,
             scoreboard,
+            latencies,
             failures,
             counters,
             counters_words,
@@ -242,6 +328,16 @@ impl Layout {
     /// The first word of a worker's row of the scoreboard.
     pub const fn row(&self, worker: u32) -> usize {
         self.scoreboard + worker as usize * row::WORDS
+    }
+
+    /// The first word of a worker's histogram of latencies.
+    pub const fn latency(&self, worker: u32) -> usize {
+        self.latencies + worker as usize * latency::WORDS
+    }
+
+    /// The first word of the syncer's histogram of latencies.
+    pub const fn publishing(&self) -> usize {
+        self.latency(self.capacity.workers + 1)
     }
 
     /// The first word of a worker's ring of failures.
@@ -265,11 +361,16 @@ impl Layout {
             u64::from(self.capacity.upstreams),
             u64::from(self.capacity.workers),
             u64::from(self.capacity.slots),
+            u64::from(self.capacity.history),
             boot,
             at(self.tables),
             at(self.slot_words),
             at(self.tenancy),
+            at(self.history),
+            at(self.report),
+            at(self.report_words),
             at(self.scoreboard),
+            at(self.latencies),
             at(self.failures),
             at(self.counters),
             at(self.counters_words),
@@ -284,10 +385,14 @@ const fn align(words: usize, to: usize) -> usize {
 // A reader in another language has these numbers from docs/region.md.
 const _: () = {
     assert!(usize::BITS == 64 && WORD == 8 && PAGE == 512 && APART == 16);
-    assert!(header::CHECKSUM == 15 && header::MASTER == 16 && header::WRITER == 17);
+    assert!(header::CHECKSUM == 20 && header::MASTER == 24 && header::WRITER == 25);
     assert!(header::VERSION == 64 && header::VERSION.is_multiple_of(APART));
-    assert!(header::VERSION + APART <= PAGE);
-    assert!(slot::CHECKSUM == slot::HEAD - 1 && slot::HEAD == 8);
+    assert!(header::REPORT_VERSION == header::VERSION + APART);
+    assert!(header::HISTORY_TAIL == 81 && header::HISTORY_HEAD == 82);
+    assert!(header::WORDS <= PAGE);
+    assert!(slot::CHECKSUM == slot::HEAD - 1 && slot::HEAD == 9);
+    assert!(report::HEAD == 3 && report::SLOTS == 2 && record::HEAD == 4);
+    assert!(latency::LONGEST == 33 && latency::WORDS == 48 && latency::WORDS.is_multiple_of(APART));
     assert!(slot::UPSTREAM == 3 && slot::SERVER == 7 && slot::LEAVER == 9);
     assert!(row::METRICS == 5 && row::WORDS == 16);
     assert!(counter::LATEST_FAILURE < counter::WORDS && counter::WORDS == 8);
@@ -301,12 +406,15 @@ const _: () = {
     assert!(layout.tables == 512);
     assert!(layout.slot_words == 406_032 && layout.slot_words.is_multiple_of(APART));
     assert!(layout.tenancy == 1_624_640);
-    assert!(layout.live == 1_657_856 && layout.live.is_multiple_of(PAGE));
-    assert!(layout.scoreboard == 1_657_872 && layout.scoreboard.is_multiple_of(APART));
-    assert!(layout.failures == 1_658_016 && layout.failures.is_multiple_of(APART));
-    assert!(layout.counters == 1_660_416 && layout.counters.is_multiple_of(PAGE));
+    assert!(layout.history == 1_657_408 && layout.history_words == 524_288);
+    assert!(layout.report == 2_181_696 && layout.report_words == 270_352);
+    assert!(layout.live == 2_722_816 && layout.live.is_multiple_of(PAGE));
+    assert!(layout.scoreboard == 2_722_832 && layout.scoreboard.is_multiple_of(APART));
+    assert!(layout.latencies == 2_722_976 && layout.latencies.is_multiple_of(APART));
+    assert!(layout.failures == 2_723_456 && layout.failures.is_multiple_of(APART));
+    assert!(layout.counters == 2_725_888 && layout.counters.is_multiple_of(PAGE));
     assert!(layout.counters_words == 262_144);
-    assert!(layout.words == 4_019_712);
+    assert!(layout.words == 5_085_184);
 };
 
 #[cfg(test)]
@@ -320,6 +428,7 @@ mod tests {
             (1, 1, Capacity::MAX_UPSTREAMS),
             (2, 1, Capacity::MAX_WORKERS),
             (3, Capacity::MIN_SLOTS, Capacity::MAX_SLOTS),
+            (4, Capacity::MIN_HISTORY, Capacity::MAX_HISTORY),
         ] {
             let with = |value| {
                 let mut capacity = Capacity::default();
@@ -328,6 +437,7 @@ mod tests {
                     &mut capacity.upstreams,
                     &mut capacity.workers,
                     &mut capacity.slots,
+                    &mut capacity.history,
                 ][field] = value;
                 capacity.check()
             };
@@ -343,6 +453,7 @@ mod tests {
             upstreams: Capacity::MAX_UPSTREAMS,
             workers: Capacity::MAX_WORKERS,
             slots: Capacity::MAX_SLOTS,
+            history: Capacity::MAX_HISTORY,
         });
         assert!(largest.bytes() < 1 << 40);
     }

@@ -10,6 +10,7 @@
     allow(clippy::unwrap_used, reason = "a test ends where it is surprised")
 )]
 mod check;
+mod clock;
 mod counters;
 mod decode;
 mod encode;
@@ -17,7 +18,11 @@ mod error;
 #[doc(hidden)]
 pub mod failures;
 #[doc(hidden)]
+pub mod history;
+mod journal;
+#[doc(hidden)]
 pub mod latch;
+mod latency;
 pub mod layout;
 mod publisher;
 mod reader;
@@ -32,12 +37,15 @@ mod worker;
 
 pub use check::{Report, SlotReport};
 pub use counters::{Counters, Counts};
-pub use error::{Damage, Error, PublishError, ReadError, SnapshotError};
+pub use error::{Damage, Error, PublishError, ReadError, SnapshotError, TooLong};
 pub use failures::{Cursors, Failures};
+pub use history::Record;
+pub use journal::Journal;
+pub use latency::{Histogram, Latencies};
 pub use layout::Capacity;
 pub use publisher::{Publication, Publisher};
 pub use reader::{Header, Reader, ServerCounters};
 pub use region::Region;
 pub use scoreboard::{Metric, Row, Status, WorkerRow, WorkerState};
-pub use table::{Address, CounterId, Leaving, Server, Table, Upstream};
+pub use table::{Address, CounterId, Leaving, Seen, Server, Table, Upstream};
 pub use worker::{Snapshot, SnapshotUpstream, WorkerRegion};

@@ -2,19 +2,23 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::clock;
 use crate::decode::decode;
 use crate::encode::{encode, text_bytes};
 use crate::error::{Damage, Error, PublishError};
+use crate::journal::{Journal, Lock};
 use crate::latch::{Load, Ring, Store};
+use crate::latency;
 use crate::layout::{Layout, header};
 use crate::reconcile::{Matched, reconcile};
 use crate::region::{Region, ring};
 use crate::rows::{Rows, take_back};
-use crate::table::{Leaving, Table, Upstream};
+use crate::table::{Leaving, Seen, Table, Upstream};
 use crate::word::WordsMut;
 
 /// What a publish did.
@@ -35,7 +39,7 @@ pub struct Publisher {
     table: Table,
     rows: Rows,
     buffer: Vec<u64>,
-    _lock: File,
+    lock: Arc<Lock>,
 }
 
 impl Publisher {
@@ -60,7 +64,7 @@ impl Publisher {
             table,
             rows,
             buffer: Vec::new(),
-            _lock: writer,
+            lock: Arc::new(Lock::new(writer)),
         })
     }
 
@@ -69,13 +73,25 @@ impl Publisher {
         &self.table
     }
 
+    /// The writer of the history and the report, under this publisher's lock.
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.words.clone(), &self.layout, Arc::clone(&self.lock))
+    }
+
     /// Publishes the upstreams as the next version, unless they are what is published already.
     ///
     /// `changed` and `counter` of the input are ignored. A server that was in the upstream of the
     /// same name before, or is still leaving it, keeps its counter row; a new one gets a row that
     /// nobody has; the row of one that is gone comes free when every live worker routes by a table
     /// without it and none has a request in flight to it. On an error nothing has changed.
-    pub fn publish(&mut self, upstreams: Vec<Upstream>) -> Result<Publication, PublishError> {
+    ///
+    /// `seen` is when the last byte of the answer that says so was read; how long it took from
+    /// there is counted.
+    pub fn publish(
+        &mut self,
+        upstreams: Vec<Upstream>,
+        seen: Seen,
+    ) -> Result<Publication, PublishError> {
         let Matched {
             mut upstreams,
             new,
@@ -116,9 +132,15 @@ impl Publisher {
             version,
             upstreams,
             leaving,
+            seen,
+            published: clock::now_ns(),
         };
         encode(&self.table, &mut self.buffer);
         self.ring.publish(&self.words, version, &self.buffer);
+        if seen != Seen::NOBODY {
+            let took = clock::now_ns().saturating_sub(seen.0);
+            latency::note(&self.words, self.layout.publishing(), took);
+        }
         Ok(Publication {
             version,
             changed: true,

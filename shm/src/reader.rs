@@ -18,7 +18,7 @@ use crate::scoreboard::{Status, WorkerRow};
 use crate::table::{Address, CounterId, Table};
 
 /// Attempts before a region counts as too busy to be read.
-const ATTEMPTS: usize = 1000;
+pub(crate) const ATTEMPTS: usize = 1000;
 
 /// What the header of a region says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +75,14 @@ impl Reader {
     /// The same for a file that is open.
     pub fn new(file: File) -> Result<Reader, ReadError> {
         let has = file.metadata()?.len();
-        let expected = ((header::VERSION + 1) * WORD) as u64;
+        let expected = (header::WORDS * WORD) as u64;
         if has < WORD as u64 || words(&file, 0, 1)?[0] != MAGIC {
             return Err(ReadError::NotARegion);
         }
         if has < expected {
             return Err(ReadError::Truncated { expected, has });
         }
-        let head = words(&file, 0, header::VERSION + 1)?;
+        let head = words(&file, 0, header::WORDS)?;
         let layout = check_header(&head)?;
         if has < layout.bytes() {
             return Err(ReadError::Truncated {
@@ -112,7 +112,7 @@ impl Reader {
 
     /// The header as it is now.
     pub fn refresh(&mut self) -> Result<Header, ReadError> {
-        let head = words(&self.file, 0, header::VERSION + 1)?;
+        let head = words(&self.file, 0, header::WORDS)?;
         if check_header(&head)? != self.layout {
             return Err(ReadError::Header("it has changed its capacity".to_owned()));
         }
@@ -122,10 +122,15 @@ impl Reader {
 
     /// The version of the table published last.
     pub fn version(&self) -> Result<u64, ReadError> {
+        self.moving(header::VERSION)
+    }
+
+    /// A word that may move meanwhile.
+    pub(crate) fn moving(&self, word: usize) -> Result<u64, ReadError> {
         // The kernel copies bytes: two equal reads are one word.
         for _ in 0..ATTEMPTS {
-            let first = words(&self.file, header::VERSION, 1)?[0];
-            if words(&self.file, header::VERSION, 1)?[0] == first {
+            let first = words(&self.file, word, 1)?[0];
+            if words(&self.file, word, 1)?[0] == first {
                 return Ok(first);
             }
         }
@@ -311,6 +316,7 @@ fn check_header(head: &[u64]) -> Result<Layout, ReadError> {
         upstreams: number(header::UPSTREAMS, "upstreams")?,
         workers: number(header::WORKERS, "workers")?,
         slots: number(header::SLOTS, "slots")?,
+        history: number(header::HISTORY, "history")?,
     };
     capacity.check().map_err(ReadError::Header)?;
     let layout = Layout::new(capacity);

@@ -13,6 +13,7 @@ use crate::counters;
 use crate::encode::checksum;
 use crate::error::Error;
 use crate::latch::{Load, Ring, Store};
+use crate::latency;
 use crate::layout::{Capacity, Layout, WORD, header};
 use crate::reader::{Reader, check_kind};
 use crate::scoreboard::{self, WorkerRow};
@@ -172,6 +173,7 @@ impl Region {
     pub fn fold(&self, slot: u32) {
         if slot < self.layout.capacity.workers {
             counters::fold(&self.words, &self.layout, slot);
+            latency::fold(&self.words, &self.layout, slot);
             scoreboard::fold(&self.words, &self.layout, slot);
         }
     }

@@ -14,6 +14,26 @@ pub struct Table {
     pub upstreams: Vec<Upstream>,
     /// Removed servers whose counter rows were still in use when this table was published.
     pub leaving: Vec<Leaving>,
+    /// When its cause was seen.
+    pub seen: Seen,
+    /// When it was published, in nanoseconds of CLOCK_MONOTONIC; 0 before the first publish.
+    pub published: u64,
+}
+
+/// When what caused a table was seen, in nanoseconds of CLOCK_MONOTONIC: the last byte of a
+/// source's answer was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen(pub u64);
+
+impl Seen {
+    /// Nobody saw it: the table has no cause outside.
+    pub const NOBODY: Seen = Seen(0);
+
+    /// At this moment.
+    #[must_use]
+    pub fn now() -> Seen {
+        Seen(crate::clock::now_ns())
+    }
 }
 
 /// A server that was removed and whose counter row is not free yet: a worker may still route by

@@ -5,6 +5,7 @@ use crate::decode::{Head, UpstreamRecord, View};
 use crate::error::{Damage, SnapshotError};
 use crate::failures::Failures;
 use crate::latch::{Load, Ring, Slot};
+use crate::latency;
 use crate::layout::{Layout, row, slot};
 use crate::region::ring;
 use crate::scoreboard::{Metric, Row, Status};
@@ -20,6 +21,8 @@ const ATTEMPTS: usize = 8;
 pub struct Snapshot {
     /// The table version that it is of.
     pub version: u64,
+    /// When that was published, in nanoseconds of CLOCK_MONOTONIC.
+    pub published: u64,
     /// All upstreams in configuration order.
     pub upstreams: Vec<SnapshotUpstream>,
 }
@@ -56,6 +59,7 @@ impl WorkerRegion {
     pub(crate) fn new(layout: Layout, slot: u32, tables: Words, live: WordsMut) -> Self {
         let base = layout.live;
         let row = Row::new(live.clone(), layout.row(slot) - base);
+        latency::clear(&live, layout.latency(slot) - base);
         row.claim(std::process::id());
         WorkerRegion {
             layout,
@@ -212,6 +216,7 @@ fn update(view: &View<'_>, since: u64, into: &mut Snapshot) -> Result<(), Damage
         upstreams.push((name, record.changed, servers));
     }
     into.version = view.head.version;
+    into.published = view.head.published;
     into.upstreams
         .resize_with(upstreams.len(), SnapshotUpstream::default);
     for (to, (name, changed, servers)) in into.upstreams.iter_mut().zip(upstreams) {

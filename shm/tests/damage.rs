@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use weir_shm::layout::{Layout, WORD, header, slot};
 use weir_shm::{
-    Address, Capacity, CounterId, Metric, Publisher, ReadError, Reader, Region, Server, Snapshot,
-    SnapshotError, Upstream,
+    Address, Capacity, CounterId, Metric, Publisher, ReadError, Reader, Region, Seen, Server,
+    Snapshot, SnapshotError, Upstream,
 };
 
 const CAPACITY: Capacity = Capacity {
@@ -17,6 +17,7 @@ const CAPACITY: Capacity = Capacity {
     upstreams: 3,
     workers: 2,
     slots: 4,
+    history: Capacity::MIN_HISTORY,
 };
 const LAYOUT: Layout = Layout::new(CAPACITY);
 /// The versions that are published.
@@ -60,12 +61,17 @@ fn fixture() -> Fixture {
             learned: false,
             servers: all.iter().skip(skip).map(server).collect(),
         });
-        publisher.publish(upstreams.into()).unwrap();
+        publisher.publish(upstreams.into(), Seen::now()).unwrap();
         let id = publisher.table().upstreams[0].servers[0].counter;
         worker.counters().begin(id);
     }
     assert!(!publisher.table().leaving.is_empty());
-    drop((publisher, worker));
+    let mut journal = publisher.journal();
+    for version in 1..=PUBLISHED {
+        journal.append(version, &[b'x'; 500]);
+        journal.report(b"{\"sources\":[]}").unwrap();
+    }
+    drop((publisher, journal, worker));
     Fixture {
         folder,
         path,
@@ -136,7 +142,7 @@ fn each_wrong_file_has_its_error() {
         assert!(matches!(open(&other), Err(ReadError::NotARegion)), "{text}");
     }
     let whole = std::fs::read(&path).unwrap();
-    for has in [8, 100, 519, 520, 4096, whole.len() - 1] {
+    for has in [8, 100, 663, 664, 4096, whole.len() - 1] {
         std::fs::write(&other, &whole[..has]).unwrap();
         let error = open(&other).unwrap_err();
         let ReadError::Truncated { has: said, .. } = error else {
@@ -175,7 +181,7 @@ fn each_damage_has_its_error() {
     };
     let first = current();
     for (at, value, repair, expected) in [
-        (header::LAYOUT, 3, false, "layout version 3"),
+        (header::LAYOUT, 4, false, "layout version 4"),
         (header::SERVERS, 13, false, "damaged header: checksum"),
         (
             header::SERVERS,
@@ -257,6 +263,56 @@ fn each_damage_has_its_error() {
         let error = damaged(at, value, repair);
         assert!(error.contains(expected), "word {at} is {value}: {error}");
     }
+    for (at, value, expected) in [
+        (
+            LAYOUT.history + 3,
+            7,
+            "damaged history: the record at 0 has a wrong checksum",
+        ),
+        (
+            LAYOUT.history,
+            7,
+            "damaged history: the record at 0 is of another place",
+        ),
+        (
+            LAYOUT.history + 1,
+            1 << 60,
+            "damaged history: the record at 0 has no end",
+        ),
+        (
+            header::HISTORY_HEAD,
+            1 << 60,
+            "damaged history: its ends are too far apart",
+        ),
+        (
+            header::HISTORY_TAIL,
+            1,
+            "damaged history: the record at 1 is of another place",
+        ),
+        (
+            header::REPORT_VERSION,
+            9,
+            "damaged report: slot of version 9 has version 5",
+        ),
+        (
+            LAYOUT.report + 1,
+            1 << 60,
+            "damaged report: it has 1152921504606846976 bytes",
+        ),
+        (LAYOUT.report + 3, 1, "damaged report: its checksum"),
+    ] {
+        let before = word(&file, at);
+        set(&file, at, value);
+        let reader = open(&path).unwrap();
+        let error = reader
+            .history()
+            .map(drop)
+            .and_then(|()| reader.report().map(drop));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(expected), "word {at} is {value}: {error}");
+        assert_eq!(open(&path).unwrap().verify().unwrap().problems.len(), 1);
+        set(&file, at, before);
+    }
     // Before the first word of text everything was checked; the checker finds the rest.
     set(&file, LAYOUT.tenancy, 0);
     set(&file, LAYOUT.row(0) + 1, 77);
@@ -324,9 +380,14 @@ fn exercise(path: &Path) -> bool {
     let _ = (
         reader.workers(),
         reader.status(),
+        reader.report(),
+        reader.latencies(),
         reader.version(),
         reader.refresh(),
     );
+    if let Ok(records) = reader.history() {
+        assert!(records.len() <= CAPACITY.history as usize / 32);
+    }
     if let Ok(report) = reader.verify() {
         assert!(report.slots.len() < CAPACITY.slots as usize);
     }
@@ -334,7 +395,13 @@ fn exercise(path: &Path) -> bool {
         let lock = region.writer_file().unwrap();
         if let Ok(mut publisher) = Publisher::new(&region, lock) {
             let upstreams = publisher.table().upstreams.clone();
-            let _ = publisher.publish(upstreams);
+            let _ = publisher.publish(upstreams, Seen(1));
+            let mut journal = publisher.journal();
+            for bytes in [0, 3000, 5000] {
+                journal.append(PUBLISHED + 1, &vec![b'y'; bytes]);
+            }
+            journal.report(b"{}").unwrap();
+            assert!(!journal.history().unwrap().is_empty());
         }
         let _ = region.scoreboard();
         if let Ok(mut worker) = region.worker(1) {
@@ -389,9 +456,11 @@ fn place(random: &mut Random) -> usize {
     let within = |random: &mut Random, first: usize, words: usize| {
         first + random.below(words as u64) as usize
     };
-    match random.below(8) {
+    match random.below(10) {
         0 => within(random, 0, header::WRITER + 1),
         1 => header::VERSION,
+        8 => within(random, header::VERSION, header::WORDS - header::VERSION),
+        9 => within(random, LAYOUT.history, LAYOUT.live - LAYOUT.history),
         2 => within(random, current(), slot::HEAD),
         3..=5 => within(random, current(), 120),
         _ => within(random, 0, LAYOUT.words),

@@ -14,6 +14,7 @@ use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
 use weir_shm::CounterId;
 use weir_shm::failures::Rings;
+use weir_shm::history::Log;
 use weir_shm::latch::{Load, Ring, Store};
 
 const SLOT_WORDS: usize = 2;
@@ -287,4 +288,62 @@ fn without_a_release_fence_failures_are_mistaken() {
 #[should_panic = "reported as another"]
 fn without_an_acquire_fence_failures_are_mistaken() {
     failures(true, false);
+}
+
+/// The writer appends to a log of two entries, a word each, which is its position; a reader gets
+/// what it asked for, or nothing.
+fn history(release_fence: bool, acquire_fence: bool, tail_first: bool) {
+    const LENGTH: usize = 2;
+    const LOG: Log = Log {
+        tail: 0,
+        head: 1,
+        first: 2,
+        words: LENGTH,
+    };
+    loom::model(move || {
+        let memory = memory(2 + LENGTH, release_fence, acquire_fence);
+        let writing = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                for position in 0..4u64 {
+                    let room = (position + 1).saturating_sub(LENGTH as u64);
+                    if tail_first {
+                        LOG.append(&*memory, room, &[position + 100]);
+                    } else {
+                        memory.store(LOG.at(position), position + 100);
+                        LOG.append(&*memory, room, &[position + 100]);
+                    }
+                }
+            })
+        };
+        if let Some((position, words)) = LOG.read(&*memory) {
+            let expected: Vec<u64> = (position..).take(words.len()).map(|at| at + 100).collect();
+            assert_eq!(words, expected, "overwritten");
+        }
+        writing.join().unwrap();
+        assert_eq!(LOG.read(&*memory), Some((2, vec![102, 103])));
+    });
+}
+
+#[test]
+fn no_record_is_read_that_was_overwritten() {
+    history(true, true, true);
+}
+
+#[test]
+#[should_panic = "overwritten"]
+fn without_a_release_fence_overwritten_records_are_read() {
+    history(false, true, true);
+}
+
+#[test]
+#[should_panic = "overwritten"]
+fn without_an_acquire_fence_overwritten_records_are_read() {
+    history(true, false, true);
+}
+
+#[test]
+#[should_panic = "overwritten"]
+fn writing_before_the_tail_has_moved_overwrites_what_is_read() {
+    history(true, true, false);
 }

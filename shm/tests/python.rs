@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use weir_shm::layout::Layout;
 use weir_shm::{
-    Address, Capacity, CounterId, Metric, Publisher, Reader, Region, Server, Snapshot, Upstream,
-    WorkerState,
+    Address, Capacity, CounterId, Histogram, Metric, Publisher, Reader, Region, Seen, Server,
+    Snapshot, Upstream, WorkerState,
 };
 
 const CAPACITY: Capacity = Capacity {
@@ -20,6 +20,7 @@ const CAPACITY: Capacity = Capacity {
     upstreams: 5,
     workers: 3,
     slots: 5,
+    history: Capacity::MIN_HISTORY,
 };
 
 /// Between two publishes: Python needs a while for a table.
@@ -77,14 +78,17 @@ fn fill(region: &Region) {
             .collect()
     };
     publisher
-        .publish(vec![upstream("many", many(1)), upstream("leer-ü", vec![])])
+        .publish(
+            vec![upstream("many", many(1)), upstream("leer-ü", vec![])],
+            Seen::now(),
+        )
         .unwrap();
     let workers = [region.worker(0).unwrap(), region.worker(2).unwrap()];
     publisher
-        .publish(vec![
-            upstream("many", many(2)),
-            upstream("test", special.into()),
-        ])
+        .publish(
+            vec![upstream("many", many(2)), upstream("test", special.into())],
+            Seen::now(),
+        )
         .unwrap();
     for (number, worker) in (1..).zip(workers) {
         let row = worker.scoreboard();
@@ -119,6 +123,20 @@ fn fill(region: &Region) {
         worker.counters().fail(id, 77 + number);
         worker.failures().note(id);
     }
+    let mut journal = publisher.journal();
+    journal.append(1, &[b'x'; 5000]);
+    journal.append(2, "zwei: ü".as_bytes());
+    // Once around.
+    for version in 3..40 {
+        journal.append(
+            version,
+            &vec![b'a' + (version % 26) as u8; 50 + version as usize],
+        );
+    }
+    journal.report(b"before").unwrap();
+    journal
+        .report("{\"state\": \"gut für jetzt\"}".as_bytes())
+        .unwrap();
     region.fold(0);
     drop(region.worker(1).unwrap());
 }
@@ -129,8 +147,13 @@ fn expected(path: &Path) -> String {
     let (header, table) = (reader.header(), reader.table().unwrap());
     let mut counters = reader.counters(&table).unwrap().into_iter();
     let mut text = format!(
-        "boot {} master {} writer {}\nversion {}\n",
-        header.boot_id, header.master_pid, header.writer_pid, table.version
+        "boot {} master {} writer {}\nversion {}\nseen {} published {}\n",
+        header.boot_id,
+        header.master_pid,
+        header.writer_pid,
+        table.version,
+        table.seen.0,
+        table.published
     );
     for upstream in &table.upstreams {
         writeln!(
@@ -192,6 +215,32 @@ fn expected(path: &Path) -> String {
         )
         .unwrap();
     }
+    let latencies = reader.latencies().unwrap();
+    for worker in 0..CAPACITY.workers {
+        let of = latencies.used.iter().find(|(slot, _)| *slot == worker);
+        let none = Histogram::default();
+        let histogram = of.map_or(&none, |(_, histogram)| histogram);
+        writeln!(text, "latency {worker} {}", buckets(histogram)).unwrap();
+    }
+    writeln!(text, "latency gone {}", buckets(&latencies.gone)).unwrap();
+    writeln!(text, "latency published {}", buckets(&latencies.published)).unwrap();
+    for record in reader.history().unwrap() {
+        let said = record.text.map(|text| String::from_utf8(text).unwrap());
+        let said = said.unwrap_or_else(|| "lost".to_owned());
+        writeln!(text, "record {} {said}", record.version).unwrap();
+    }
+    let report = String::from_utf8(reader.report().unwrap()).unwrap();
+    writeln!(text, "report {report}").unwrap();
+    text
+}
+
+fn buckets(histogram: &Histogram) -> String {
+    let mut text = format!("sum {} longest {}", histogram.sum_us, histogram.longest_us);
+    for (bucket, count) in histogram.buckets.iter().enumerate() {
+        if *count > 0 {
+            write!(text, " {bucket}:{count}").unwrap();
+        }
+    }
     text
 }
 
@@ -231,6 +280,8 @@ fn it_prints_what_our_reader_reads() {
         "unix:/run/back end.sock",
         "[fe80::1%7]:443",
         "worker 2",
+        "record 39 nnnn",
+        "gut für jetzt",
     ] {
         assert!(printed.contains(part), "{part}");
     }
@@ -250,7 +301,9 @@ fn it_reads_beside_a_busy_writer() {
                 let mut one = server(ip("127.0.0.1:80"));
                 one.fail_timeout_ms = publisher.table().version + 1;
                 let servers = (0..100).map(|_| one.clone()).collect();
-                publisher.publish(vec![upstream("test", servers)]).unwrap();
+                publisher
+                    .publish(vec![upstream("test", servers)], Seen::now())
+                    .unwrap();
                 let until = Instant::now() + PAUSE;
                 while Instant::now() < until {
                     std::hint::spin_loop();
@@ -288,7 +341,13 @@ fn it_finds_damage() {
     fill(&region);
     let file = File::options().read(true).write(true).open(&path).unwrap();
     let slot = Layout::new(CAPACITY).tables + 2 * Layout::new(CAPACITY).slot_words;
-    for (word, expected) in [(5, "header"), (slot + 20, "table"), (0, "not a region")] {
+    for (word, expected) in [
+        (5, "header"),
+        (slot + 20, "table"),
+        (0, "not a region"),
+        (Layout::new(CAPACITY).report + 4, "report"),
+        (81, "record"),
+    ] {
         let at = (word * 8) as u64;
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();

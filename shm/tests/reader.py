@@ -36,28 +36,35 @@ def high(word):
 class Region:
     def __init__(self, path):
         self.fd = os.open(path, os.O_RDONLY)
-        head = self.words(0, 65)
+        head = self.words(0, 83)
         check(struct.pack("=Q", head[0]) == b"weir-shm", "not a region")
-        check(head[1] == 2, "layout version")
-        check(zlib.crc32(struct.pack("=15Q", *head[:15])) == head[15], "checksum of the header")
+        check(head[1] == 3, "layout version")
+        check(zlib.crc32(struct.pack("=20Q", *head[:20])) == head[20], "checksum of the header")
         check(head[2] == os.fstat(self.fd).st_size, "size")
         self.head = head
-        self.servers, self.upstreams, self.workers, self.slots = head[3:7]
+        self.servers, self.upstreams, self.workers, self.slots, self.history_bytes = head[3:8]
         self.text_bytes = 4096 + 64 * self.upstreams + 16 * self.servers
         self.slot_words = up(
-            8 + 3 * self.upstreams + 9 * self.servers + up(self.text_bytes, 8) // 8, 16
+            9 + 3 * self.upstreams + 9 * self.servers + up(self.text_bytes, 8) // 8, 16
         )
         self.tables = 512
         self.tenancy = self.tables + self.slots * self.slot_words
-        self.live = up(self.tenancy + self.servers, 512)
+        self.history_at = up(self.tenancy + self.servers, 16)
+        self.history_words = up(self.history_bytes, 8) // 8
+        self.report_at = up(self.history_at + self.history_words, 16)
+        self.report_bytes = 65536 + 512 * self.upstreams
+        self.report_words = up(3 + self.report_bytes // 8, 16)
+        self.live = up(self.report_at + 2 * self.report_words, 512)
         self.scoreboard = self.live + 16
-        self.failures = self.scoreboard + 16 * (self.workers + 1)
+        self.latencies = self.scoreboard + 16 * (self.workers + 1)
+        self.failures = self.latencies + 48 * (self.workers + 2)
         self.counters = up(self.failures + 272 * self.workers, 512)
         self.counters_words = up(8 * self.servers, 512)
         self.size = self.counters + self.counters_words * (self.workers + 1)
-        stated = [word // 8 for word in head[8:15]]
+        stated = [word // 8 for word in head[9:20]]
         computed = [
-            self.tables, self.slot_words, self.tenancy, self.scoreboard,
+            self.tables, self.slot_words, self.tenancy, self.history_at,
+            self.report_at, self.report_words, self.scoreboard, self.latencies,
             self.failures, self.counters, self.counters_words,
         ]  # fmt: skip
         check(stated == computed, f"offsets {stated} are not {computed}")
@@ -68,11 +75,14 @@ class Region:
         check(len(data) == 8 * count, "truncated")
         return struct.unpack(f"={count}Q", data)
 
-    def version(self):
+    def moving(self, word):
         while True:
-            first, second = self.words(64, 1), self.words(64, 1)
+            first, second = self.words(word, 1), self.words(word, 1)
             if first == second:
                 return first[0]
+
+    def version(self):
+        return self.moving(64)
 
     def table(self):
         for _ in range(1000):
@@ -80,17 +90,68 @@ class Region:
             if version == 0:
                 return None
             first = self.tables + version % self.slots * self.slot_words
-            head = self.words(first, 8)
+            head = self.words(first, 9)
             used = min(head[1], self.slot_words)
-            words = self.words(first, max(used, 8))
+            words = self.words(first, max(used, 9))
             if self.version() - version >= self.slots - 1:
                 continue
             check(words[0] == version, "the slot has another version")
             check(words[1] == used, "words in use")
-            bare = struct.pack(f"={used - 1}Q", *words[:7], *words[8:])
-            check(zlib.crc32(bare) == words[7], "checksum of the table")
+            bare = struct.pack(f"={used - 1}Q", *words[:8], *words[9:])
+            check(zlib.crc32(bare) == words[8], "checksum of the table")
             return Table(self, words)
         raise Damaged("busy")
+
+    def report(self):
+        for _ in range(1000):
+            version = self.moving(80)
+            if version == 0:
+                return b""
+            first = self.report_at + version % 2 * self.report_words
+            length = min(self.words(first, 3)[1], self.report_bytes)
+            words = self.words(first, 3 + up(length, 8) // 8)
+            if self.moving(80) != version:
+                continue
+            check(words[:2] == (version, length), "head of the report")
+            bare = struct.pack(f"={len(words) - 1}Q", *words[:2], *words[3:])
+            check(zlib.crc32(bare) == words[2], "checksum of the report")
+            return struct.pack(f"={len(words) - 3}Q", *words[3:])[:length]
+        raise Damaged("busy")
+
+    def history(self):
+        for _ in range(1000):
+            tail, head = self.moving(81), self.moving(82)
+            if head - tail > self.history_words:
+                check(self.moving(81) != tail, "ends of the history")
+                continue
+            first, count = tail % self.history_words, head - tail
+            straight = min(count, self.history_words - first)
+            words = self.words(self.history_at + first, straight)
+            words += self.words(self.history_at, count - straight)
+            now = self.moving(81)
+            if now > head:
+                continue
+            return list(self.records(now, words[now - tail :]))
+        raise Damaged("busy")
+
+    def records(self, position, words):
+        while words:
+            place, length, version, checksum = words[:4]
+            check(place == position, "place of a record")
+            lost = length == 2**64 - 1
+            count = 4 + (0 if lost else up(length, 8) // 8)
+            check(count <= len(words), "length of a record")
+            bare = struct.pack(f"={count - 1}Q", *words[:3], *words[4:count])
+            check(zlib.crc32(bare) == checksum, "checksum of a record")
+            text = struct.pack(f"={count - 4}Q", *words[4:count])
+            yield version, None if lost else text[:length]
+            position += count
+            words = words[count:]
+
+    def latency(self, row):
+        words = self.words(self.latencies + 48 * row, 34)
+        buckets = [f"{n}:{count}" for n, count in enumerate(words[:32]) if count]
+        return f"sum {words[32]} longest {words[33]}" + "".join(f" {b}" for b in buckets)
 
     def rows(self):
         for worker in range(self.workers):
@@ -122,16 +183,16 @@ class Table:
         upstreams, servers, leaving, length = words[2:6]
         check(upstreams <= region.upstreams, "upstreams")
         check(servers + leaving <= region.servers, "servers")
-        at_servers = 8 + 3 * upstreams
+        at_servers = 9 + 3 * upstreams
         at_leaving = at_servers + 7 * servers
         at_text = at_leaving + 9 * leaving
         check(words[1] == at_text + up(length, 8) // 8, "words in use")
-        self.version = words[0]
+        self.version, self.seen, self.published = words[0], words[6], words[7]
         self.text = struct.pack(f"={len(words) - at_text}Q", *words[at_text:])[:length]
         self.upstreams = []
         expected = 0
         for number in range(upstreams):
-            name, changed, span = words[8 + 3 * number : 11 + 3 * number]
+            name, changed, span = words[9 + 3 * number : 12 + 3 * number]
             first, count, learned = low(span), high(span) & 0x7FFFFFFF, span >> 63
             check(first == expected, "first server")
             expected += count
@@ -171,10 +232,11 @@ class Table:
 
 def main(path):
     region = Region(path)
-    print(f"boot {region.head[7]} master {region.head[16]} writer {region.head[17]}")
+    print(f"boot {region.head[8]} master {region.head[24]} writer {region.head[25]}")
     table = region.table()
     if table:
         print(f"version {table.version}")
+        print(f"seen {table.seen} published {table.published}")
         for name, changed, learned, records in table.upstreams:
             print(f"upstream {name} changed {changed} learned {learned}")
             for record in records:
@@ -187,6 +249,11 @@ def main(path):
         print(f"worker {worker} pid {row[0]} {STATES[row[1]]}", *row[2:13])
     for worker, counter in region.noted():
         print(f"failure {worker} {low(counter)}/{high(counter)}")
+    for row, name in enumerate([*range(region.workers), "gone", "published"]):
+        print(f"latency {name} {region.latency(row)}")
+    for version, text in region.history():
+        print(f"record {version} {'lost' if text is None else text.decode()}")
+    print(f"report {region.report().decode()}")
 
 
 if __name__ == "__main__":

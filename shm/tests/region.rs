@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use weir_shm::{
     Address, Capacity, CounterId, Error, Metric, Publication, PublishError, Publisher, Reader,
-    Region, Server, Snapshot, Upstream, WorkerRegion, WorkerState,
+    Region, Seen, Server, Snapshot, Upstream, WorkerRegion, WorkerState,
 };
 
 const CAPACITY: Capacity = Capacity {
@@ -17,6 +17,7 @@ const CAPACITY: Capacity = Capacity {
     upstreams: 3,
     workers: 3,
     slots: 4,
+    history: Capacity::MIN_HISTORY,
 };
 
 struct Fixture {
@@ -93,7 +94,7 @@ fn what_is_published_is_what_everybody_reads() {
     let mut first = upstream("test", [8001]);
     first.servers.extend([unix, v6]);
     let tables = vec![first, upstream("empty", [])];
-    let publication = publisher.publish(tables).unwrap();
+    let publication = publisher.publish(tables, Seen::NOBODY).unwrap();
     assert_eq!(
         publication,
         Publication {
@@ -129,11 +130,14 @@ fn only_changed_upstreams_carry_servers() {
     let mut worker = fixture.region.worker(0).unwrap();
     let mut snapshot = Snapshot::default();
     publisher
-        .publish(vec![upstream("a", [1]), upstream("b", [2])])
+        .publish(vec![upstream("a", [1]), upstream("b", [2])], Seen::NOBODY)
         .unwrap();
     catch_up(&mut worker, &mut snapshot);
     publisher
-        .publish(vec![upstream("a", [1]), upstream("b", [3, 2])])
+        .publish(
+            vec![upstream("a", [1]), upstream("b", [3, 2])],
+            Seen::NOBODY,
+        )
         .unwrap();
     catch_up(&mut worker, &mut snapshot);
     assert_eq!(snapshot.upstreams[0].changed, 1);
@@ -154,12 +158,17 @@ fn equal_content_is_not_published_again() {
     let fixture = fixture(CAPACITY);
     let mut publisher = publisher(&fixture.region);
     assert!(
-        publisher.publish(vec![]).unwrap().changed,
+        publisher.publish(vec![], Seen::NOBODY).unwrap().changed,
         "the first table, though empty"
     );
     let table = vec![upstream("a", [1, 2]), upstream("b", [])];
-    assert!(publisher.publish(table.clone()).unwrap().changed);
-    let again = publisher.publish(table.clone()).unwrap();
+    assert!(
+        publisher
+            .publish(table.clone(), Seen::NOBODY)
+            .unwrap()
+            .changed
+    );
+    let again = publisher.publish(table.clone(), Seen::NOBODY).unwrap();
     assert_eq!(
         again,
         Publication {
@@ -177,11 +186,11 @@ fn equal_content_is_not_published_again() {
         |table| table.swap(0, 1),
     ];
     for change in changes {
-        publisher.publish(table.clone()).unwrap();
+        publisher.publish(table.clone(), Seen::NOBODY).unwrap();
         let before = ids(&publisher, 0);
         let mut changed = table.clone();
         change(&mut changed);
-        assert!(publisher.publish(changed).unwrap().changed);
+        assert!(publisher.publish(changed, Seen::NOBODY).unwrap().changed);
         let after: Vec<_> = (0..2)
             .flat_map(|upstream| ids(&publisher, upstream))
             .collect();
@@ -194,18 +203,21 @@ fn a_server_keeps_its_counter_wherever_it_moves() {
     let fixture = fixture(CAPACITY);
     let mut publisher = publisher(&fixture.region);
     publisher
-        .publish(vec![upstream("a", [1, 2, 3, 4])])
+        .publish(vec![upstream("a", [1, 2, 3, 4])], Seen::NOBODY)
         .unwrap();
     let [one, two, three, four] = ids(&publisher, 0)[..] else {
         panic!()
     };
     publisher
-        .publish(vec![upstream("a", [9, 4, 2, 1, 3])])
+        .publish(vec![upstream("a", [9, 4, 2, 1, 3])], Seen::NOBODY)
         .unwrap();
     assert_eq!(ids(&publisher, 0)[1..], [four, two, one, three]);
     // The same address in another upstream is another server.
     publisher
-        .publish(vec![upstream("b", [1]), upstream("a", [3, 1])])
+        .publish(
+            vec![upstream("b", [1]), upstream("a", [3, 1])],
+            Seen::NOBODY,
+        )
         .unwrap();
     assert_eq!(ids(&publisher, 1), [three, one]);
     assert_ne!(ids(&publisher, 0), [one]);
@@ -216,7 +228,10 @@ fn one_address_twice_is_two_servers() {
     let fixture = fixture(CAPACITY);
     let mut publisher = publisher(&fixture.region);
     publisher
-        .publish(vec![upstream("a", [1, 1]), upstream("a", [1])])
+        .publish(
+            vec![upstream("a", [1, 1]), upstream("a", [1])],
+            Seen::NOBODY,
+        )
         .unwrap();
     let mut seen = ids(&publisher, 0);
     seen.extend(ids(&publisher, 1));
@@ -224,7 +239,7 @@ fn one_address_twice_is_two_servers() {
     seen.dedup();
     assert_eq!(seen.len(), 3);
     publisher
-        .publish(vec![upstream("a", [2, 1, 7, 1])])
+        .publish(vec![upstream("a", [2, 1, 7, 1])], Seen::NOBODY)
         .unwrap();
     let kept = ids(&publisher, 0);
     assert!(seen.contains(&kept[1]) && seen.contains(&kept[3]) && kept[1] != kept[3]);
@@ -239,20 +254,24 @@ fn a_counter_row_is_reused_only_when_nobody_uses_it() {
     let mut publisher = publisher(&fixture.region);
     let mut worker = fixture.region.worker(0).unwrap();
     let mut snapshot = Snapshot::default();
-    publisher.publish(vec![upstream("a", [1])]).unwrap();
+    publisher
+        .publish(vec![upstream("a", [1])], Seen::NOBODY)
+        .unwrap();
     let old = ids(&publisher, 0)[0];
     catch_up(&mut worker, &mut snapshot);
     worker.counters().begin(old);
 
     // Dropped, but the worker still routes by the version that has it.
-    publisher.publish(vec![upstream("a", [2])]).unwrap();
+    publisher
+        .publish(vec![upstream("a", [2])], Seen::NOBODY)
+        .unwrap();
     let too_many = PublishError::TooManyServers {
         has: 2,
         room: 1,
         leaving: 1,
     };
     assert_eq!(
-        publisher.publish(vec![upstream("a", [2, 3])]),
+        publisher.publish(vec![upstream("a", [2, 3])], Seen::NOBODY),
         Err(too_many.clone())
     );
     assert_eq!(publisher.table().version, 2);
@@ -269,7 +288,7 @@ fn a_counter_row_is_reused_only_when_nobody_uses_it() {
     // Passed, but a request is in flight.
     catch_up(&mut worker, &mut snapshot);
     assert_eq!(
-        publisher.publish(vec![upstream("a", [2, 3])]),
+        publisher.publish(vec![upstream("a", [2, 3])], Seen::NOBODY),
         Err(too_many)
     );
 
@@ -282,7 +301,9 @@ fn a_counter_row_is_reused_only_when_nobody_uses_it() {
             .len()
             == 1
     );
-    publisher.publish(vec![upstream("a", [2, 3])]).unwrap();
+    publisher
+        .publish(vec![upstream("a", [2, 3])], Seen::NOBODY)
+        .unwrap();
     let new = ids(&publisher, 0)[1];
     assert_eq!(
         new,
@@ -317,24 +338,24 @@ fn a_server_that_comes_back_while_it_leaves_keeps_its_row() {
     let mut publisher = publisher(&fixture.region);
     let _worker = fixture.region.worker(0).unwrap();
     publisher
-        .publish(vec![upstream("a", [1, 2]), upstream("b", [])])
+        .publish(vec![upstream("a", [1, 2]), upstream("b", [])], Seen::NOBODY)
         .unwrap();
     let before = ids(&publisher, 0);
     // However often: the rows do not run out, though the worker routes by nothing newer.
     for _ in 0..5 {
         publisher
-            .publish(vec![upstream("a", []), upstream("b", [])])
+            .publish(vec![upstream("a", []), upstream("b", [])], Seen::NOBODY)
             .unwrap();
         assert_eq!(publisher.table().leaving.len(), 2);
         publisher
-            .publish(vec![upstream("a", [2, 1]), upstream("b", [])])
+            .publish(vec![upstream("a", [2, 1]), upstream("b", [])], Seen::NOBODY)
             .unwrap();
         assert_eq!(ids(&publisher, 0), [before[1], before[0]]);
         assert!(publisher.table().leaving.is_empty());
     }
     // In another upstream it is another server.
     publisher
-        .publish(vec![upstream("a", [2]), upstream("b", [1])])
+        .publish(vec![upstream("a", [2]), upstream("b", [1])], Seen::NOBODY)
         .unwrap();
     assert_ne!(ids(&publisher, 1)[0].index, before[0].index);
     assert_eq!(publisher.table().leaving.len(), 1);
@@ -348,7 +369,9 @@ fn a_dead_worker_is_folded_and_holds_nothing_back() {
     });
     let mut publisher = publisher(&fixture.region);
     let mut worker = fixture.region.worker(1).unwrap();
-    publisher.publish(vec![upstream("a", [1])]).unwrap();
+    publisher
+        .publish(vec![upstream("a", [1])], Seen::NOBODY)
+        .unwrap();
     let id = ids(&publisher, 0)[0];
     catch_up(&mut worker, &mut Snapshot::default());
     for _ in 0..3 {
@@ -384,9 +407,11 @@ fn a_dead_worker_is_folded_and_holds_nothing_back() {
     assert_eq!((total().requests, total().in_flight), (4, 1));
     successor.counters().end(id, 1, 1);
 
-    publisher.publish(vec![]).unwrap();
+    publisher.publish(vec![], Seen::NOBODY).unwrap();
     catch_up(&mut successor, &mut Snapshot::default());
-    publisher.publish(vec![upstream("a", [2])]).unwrap();
+    publisher
+        .publish(vec![upstream("a", [2])], Seen::NOBODY)
+        .unwrap();
     assert_eq!(
         total().requests,
         0,
@@ -405,12 +430,12 @@ fn a_table_that_does_not_fit_leaves_the_previous_one() {
     let fixture = fixture(CAPACITY);
     let mut publisher = publisher(&fixture.region);
     let fits = vec![upstream("a", 1..=16), upstream("b", []), upstream("c", [])];
-    publisher.publish(fits.clone()).unwrap();
+    publisher.publish(fits.clone(), Seen::NOBODY).unwrap();
     let before = publisher.table().clone();
 
     let mut many = fits.clone();
     many[1].servers.push(server(99));
-    let error = publisher.publish(many).unwrap_err();
+    let error = publisher.publish(many, Seen::NOBODY).unwrap_err();
     assert_eq!(
         error,
         PublishError::TooManyServers {
@@ -421,14 +446,14 @@ fn a_table_that_does_not_fit_leaves_the_previous_one() {
     );
     let mut many = fits.clone();
     many.push(upstream("d", []));
-    let error = publisher.publish(many).unwrap_err();
+    let error = publisher.publish(many, Seen::NOBODY).unwrap_err();
     assert_eq!(error, PublishError::TooManyUpstreams { has: 4, room: 3 });
     // 4096 + 64 * 3 + 16 * 16 bytes of text.
     let mut long = fits.clone();
     long[1].name = "x".repeat(4544 - 2);
-    publisher.publish(long.clone()).unwrap();
+    publisher.publish(long.clone(), Seen::NOBODY).unwrap();
     long[1].name.push('x');
-    let error = publisher.publish(long).unwrap_err();
+    let error = publisher.publish(long, Seen::NOBODY).unwrap_err();
     assert_eq!(
         error,
         PublishError::TextTooLong {
@@ -436,7 +461,7 @@ fn a_table_that_does_not_fit_leaves_the_previous_one() {
             room: 4544
         }
     );
-    publisher.publish(fits).unwrap();
+    publisher.publish(fits, Seen::NOBODY).unwrap();
     assert_eq!(publisher.table().upstreams[0], before.upstreams[0]);
     assert_eq!(
         &Reader::open(&fixture.path).unwrap().table().unwrap(),
@@ -449,16 +474,27 @@ fn a_new_publisher_goes_on_where_the_last_one_stopped() {
     let fixture = fixture(CAPACITY);
     let mut first = publisher(&fixture.region);
     let worker = fixture.region.worker(0).unwrap();
-    first.publish(vec![upstream("a", [1, 2, 3])]).unwrap();
+    first
+        .publish(vec![upstream("a", [1, 2, 3])], Seen::NOBODY)
+        .unwrap();
     worker.scoreboard().set_table_version(1);
-    first.publish(vec![upstream("a", [3, 1])]).unwrap();
+    first
+        .publish(vec![upstream("a", [3, 1])], Seen::NOBODY)
+        .unwrap();
     let before = first.table().clone();
     assert_eq!(before.leaving.len(), 1);
     drop(first);
     let mut second = publisher(&fixture.region);
     assert_eq!(second.table(), &before);
-    assert!(!second.publish(vec![upstream("a", [3, 1])]).unwrap().changed);
-    let publication = second.publish(vec![upstream("a", [3, 1, 4])]).unwrap();
+    assert!(
+        !second
+            .publish(vec![upstream("a", [3, 1])], Seen::NOBODY)
+            .unwrap()
+            .changed
+    );
+    let publication = second
+        .publish(vec![upstream("a", [3, 1, 4])], Seen::NOBODY)
+        .unwrap();
     assert_eq!(
         publication,
         Publication {
@@ -480,11 +516,15 @@ fn a_new_publisher_goes_on_where_the_last_one_stopped() {
 fn a_second_writer_waits_for_the_first() {
     let fixture = fixture(CAPACITY);
     let mut first = publisher(&fixture.region);
-    first.publish(vec![upstream("a", [1])]).unwrap();
+    first
+        .publish(vec![upstream("a", [1])], Seen::NOBODY)
+        .unwrap();
     std::thread::scope(|scope| {
         let second = scope.spawn(|| publisher(&fixture.region).table().version);
         for port in 2..200 {
-            first.publish(vec![upstream("a", [port])]).unwrap();
+            first
+                .publish(vec![upstream("a", [port])], Seen::NOBODY)
+                .unwrap();
         }
         assert!(!second.is_finished(), "while the first has the lock");
         drop(first);
@@ -584,7 +624,9 @@ fn a_region_is_made_whole_or_not_at_all() {
 
     let old = Region::create(&path, CAPACITY).unwrap();
     let boot = Reader::open(&path).unwrap().header().boot_id;
-    publisher(&old).publish(vec![upstream("a", [1])]).unwrap();
+    publisher(&old)
+        .publish(vec![upstream("a", [1])], Seen::NOBODY)
+        .unwrap();
     let _new = Region::create(&path, CAPACITY).unwrap();
     assert_ne!(Reader::open(&path).unwrap().header().boot_id, boot);
     assert_eq!(old.table_version(), 1, "the replaced one lives on");
@@ -655,7 +697,9 @@ fn ten_thousand_servers_in_one_upstream_work() {
     };
     for count in [10_000, 10_001, 9_999, room] {
         let servers = (0..count).rev().map(numbered).collect();
-        publisher.publish(vec![filled(servers)]).unwrap();
+        publisher
+            .publish(vec![filled(servers)], Seen::NOBODY)
+            .unwrap();
         catch_up(&mut worker, &mut snapshot);
         let read = snapshot.upstreams[0].servers.as_ref().unwrap();
         assert_eq!(read.len(), count as usize);
@@ -664,7 +708,10 @@ fn ten_thousand_servers_in_one_upstream_work() {
         assert_eq!(&outside.table().unwrap(), publisher.table());
     }
     let error = publisher
-        .publish(vec![filled((0..=room).map(numbered).collect())])
+        .publish(
+            vec![filled((0..=room).map(numbered).collect())],
+            Seen::NOBODY,
+        )
         .unwrap_err();
     assert!(
         error

@@ -31,6 +31,7 @@ const CAPACITY: Capacity = Capacity {
     upstreams: 8,
     workers: 4,
     slots: 4,
+    history: Capacity::MIN_HISTORY,
 };
 const UPSTREAMS: usize = 4;
 const SERVERS: usize = 2500;
@@ -181,11 +182,36 @@ fn write(path: &Path, stop: &AtomicBool) {
     let region = Region::open(path).unwrap();
     let writer = region.writer_file().unwrap();
     let mut publisher = weir_shm::Publisher::new(&region, writer).unwrap();
+    let mut journal = publisher.journal();
+    // A predecessor that was killed has left whole records, the newest at most one version behind.
+    let left = journal.history().unwrap();
+    assert!(
+        left.iter()
+            .all(|old| is_whole(old.version, old.text.as_deref()))
+    );
+    let newest = left.last().map_or(0, |record| record.version);
+    assert!(publisher.table().version - newest <= 1 + SKIPPED);
     while !stop.load(Ordering::Relaxed) {
         let version = publisher.table().version + 1;
-        let publication = publisher.publish(table(version)).unwrap();
+        let publication = publisher
+            .publish(table(version), weir_shm::Seen::now())
+            .unwrap();
         assert_eq!(publication.version, version);
+        journal.append(version, &record(version));
+        journal.report(&record(version)).unwrap();
     }
+}
+
+/// Killed one after another before their first record, some versions may have none.
+const SKIPPED: u64 = 3;
+
+/// What is recorded of a version, and reported.
+fn record(version: u64) -> Vec<u8> {
+    version.to_ne_bytes().repeat(20 + (version % 50) as usize)
+}
+
+fn is_whole(version: u64, text: Option<&[u8]>) -> bool {
+    text == Some(&record(version))
 }
 
 fn table(version: u64) -> Vec<Upstream> {
@@ -304,6 +330,26 @@ fn read_as_outsider(path: &Path, stop: &AtomicBool) {
     let reader = Reader::open(path).unwrap();
     repeat(stop, |seen| match reader.table() {
         Ok(table) => {
+            match reader.history() {
+                Ok(records) => {
+                    for one in &records {
+                        assert!(is_whole(one.version, one.text.as_deref()), "{one:?}");
+                    }
+                    assert!(records.is_sorted_by_key(|record| record.version));
+                }
+                Err(ReadError::Busy) => {}
+                Err(error) => panic!("{error}"),
+            }
+            match reader.report() {
+                Ok(report) => assert!(
+                    report
+                        .first_chunk()
+                        .is_none_or(|version| report == record(u64::from_ne_bytes(*version))),
+                    "{report:?}"
+                ),
+                Err(ReadError::Busy) => {}
+                Err(error) => panic!("{error}"),
+            }
             let servers: Vec<_> = table.upstreams.iter().flat_map(|u| &u.servers).collect();
             let whole = table.version == 0
                 || servers.len() == SERVERS

@@ -24,10 +24,11 @@ const NOBODY: &str = "nobody";
 const WORKER_CONNECTIONS: u64 = 512;
 /// The most connections that a worker may be given.
 const MOST_CONNECTIONS: u64 = 1 << 24;
-/// `region … servers=`, `upstreams=` and `slots=`
+/// `region … servers=`, `upstreams=`, `slots=` and `history=`
 const SERVERS: u32 = 32_768;
 const UPSTREAMS: u32 = 4096;
 const SLOTS: u32 = Capacity::MIN_SLOTS;
+const HISTORY: u32 = 4 << 20;
 /// `region … workers=` is `worker_processes` and as many again, to grow in: of those at least and at
 /// most so many, as each takes room whether it comes or not.
 const MORE_WORKERS: (u32, u32) = (4, 16);
@@ -459,6 +460,7 @@ fn region(main: &Main, pid: &str, processes: usize, source: &Source) -> Region {
             .unwrap_or(UPSTREAMS),
         workers: draft.and_then(|region| region.workers).unwrap_or(workers),
         slots: draft.and_then(|region| region.slots).unwrap_or(SLOTS),
+        history: draft.and_then(|region| region.history).unwrap_or(HISTORY),
     };
     Region {
         path: PathBuf::from(path),

@@ -101,6 +101,7 @@ fn region(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
             upstreams: None,
             workers: None,
             slots: None,
+            history: None,
         };
         for parameter in &call.values()[1..] {
             let bad = || call.invalid_parameter(parameter);
@@ -110,9 +111,18 @@ fn region(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
                 "upstreams" => (&mut region.upstreams, 1, Capacity::MAX_UPSTREAMS),
                 "workers" => (&mut region.workers, 1, Capacity::MAX_WORKERS),
                 "slots" => (&mut region.slots, Capacity::MIN_SLOTS, Capacity::MAX_SLOTS),
+                "history" => (
+                    &mut region.history,
+                    Capacity::MIN_HISTORY,
+                    Capacity::MAX_HISTORY,
+                ),
                 _ => return Err(bad()),
             };
-            let value = unit::number(value).and_then(|value| u32::try_from(value).ok());
+            let value = match name {
+                "history" => unit::size(value),
+                _ => unit::number(value),
+            };
+            let value = value.and_then(|value| u32::try_from(value).ok());
             let value = value.filter(|value| (least..=most).contains(value));
             *place = Some(value.ok_or_else(|| {
                 call.fault(format!(

@@ -91,6 +91,8 @@ pub struct RegionDraft {
     pub upstreams: Option<u32>,
     pub workers: Option<u32>,
     pub slots: Option<u32>,
+    /// In bytes.
+    pub history: Option<u32>,
 }
 
 /// `events {}`

@@ -20,6 +20,7 @@ pub const CAPACITY: Capacity = Capacity {
     upstreams: 4,
     workers: 2,
     slots: 4,
+    history: Capacity::MIN_HISTORY,
 };
 
 pub struct Fixture {
@@ -82,10 +83,13 @@ impl Fixture {
         socket.address = Address::Unix("/run/a.sock".into());
         other.push(socket);
         self.publisher
-            .publish(vec![
-                upstream("test", servers.collect()),
-                upstream("other", other),
-            ])
+            .publish(
+                vec![
+                    upstream("test", servers.collect()),
+                    upstream("other", other),
+                ],
+                weir_shm::Seen::NOBODY,
+            )
             .unwrap();
     }
 

@@ -183,7 +183,7 @@ fn publish(region: &Region, table: Vec<weir_shm::Upstream>) -> Result<(), String
     })?;
     let mut publisher = Publisher::new(region, writer).map_err(|error| error.to_string())?;
     publisher
-        .publish(table)
+        .publish(table, weir_shm::Seen::NOBODY)
         .map_err(|error| error.to_string())?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use weir_shm::{PublishError, Publisher, Server};
+use weir_shm::{PublishError, Publisher, Seen, Server};
 use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
@@ -34,6 +34,8 @@ pub struct Tables {
     log: Log,
     /// The last publish of the whole book failed: the region has an older one.
     behind: bool,
+    /// When the oldest of the answers that are being settled was seen.
+    seen: Seen,
 }
 
 impl Tables {
@@ -51,6 +53,7 @@ impl Tables {
             recorder,
             log,
             behind: false,
+            seen: Seen::NOBODY,
         })
     }
 
@@ -59,7 +62,7 @@ impl Tables {
     /// # Errors
     /// It does not fit the region; the previous table stays.
     pub fn publish(&mut self, book: &Book, cause: Cause) -> Result<(), PublishError> {
-        let publication = self.publisher.publish(book.table())?;
+        let publication = self.publisher.publish(book.table(), self.seen)?;
         self.behind = false;
         if publication.changed {
             self.wake();
@@ -94,6 +97,8 @@ impl Tables {
 
     /// Applies what watches learned under one table version, and tells them.
     pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
+        let seen = batch.iter().map(|learned| learned.lesson.origin.seen_ns);
+        self.seen = Seen(seen.filter(|seen| *seen > 0).min().unwrap_or_default());
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut changes = Vec::new();
         let mut cause = Cause::Start;
@@ -117,6 +122,7 @@ impl Tables {
         if !changes.is_empty() && self.put(book, changes, &cause) {
             self.retry_held(book);
         }
+        self.seen = Seen::NOBODY;
         for note in notes {
             self.recorder.note(note);
         }

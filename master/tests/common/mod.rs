@@ -28,6 +28,7 @@ pub const CAPACITY: Capacity = Capacity {
     upstreams: 8,
     workers: 4,
     slots: 4,
+    history: Capacity::MIN_HISTORY,
 };
 
 /// Polls until `found` has something.
@@ -166,7 +167,9 @@ impl Syncer {
             servers: u.servers,
         });
         let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
-        publisher.publish(table.collect()).unwrap();
+        publisher
+            .publish(table.collect(), weir_shm::Seen::NOBODY)
+            .unwrap();
         drop(publisher);
         Syncer::on(region, folder, options)
     }

@@ -81,6 +81,7 @@ fn build(text: &str) -> Result<Built, String> {
                 upstreams: 8,
                 workers: 6,
                 slots: 4,
+                history: Capacity::MIN_HISTORY,
             },
             servers_given: true,
         },

@@ -312,7 +312,7 @@ fn listening_sockets_are_tuned() {
 fn main_settings() {
     let built = built(
         "daemon off; master_process OFF; pid run/weir.pid; worker_processes 3; worker_rlimit_nofile 9000;
-         worker_shutdown_timeout 1m30s; region /dev/shm/x.region servers=10 slots=8; user root;
+         worker_shutdown_timeout 1m30s; region /dev/shm/x.region servers=10 slots=8 history=64k; user root;
          events { use epoll; accept_mutex off; multi_accept on; worker_connections 99; } http { upsync_start_timeout 0; upsync_log logs/u.log json; }",
     );
     let settings = &built.settings;
@@ -334,9 +334,10 @@ fn main_settings() {
             capacity.servers,
             capacity.upstreams,
             capacity.workers,
-            capacity.slots
+            capacity.slots,
+            capacity.history
         ),
-        (10, 4096, 7, 8)
+        (10, 4096, 7, 8, 64 << 10)
     );
 }
 

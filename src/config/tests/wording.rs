@@ -242,6 +242,14 @@ fn main_context() {
                 "region a slots=3;",
                 "invalid parameter \"slots=3\", it must be between 4 and 64",
             ),
+            (
+                "region a history=1025m;",
+                "invalid parameter \"history=1025m\", it must be between 4096 and 1073741824",
+            ),
+            (
+                "region a history=4000;",
+                "invalid parameter \"history=4000\", it must be between 4096 and 1073741824",
+            ),
             ("events { worker_connections x; }", "invalid number \"x\""),
             ("events { use kqueue; }", "invalid event type \"kqueue\""),
             (

@@ -310,6 +310,7 @@ mod tests {
                     servers: servers.clone(),
                 })
                 .collect(),
+            ..Snapshot::default()
         }
     }
 

@@ -169,10 +169,13 @@ impl Worker {
             upstreams: 8,
             workers: 2,
             slots: 4,
+            history: Capacity::MIN_HISTORY,
         };
         let region = Region::create(&folder.path().join("region"), capacity).unwrap();
         let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
-        publisher.publish(table(servers)).unwrap();
+        publisher
+            .publish(table(servers), weir_shm::Seen::NOBODY)
+            .unwrap();
         let (socket, address) = listener();
         let mut settings = settings(address);
         let temp = Arc::new(TempFolder {
@@ -231,7 +234,11 @@ impl Worker {
     }
 
     pub fn publish_table(&mut self, table: Vec<Published>) {
-        let version = self.publisher.publish(table).unwrap().version;
+        let version = self
+            .publisher
+            .publish(table, weir_shm::Seen::NOBODY)
+            .unwrap()
+            .version;
         rustix::io::write(&self.wake, &1u64.to_ne_bytes()).unwrap();
         wait_until("the worker routes by the new table", || {
             self.region.scoreboard()[0].table_version == version

@@ -34,7 +34,7 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
         learned: false,
         servers: list(servers),
     };
-    publisher.publish(vec![one, many])?;
+    publisher.publish(vec![one, many], weir_shm::Seen::NOBODY)?;
     let reader = Reader::open(&path)?;
 
     let mut snapshot = Snapshot::default();
@@ -50,11 +50,11 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
         let mut upstreams = upstreams.clone();
         round += 1;
         upstreams[1].servers[servers / 2].fail_timeout_ms = round;
-        publisher.publish(upstreams).is_ok()
+        publisher.publish(upstreams, weir_shm::Seen::NOBODY).is_ok()
     });
     bench.measure(&format!("publish nothing new, {servers} servers"), || {
         publisher
-            .publish(publisher.table().upstreams.clone())
+            .publish(publisher.table().upstreams.clone(), weir_shm::Seen::NOBODY)
             .is_ok()
     });
     bench.measure(
@@ -63,7 +63,7 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
             round += 1;
             let mut upstreams = upstreams.clone();
             upstreams[0].servers[0].fail_timeout_ms = round;
-            let published = publisher.publish(upstreams).is_ok();
+            let published = publisher.publish(upstreams, weir_shm::Seen::NOBODY).is_ok();
             published && worker.read(snapshot.version, &mut snapshot).is_ok()
         },
     );
@@ -72,7 +72,7 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
         next = servers as u32 - next;
         let mut upstreams = upstreams.clone();
         upstreams[1].servers = list_from(next, servers);
-        let published = publisher.publish(upstreams).is_ok();
+        let published = publisher.publish(upstreams, weir_shm::Seen::NOBODY).is_ok();
         worker
             .scoreboard()
             .set_table_version(worker.table_version());

@@ -53,6 +53,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
                 upstreams: 1,
                 workers: 1,
                 slots: 4,
+                history: weir_shm::Capacity::MIN_HISTORY,
             },
             servers_given: true,
         },

@@ -252,6 +252,7 @@ impl World {
             upstreams: 2,
             workers: 1,
             slots: 4,
+            history: Capacity::MIN_HISTORY,
         };
         let region = Region::create(&folder.path().join("region"), capacity).unwrap();
         let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
@@ -270,7 +271,7 @@ impl World {
             learned: false,
             servers: (1..=servers).map(server).collect(),
         }];
-        publisher.publish(table).unwrap();
+        publisher.publish(table, weir_shm::Seen::NOBODY).unwrap();
         let mut worker = region.worker(0).unwrap();
         let mut snapshot = Snapshot::default();
         worker.read(0, &mut snapshot).unwrap();
