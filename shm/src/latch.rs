@@ -101,15 +101,26 @@ impl Ring {
         copy: impl FnOnce(u64, Slot<'_, M>) -> T,
     ) -> Option<(u64, T)> {
         let version = self.version(memory);
+        let copied = self.read_of(memory, version, |slot| copy(version, slot))?;
+        Some((version, copied))
+    }
+
+    /// The same of an older version than that which [`Ring::version`] has told, as long as it lasts.
+    pub fn read_of<M: Load, T>(
+        &self,
+        memory: &M,
+        version: u64,
+        copy: impl FnOnce(Slot<'_, M>) -> T,
+    ) -> Option<T> {
         let slot = Slot {
             memory,
             first: self.slot(version),
             words: self.slot_words,
         };
-        let copied = copy(version, slot);
+        let copied = copy(slot);
         memory.fence_acquire();
         let now = memory.load(self.version);
-        self.accepts(version, now).then_some((version, copied))
+        self.accepts(version, now).then_some(copied)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The region as a worker sees it: tables to read, rows of its own to write.
 
+use crate::clock;
 use crate::counters::Counters;
 use crate::decode::{Head, UpstreamRecord, View};
 use crate::error::{Damage, SnapshotError};
@@ -131,6 +132,28 @@ impl WorkerRegion {
         }
         self.row.add(Metric::Lapped, 1);
         Err(SnapshotError::Lapped)
+    }
+
+    /// Requests are routed by what was read into `snapshot` from now on; before, they were by version
+    /// `since`. Counts how long ago it was published, and those in between that are not forgotten
+    /// yet. A worker that had no table before has kept nobody waiting.
+    pub fn used(&self, since: u64, snapshot: &Snapshot) {
+        if since == 0 {
+            return;
+        }
+        let now = clock::now_ns();
+        let oldest = snapshot.version.saturating_sub(self.ring.tolerance() - 1);
+        let between = (oldest.max(since + 1)..snapshot.version).filter_map(|version| {
+            self.ring.read_of(&self.tables, version, |slot| {
+                let mut published = [0];
+                slot.copy(slot::PUBLISHED, &mut published);
+                published[0]
+            })
+        });
+        let first = self.layout.latency(self.slot) - self.layout.live;
+        for published in between.chain([snapshot.published]) {
+            latency::note(&self.live, first, now.saturating_sub(published));
+        }
     }
 
     /// This worker's counter rows.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use weir_shm::layout::Layout;
-use weir_shm::{Capacity, Journal, Publisher, Reader, Record, Region, Seen};
+use weir_shm::{Capacity, Journal, Publisher, Reader, Record, Region, Seen, Snapshot};
 
 const CAPACITY: Capacity = Capacity {
     servers: 16,
@@ -194,6 +194,60 @@ fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
     });
 }
 
+fn upstream(name: &str) -> weir_shm::Upstream {
+    weir_shm::Upstream {
+        name: name.to_owned(),
+        changed: 0,
+        learned: true,
+        servers: vec![],
+    }
+}
+
+#[test]
+fn a_worker_counts_when_it_routes_by_what_was_published() {
+    let fixture = fixture();
+    let lock = fixture.region.writer_file().unwrap();
+    let mut publisher = Publisher::new(&fixture.region, lock).unwrap();
+    let reader = Reader::open(&fixture.path).unwrap();
+    let mut worker = fixture.region.worker(1).unwrap();
+    let mut snapshot = Snapshot::default();
+    let mut publish = |name| {
+        publisher
+            .publish(vec![upstream(name)], Seen::NOBODY)
+            .unwrap()
+    };
+    let mut follow = || {
+        let since = snapshot.version;
+        worker.read(since, &mut snapshot).unwrap();
+        worker.used(since, &snapshot);
+        let latencies = reader.latencies().unwrap();
+        assert_eq!(latencies.used.len(), 1);
+        assert_eq!(latencies.used[0].0, 1);
+        latencies.used[0].1.clone()
+    };
+    publish("a");
+    assert_eq!(follow().count(), 0, "a worker that starts is no delay");
+    publish("b");
+    std::thread::sleep(Duration::from_millis(3));
+    let one = follow();
+    assert_eq!(one.count(), 1);
+    assert!(one.longest_us >= 3000 && one.sum_us == one.longest_us);
+    // Those that it passed over were used late too, as far as the ring remembers.
+    for name in ["c", "d", "e", "f", "g"] {
+        publish(name);
+    }
+    assert_eq!(follow().count(), 1 + 3);
+    // It outlives the worker, and does not count for the next one.
+    fixture.region.fold(1);
+    drop(fixture.region.worker(1).unwrap());
+    let after = reader.latencies().unwrap();
+    assert_eq!((after.gone.count(), after.used[0].1.count()), (4, 0));
+    assert_eq!(
+        after.gone.longest_us,
+        one.longest_us.max(after.gone.longest_us)
+    );
+}
+
 #[test]
 fn latencies_are_counted_from_what_was_seen() {
     let fixture = fixture();
@@ -203,13 +257,7 @@ fn latencies_are_counted_from_what_was_seen() {
     publisher.publish(vec![], Seen::NOBODY).unwrap();
     assert_eq!(reader.latencies().unwrap().published.count(), 0);
     let seen = Seen(Seen::now().0 - 5_000_000);
-    let upstream = weir_shm::Upstream {
-        name: "a".to_owned(),
-        changed: 0,
-        learned: true,
-        servers: vec![],
-    };
-    publisher.publish(vec![upstream], seen).unwrap();
+    publisher.publish(vec![upstream("a")], seen).unwrap();
     let published = reader.latencies().unwrap().published;
     assert_eq!(published.count(), 1);
     assert!((5_000..5_000_000).contains(&published.longest_us));

@@ -95,6 +95,12 @@ fn fill(region: &Region) {
         row.set_state(WorkerState::Parked);
         row.set_generation(9 + number);
         row.set_table_version(2);
+        let snapshot = Snapshot {
+            version: 2,
+            published: Seen::now().0 - number * 1_000_000,
+            ..Snapshot::default()
+        };
+        worker.used(1, &snapshot);
         row.set_heartbeat_ms(1000 + number);
         for metric in [
             Metric::Active,

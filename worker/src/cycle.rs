@@ -312,10 +312,11 @@ impl Cycle {
         };
         if let Some(plan) = builder.step(SERVERS_A_SLICE, &mut self.numbering) {
             self.builder = None;
-            let version = plan.version;
+            let (since, version) = (self.proxy.shared.plan.version, plan.version);
             self.proxy.set_plan(Rc::new(plan));
-            let row = self.proxy.shared.region.scoreboard();
-            row.set_table_version(version);
+            let region = &self.proxy.shared.region;
+            region.used(since, &self.snapshot);
+            region.scoreboard().set_table_version(version);
         }
     }
 

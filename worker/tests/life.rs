@@ -47,6 +47,8 @@ fn a_table_change_takes_effect_on_the_next_request() {
     for counters in reader.counters(worker.publisher.table()).unwrap() {
         assert_eq!(counters.total.in_flight, 0, "{counters:?}");
     }
+    // The table that it started with kept nobody waiting, the other one is counted.
+    assert_eq!(reader.latencies().unwrap().used[0].1.count(), 1);
 }
 
 #[test]
