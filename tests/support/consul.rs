@@ -17,7 +17,7 @@ const TRANSACTION: usize = 64;
 /// A running agent.
 pub struct Consul {
     port: u16,
-    /// `None` for the one that all tests share, which ends with the test process.
+    /// `None` for one that another thread runs.
     process: Option<Process>,
 }
 
@@ -81,6 +81,14 @@ impl Consul {
         Consul {
             port,
             process: Some(process),
+        }
+    }
+
+    /// The agent at a port, which somebody else starts and stops.
+    pub fn at(port: u16) -> Consul {
+        Consul {
+            port,
+            process: None,
         }
     }
 

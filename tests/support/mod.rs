@@ -9,6 +9,7 @@ pub mod fault;
 pub mod load;
 pub mod nginx;
 pub mod process;
+pub mod server;
 pub mod sight;
 pub mod weir;
 

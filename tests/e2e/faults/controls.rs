@@ -70,7 +70,7 @@ fn a_wrong_row_is_found() {
             .any(|why| why.starts_with(row.name) && why.contains(expected));
         assert!(found, "{} is not found wrong: {wrong:#?}", row.name);
     }
-    scene.finish().unwrap();
+    scene.stage.finish().unwrap();
 }
 
 /// An upstream that loses its server fails the load and the look at what was kept.
@@ -81,14 +81,23 @@ fn a_lost_server_is_found() {
     scene
         .consul
         .put(&scene.key("lost", "127.0.0.1:1"), "{\"max_fails\":0}");
-    scene.consul.delete(&scene.key("lost", scene.server(0)));
+    scene
+        .consul
+        .delete(&scene.key("lost", scene.stage.server(0)));
     wait_until(SOON, "it is gone", || {
-        scene.sight.servers("lost") == ["127.0.0.1:1"]
+        scene.stage.sight.servers("lost") == ["127.0.0.1:1"]
     });
-    assert!(kept(&scene.sight.history("lost"), before, scene.server(0)).is_err());
+    assert!(
+        kept(
+            &scene.stage.sight.history("lost"),
+            before,
+            scene.stage.server(0)
+        )
+        .is_err()
+    );
     wait_until(SOON, "requests fail", || {
-        scene.weir.get("/lost/").status == 502
+        scene.stage.weir.get("/lost/").status == 502
     });
-    let failed = scene.finish().unwrap_err();
+    let failed = scene.stage.finish().unwrap_err();
     assert!(failed.contains("status 502"), "{failed}");
 }

@@ -12,9 +12,12 @@ mod connections;
 mod controls;
 mod entries;
 mod half_open;
+mod outages;
 mod row;
 mod scene;
 mod sizes;
+mod stage;
+mod workers;
 
 use std::time::Duration;
 
@@ -25,6 +28,9 @@ const RECOVERED: Duration = Duration::from_millis(250);
 const HALF_OPEN: Duration = Duration::from_secs(15);
 /// As [`RECOVERED`], for a long poll that waits for an index from before Consul's data was lost.
 const PARKED: Duration = Duration::from_secs(11);
+
+/// As [`PARKED`], when an answer shows it.
+const VISIBLE: Duration = Duration::from_secs(1);
 
 /// How long a fault lasts at least: long enough for the pause between two attempts to have grown
 /// as far as it may.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{few, kept, lines_of, named, seen, short, soon};
-use super::scene::{SERVERS, Scene};
+use super::scene::Scene;
+use super::stage::SERVERS;
 use super::{LASTS, RECOVERED, at_most, bounded};
 use crate::support::consul::ENTRY;
 use crate::support::fault::{Fault, FaultProxy};
@@ -99,13 +100,13 @@ impl Row {
 
     /// Runs the row on its upstream of the scene.
     pub fn run(&self, scene: &Scene) -> Result<Figures, String> {
-        let (proxy, first) = (scene.proxy(self.name), scene.server(0));
+        let (proxy, first) = (scene.proxy(self.name), scene.stage.server(0));
         let (before, asked) = (Instant::now(), asked(proxy));
         self.begin(scene, proxy);
         let put = Instant::now();
         scene
             .consul
-            .put(&scene.key(self.name, scene.server(1)), &self.value);
+            .put(&scene.key(self.name, scene.stage.server(1)), &self.value);
         if self.passes {
             self.wait(scene, 1, put)?;
         } else {
@@ -117,10 +118,10 @@ impl Row {
         let figures = Figures {
             learnt,
             asked: self::asked(proxy) - asked,
-            lines: lines_of(&scene.weir.error_log(), self.name).len(),
+            lines: lines_of(&scene.stage.weir.error_log(), self.name).len(),
             later: self.later_puts(scene)?,
         };
-        kept(&scene.sight.history(self.name), before, first)?;
+        kept(&scene.stage.sight.history(self.name), before, first)?;
         self.check_log(scene)?;
         few("requests", figures.asked, bounded(before.elapsed()))?;
         few("lines", figures.lines, bounded(before.elapsed()))?;
@@ -161,7 +162,10 @@ impl Row {
     fn hold(&self, scene: &Scene) -> Result<(), String> {
         let mut early = None;
         holds_for(self.lasts, "the thread runs", || {
-            early = early.or(seen(&scene.sight.history(self.name), scene.server(1)));
+            early = early.or(seen(
+                &scene.stage.sight.history(self.name),
+                scene.stage.server(1),
+            ));
             true
         });
         match early {
@@ -173,9 +177,9 @@ impl Row {
     /// Waits until the server is seen; how long after `since` that was.
     fn wait(&self, scene: &Scene, number: usize, since: Instant) -> Result<Duration, String> {
         let limit = at_most(self.bound);
-        let server = scene.server(number);
+        let server = scene.stage.server(number);
         loop {
-            if let Some(at) = seen(&scene.sight.history(self.name), server) {
+            if let Some(at) = seen(&scene.stage.sight.history(self.name), server) {
                 let took = at.saturating_duration_since(since);
                 return soon("the change", took, limit).map(|()| took);
             }
@@ -191,7 +195,7 @@ impl Row {
         let mut longest = Duration::ZERO;
         for number in 2..SERVERS {
             let since = Instant::now();
-            let key = scene.key(self.name, scene.server(number));
+            let key = scene.key(self.name, scene.stage.server(number));
             scene.consul.put(&key, ENTRY);
             let took = self.wait(scene, number, since);
             longest = longest.max(took.map_err(|why| format!("later PUT {number}: {why}"))?);
@@ -200,7 +204,7 @@ impl Row {
     }
 
     fn check_log(&self, scene: &Scene) -> Result<(), String> {
-        let log = scene.weir.error_log();
+        let log = scene.stage.weir.error_log();
         let lines = lines_of(&log, self.name);
         named(&lines, &self.says)?;
         short(&lines)
@@ -242,6 +246,6 @@ pub fn check(rows: &[Row]) {
     let names: Vec<_> = rows.iter().map(|row| row.name).collect();
     let scene = Scene::start(&names);
     let mut wrong = run(rows, &scene);
-    wrong.extend(scene.finish().err());
+    wrong.extend(scene.stage.finish().err());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
