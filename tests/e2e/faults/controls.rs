@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::{few, kept, lines_of, named, seen, short, soon};
 use super::row::{How, Row, run};
-use super::scene::Scene;
+use super::scene::{Asked, Scene};
 use super::{RECOVERED, at_most, bounded};
 use crate::support::fault::Fault;
 use crate::support::sight::Look;
@@ -57,7 +57,7 @@ fn a_wrong_row_is_found() {
         Row::new("is_seen_early", How::Standing(Fault::ResetAfterAnswer)).lasts(short),
         Row::new("is_late", How::Once(Fault::Mute)).lasts(short),
     ];
-    let scene = Scene::start(&rows.clone().map(|row| row.name));
+    let scene = Scene::start(&rows.clone().map(|row| row.name), Asked::Alone);
     let wrong = run(&rows, &scene);
     for (row, expected) in rows.iter().zip([
         "the change is not there",
@@ -76,7 +76,7 @@ fn a_wrong_row_is_found() {
 /// An upstream that loses its server fails the load and the look at what was kept.
 #[test]
 fn a_lost_server_is_found() {
-    let scene = Scene::start(&["lost"]);
+    let scene = Scene::start(&["lost"], Asked::Alone);
     let before = Instant::now();
     scene
         .consul

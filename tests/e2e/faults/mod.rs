@@ -15,6 +15,7 @@ mod half_open;
 mod outages;
 mod row;
 mod scene;
+mod situations;
 mod sizes;
 mod stage;
 mod workers;

@@ -21,7 +21,7 @@ fn stage(server: &Server) -> Stage {
     let backends = backends();
     server.consul.put(&key(backends[0].address()), ENTRY);
     let source = format!("{}/v1/kv/{FOLDER}", server.consul.address());
-    Stage::start(&[("test".to_owned(), source)], "", backends)
+    Stage::start(&[("test".to_owned(), source)], false, backends)
 }
 
 /// Holds out without Consul.

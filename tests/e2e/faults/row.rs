@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checks::{few, kept, lines_of, named, seen, short, soon};
-use super::scene::Scene;
+use super::scene::{Asked, Scene, too};
 use super::stage::SERVERS;
 use super::{LASTS, RECOVERED, at_most, bounded};
 use crate::support::consul::ENTRY;
@@ -121,14 +121,20 @@ impl Row {
             lines: lines_of(&scene.stage.weir.error_log(), self.name).len(),
             later: self.later_puts(scene)?,
         };
-        kept(&scene.stage.sight.history(self.name), before, first)?;
+        for upstream in [self.name.to_owned(), too(self.name)] {
+            let looks = scene.stage.sight.history(&upstream);
+            if upstream == self.name || !looks.is_empty() {
+                kept(&looks, before, first)?;
+            }
+        }
         self.check_log(scene)?;
         few("requests", figures.asked, bounded(before.elapsed()))?;
         few("lines", figures.lines, bounded(before.elapsed()))?;
         Ok(figures)
     }
 
-    fn begin(&self, scene: &Scene, proxy: &FaultProxy) {
+    /// Brings the fault.
+    pub fn strike(&self, proxy: &FaultProxy) {
         match &self.how {
             How::Entries => {}
             How::Standing(fault) => proxy.set(fault.clone()),
@@ -139,6 +145,10 @@ impl Row {
             How::Once(fault) => proxy.once(fault.clone()),
             How::Refused => proxy.refuse(),
         }
+    }
+
+    fn begin(&self, scene: &Scene, proxy: &FaultProxy) {
+        self.strike(proxy);
         for (key, value) in &self.entries {
             let entry = (key.clone(), value.clone());
             let folder = scene.key(self.name, "");
@@ -244,7 +254,12 @@ pub fn run(rows: &[Row], scene: &Scene) -> Vec<String> {
 #[track_caller]
 pub fn check(rows: &[Row]) {
     let names: Vec<_> = rows.iter().map(|row| row.name).collect();
-    let scene = Scene::start(&names);
+    check_in(Scene::start(&names, Asked::Alone), rows);
+}
+
+/// As [`check`], in a scene that is there.
+#[track_caller]
+pub fn check_in(scene: Scene, rows: &[Row]) {
     let mut wrong = run(rows, &scene);
     wrong.extend(scene.stage.finish().err());
     assert!(wrong.is_empty(), "{wrong:#?}");

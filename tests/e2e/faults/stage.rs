@@ -33,11 +33,15 @@ pub fn backends() -> Vec<Backend> {
 }
 
 impl Stage {
-    /// Returns when each upstream has the first of the servers, which Consul must hold already.
-    /// `main` are more lines of `http {}`.
+    /// Returns when each upstream has the first of the servers, which Consul must hold already, or
+    /// else is `configured`.
     #[track_caller]
-    pub fn start(upstreams: &[Upstream], main: &str, backends: Vec<Backend>) -> Stage {
-        let text = main.to_owned() + &text(upstreams);
+    pub fn start(upstreams: &[Upstream], configured: bool, backends: Vec<Backend>) -> Stage {
+        let server = match configured {
+            true => format!("server {};", backends[0].address()),
+            false => String::new(),
+        };
+        let text = text(upstreams, &server);
         let weir = Setup::http(&text).workers(WORKERS).start();
         let sight = Sight::start(&weir.address(), "/upstream_show");
         wait_until(SOON, "each upstream has its server", || {
@@ -82,10 +86,10 @@ impl Stage {
     }
 }
 
-fn text(upstreams: &[Upstream]) -> String {
+fn text(upstreams: &[Upstream], server: &str) -> String {
     let upstream = |(name, source): &Upstream| {
         format!(
-            "upstream {name} {{ upsync {source} upsync_timeout=6m upsync_interval=500ms \
+            "upstream {name} {{ {server} upsync {source} upsync_timeout=6m upsync_interval=500ms \
              upsync_type=consul strong_dependency=off; keepalive 8; }}\n"
         )
     };

@@ -1,0 +1,47 @@
+//! The same faults in other situations: at the start, during a reload, and with one long poll for
+//! several upstreams.
+
+use super::HALF_OPEN;
+use super::row::{How, Row, check_in};
+use super::scene::{Asked, Scene};
+use crate::support::fault::Ending::{Fin, Reset};
+use crate::support::fault::{Fault, Upto};
+
+/// One of each kind.
+fn rows() -> Vec<Row> {
+    let standing = |name, fault| Row::new(name, How::Standing(fault));
+    let oops = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned();
+    vec![
+        Row::new("refuse", How::Refused).says(&["(111: Connection refused)"]),
+        Row::new("reset_on_accept", How::Broken(Fault::ResetAtOnce)),
+        standing("reset_in_the_body", Fault::Cut(Upto::Body, Reset)),
+        standing("end_in_the_head", Fault::Cut(Upto::Head, Fin)),
+        Row::new("status_500", How::Broken(Fault::Answer(oops))).says(&["status 500"]),
+        standing("truncated_json", Fault::Chop(2)).says(&["invalid JSON"]),
+        standing("empty_list", Fault::Body("[]".to_owned())),
+    ]
+}
+
+#[test]
+fn started_into() {
+    let mut rows = rows();
+    rows.push(Row::new("mute", How::Broken(Fault::Mute)).within(HALF_OPEN));
+    check_in(Scene::start_into(&rows), &rows);
+}
+
+#[test]
+fn reloaded_meanwhile() {
+    let names: Vec<_> = rows().iter().map(|row| row.name).collect();
+    let scene = Scene::start(&names, Asked::Alone);
+    for row in rows() {
+        row.strike(scene.proxy(row.name));
+    }
+    scene.stage.weir.reload();
+    check_in(scene, &rows());
+}
+
+#[test]
+fn asked_together() {
+    let names: Vec<_> = rows().iter().map(|row| row.name).collect();
+    check_in(Scene::start(&names, Asked::Together), &rows());
+}
