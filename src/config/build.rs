@@ -73,7 +73,7 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
         servers,
         upstreams: upstreams
             .iter()
-            .map(|upstream| worker_upstream(upstream))
+            .map(|upstream| worker_upstream(upstream, &http))
             .collect(),
     };
     let late_warnings = file_limit_warning(&main, connections, source);
@@ -296,7 +296,7 @@ fn key(upstream: &UpstreamDraft) -> String {
     }
 }
 
-fn worker_upstream(upstream: &UpstreamDraft) -> worker::Upstream {
+fn worker_upstream(upstream: &UpstreamDraft, http: &Http) -> worker::Upstream {
     let nginx = worker::Upstream::default();
     let keepalive = if upstream.explicit {
         nginx.keepalive
@@ -314,6 +314,7 @@ fn worker_upstream(upstream: &UpstreamDraft) -> worker::Upstream {
             .keepalive_timeout
             .unwrap_or(nginx.keepalive_timeout),
         keepalive_time: upstream.keepalive_time.unwrap_or(nginx.keepalive_time),
+        drain_timeout: upstream.drain_timeout.or(http.drain_timeout).flatten(),
         balance: nginx.balance,
     }
 }

@@ -119,6 +119,8 @@ pub struct Http {
     /// Each `open_log_file_cache`.
     pub log_caches: Vec<LogFileCache>,
     pub start_timeout: Option<Duration>,
+    /// `Some(None)` is `off`.
+    pub drain_timeout: Option<Option<Duration>>,
     pub upsync_log: Option<UpsyncLog>,
 }
 
@@ -208,6 +210,8 @@ pub struct UpstreamDraft {
     pub keepalive_requests: Option<u64>,
     pub keepalive_timeout: Option<Duration>,
     pub keepalive_time: Option<Duration>,
+    /// `Some(None)` is `off`.
+    pub drain_timeout: Option<Option<Duration>>,
     pub resolver: Option<Arc<Resolver>>,
     pub resolver_timeout: Option<Duration>,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_master::settings::Upsync;
 
-use super::directive::{Directive, Set, UPSTREAM, at_least, once, row, take};
+use super::directive::{Directive, HTTP, Set, UPSTREAM, at_least, once, row, take};
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
@@ -21,6 +21,12 @@ const KV: &str = "/v1/kv/";
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
     row("upsync", UPSTREAM, at_least(1), Set::Call(upsync)),
+    row(
+        "upsync_drain_timeout",
+        HTTP.or(UPSTREAM),
+        take(1),
+        Set::Call(drain_timeout),
+    ),
     row(
         "upsync_dump_path",
         UPSTREAM,
@@ -110,6 +116,20 @@ fn set_parameter(upsync: &mut Upsync, call: &Call, parameter: &str) -> Result<()
         _ => return Err(invalid()),
     }
     Ok(())
+}
+
+/// `upsync_drain_timeout TIME | off`
+fn drain_timeout(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let place = match call.context {
+        UPSTREAM => &mut open(&mut parser.draft).drain_timeout,
+        _ => &mut parser.draft.http().drain_timeout,
+    };
+    once(place, call, || match call.value() {
+        "off" => Ok(None),
+        value => unit::millis(value)
+            .map(Some)
+            .ok_or_else(|| call.blame("invalid value")),
+    })
 }
 
 fn upsync_lb(parser: &mut Parser, call: &Call) -> Result<(), Fault> {

@@ -424,3 +424,21 @@ fn sizes_of_bodies_and_their_folders_are_nginxs() {
             .is_empty()
     );
 }
+
+#[test]
+fn the_drain_timeout_of_an_upstream_is_its_own_or_that_of_http() {
+    let built = built(
+        "events {} http { upsync_drain_timeout 30s;
+         upstream a { server 127.0.0.1; }
+         upstream b { server 127.0.0.1; upsync_drain_timeout 0; }
+         upstream c { server 127.0.0.1; upsync_drain_timeout off; }
+         server { location / { proxy_pass http://127.0.0.2:8000; } } }",
+    );
+    let timeouts: Vec<_> = built
+        .worker
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.drain_timeout.map(|timeout| timeout.as_secs()))
+        .collect();
+    assert_eq!(timeouts, [Some(30), Some(0), None, Some(30)]);
+}

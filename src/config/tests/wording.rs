@@ -247,6 +247,10 @@ fn main_context() {
                 "invalid parameter \"history=1025m\", it must be between 4096 and 1073741824",
             ),
             (
+                "http { upsync_drain_timeout x; }",
+                "\"upsync_drain_timeout\" directive invalid value",
+            ),
+            (
                 "region a history=4000;",
                 "invalid parameter \"history=4000\", it must be between 4096 and 1073741824",
             ),

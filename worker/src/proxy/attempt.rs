@@ -77,6 +77,7 @@ impl<N: Network> Session<'_, N> {
             },
         };
         self.shared.region.counters().begin(counter);
+        self.drain_late(exchange, counter);
         exchange.attempt = Some(Attempt {
             peer,
             server,

@@ -116,6 +116,8 @@ pub enum Event {
     ClientTimeout,
     /// The deadline of the upstream connection has passed.
     PeerTimeout,
+    /// The server was removed, and `upsync_drain_timeout` has passed.
+    Drained,
     /// The worker ends gracefully, or the listener is gone: no further request is taken.
     Quit,
 }

@@ -35,6 +35,9 @@ impl<N: Network> Session<'_, N> {
         if verdict == Verdict::GiveUp {
             return self.answer_error(exchange, failure.status());
         }
+        if failure == Failure::Removed {
+            self.route_anew(&mut exchange);
+        }
         exchange.upload.restart(&mut exchange.input);
         exchange.output.clear();
         exchange.response.clear();

@@ -18,6 +18,7 @@ mod attempt;
 mod body;
 mod deadlines;
 mod describe;
+mod drain;
 mod ending;
 mod error_page;
 mod failed;
@@ -280,6 +281,7 @@ impl<N: Network> Proxy<N> {
             }
         }
         self.due = due;
+        self.drain();
     }
 
     /// When [`Proxy::expire`] has something to do next, in milliseconds.
@@ -287,17 +289,16 @@ impl<N: Network> Proxy<N> {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let client = self.shared.client_timers.next_ms();
         let peer = self.shared.peer_timers.next_ms();
-        client.into_iter().chain(peer).min()
+        let drained = self.shared.drains.next_ms();
+        [client, peer, drained].into_iter().flatten().min()
     }
 
     /// New requests are routed by this plan; idle connections to servers that it does not have
     /// are closed.
     pub fn set_plan(&mut self, plan: Rc<Plan>) {
         let old = std::mem::replace(&mut self.shared.plan, Rc::clone(&plan));
-        for counter in old.dropped_by(&plan) {
-            while let Some(index) = self.shared.idle.take(counter) {
-                self.close_peer_at(index);
-            }
+        for (upstream, counter) in old.dropped_by(&plan) {
+            self.dropped(upstream, counter);
         }
     }
 

@@ -8,6 +8,8 @@ use crate::settings::NextUpstream;
 pub enum Failure {
     /// The connection could not be made, or broke.
     Error,
+    /// The server was removed, and its time is over.
+    Removed,
     /// `proxy_connect_timeout`, `proxy_send_timeout` or `proxy_read_timeout`.
     Timeout,
     /// The answer was no HTTP answer.
@@ -22,21 +24,22 @@ impl Failure {
     pub fn status(self) -> u16 {
         match self {
             Failure::Timeout => 504,
-            Failure::Error | Failure::InvalidHeader => 502,
+            Failure::Error | Failure::Removed | Failure::InvalidHeader => 502,
             Failure::Answered(status) => status,
         }
     }
 
-    /// Whether it counts for `max_fails`: 403 and 404 say nothing of the server's health.
+    /// Whether it counts for `max_fails`: 403 and 404 say nothing of the server's health, nor does it
+    /// that it was removed.
     #[must_use]
     pub fn counts(self) -> bool {
-        !matches!(self, Failure::Answered(403 | 404))
+        !matches!(self, Failure::Removed | Failure::Answered(403 | 404))
     }
 
     /// What `proxy_next_upstream` has to name for another server to be asked.
     fn named(self) -> Option<NextUpstream> {
         match self {
-            Failure::Error => Some(NextUpstream::ERROR),
+            Failure::Error | Failure::Removed => Some(NextUpstream::ERROR),
             Failure::Timeout => Some(NextUpstream::TIMEOUT),
             Failure::InvalidHeader => Some(NextUpstream::INVALID_HEADER),
             Failure::Answered(status) => NextUpstream::of_status(status),
@@ -172,6 +175,7 @@ mod tests {
         assert_eq!(decide(Failure::Error, stale, last), Verdict::Again);
         assert_eq!(decide(Failure::Timeout, stale, last), Verdict::GiveUp);
         assert_eq!(usual(Failure::Timeout, stale), Verdict::Next);
+        assert_eq!(usual(Failure::Removed, stale), Verdict::Next);
         let post = Attempted {
             method: Method::Post,
             ..stale
@@ -219,6 +223,7 @@ mod tests {
             post: bool,
             failure in prop_oneof![
                 Just(Failure::Error),
+                Just(Failure::Removed),
                 Just(Failure::Timeout),
                 Just(Failure::InvalidHeader),
                 (400u16..600).prop_map(Failure::Answered),

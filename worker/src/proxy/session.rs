@@ -37,6 +37,7 @@ impl<N: Network> Session<'_, N> {
             Event::Ready => Next::Go(state),
             Event::ClientTimeout => self.client_timeout(state),
             Event::PeerTimeout => self.peer_timeout(state),
+            Event::Drained => self.drained(state),
             Event::Quit => self.quit(state),
         };
         let mut requests = 0;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_shm::{Address, CounterId, Cursors, Metric, WorkerRegion};
 
+use super::drain::Drains;
 use super::exchange::Exchange;
 use super::numbers::{Numbers, Phase};
 use crate::buffer::Pool;
@@ -48,6 +49,8 @@ pub struct Shared<N> {
     pub client_timers: Timers,
     /// Deadlines of upstream connections, by their place.
     pub peer_timers: Timers,
+    /// Servers that are gone, and how long they have for what is in flight.
+    pub(super) drains: Drains,
     /// Idle upstream connections.
     pub idle: Keepalive,
     /// Idle clients, the latest first, by their place.
@@ -93,6 +96,7 @@ impl<N> Shared<N> {
             temp: temp::Numbers::new(now_ms as u32),
             client_timers: Timers::new(now_ms),
             peer_timers: Timers::new(now_ms),
+            drains: Drains::default(),
             idle: Keepalive::default(),
             resting: List::default(),
             resting_links: Links::default(),

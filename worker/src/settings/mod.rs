@@ -179,6 +179,9 @@ pub struct Upstream {
     pub keepalive_timeout: Duration,
     /// `keepalive_time` of the upstream: the age after which a connection is not kept again.
     pub keepalive_time: Duration,
+    /// `upsync_drain_timeout`: how long what is in flight to a removed server has; `None` is as long
+    /// as it takes.
+    pub drain_timeout: Option<Duration>,
     /// `upsync_lb`, or the method named in the block.
     pub balance: Balance,
 }
@@ -193,6 +196,7 @@ impl Default for Upstream {
             keepalive_requests: 1000,
             keepalive_timeout: MINUTE,
             keepalive_time: HOUR,
+            drain_timeout: None,
             balance: Balance::RoundRobin,
         }
     }

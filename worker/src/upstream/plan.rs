@@ -123,16 +123,24 @@ impl Plan {
         Some((upstream, place.server as usize))
     }
 
-    /// Counters of servers that `newer` does not have.
-    pub fn dropped_by<'a>(&'a self, newer: &'a Plan) -> impl Iterator<Item = CounterId> + 'a {
+    /// Counters of servers that `newer` does not have, with their upstreams.
+    pub fn dropped_by<'a>(
+        &'a self,
+        newer: &'a Plan,
+    ) -> impl Iterator<Item = (&'a UpstreamPlan, CounterId)> + 'a {
         let counters = self.upstreams.iter().filter(|old| {
             // What both plans share has lost nothing.
             let same = newer.upstream(&old.name);
             same.is_none_or(|new| !Rc::ptr_eq(new, old))
         });
         counters
-            .flat_map(|upstream| upstream.servers.iter().map(|server| server.counter))
-            .filter(|counter| newer.find(*counter).is_none())
+            .flat_map(|upstream| {
+                upstream
+                    .servers
+                    .iter()
+                    .map(|server| (&**upstream, server.counter))
+            })
+            .filter(|(_, counter)| newer.find(*counter).is_none())
     }
 }
 
@@ -350,7 +358,10 @@ mod tests {
             (upstream.name.as_str(), upstream.servers[at].weight),
             ("a", 5)
         );
-        let gone: Vec<u32> = one.dropped_by(&two).map(|counter| counter.index).collect();
+        let gone: Vec<u32> = one
+            .dropped_by(&two)
+            .map(|(_, counter)| counter.index)
+            .collect();
         assert_eq!(gone, [0]);
     }
 

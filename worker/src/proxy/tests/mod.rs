@@ -3,6 +3,7 @@
 mod allocation;
 mod answers;
 mod bodies;
+mod drain;
 mod edges;
 mod names;
 mod table;
@@ -15,6 +16,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use weir_shm::{
@@ -237,16 +239,26 @@ impl World {
 
     /// A world whose location was adjusted; temporary files go to a folder of its own.
     pub fn with(servers: u16, adjust: impl FnOnce(&mut LocationSettings, &mut Proxied)) -> World {
+        Self::whose(servers, None, adjust)
+    }
+
+    /// The same, with an `upsync_drain_timeout`.
+    pub fn whose(
+        servers: u16,
+        drain_timeout: Option<Duration>,
+        adjust: impl FnOnce(&mut LocationSettings, &mut Proxied),
+    ) -> World {
         let folder = tempfile::tempdir().unwrap();
         let temp = Arc::new(TempFolder {
             path: folder.path().to_owned(),
             levels: Vec::new(),
         });
-        let settings = settings(|location, proxied| {
+        let mut settings = settings(|location, proxied| {
             location.client_body.temp = Arc::clone(&temp);
             proxied.buffering.temp = temp;
             adjust(location, proxied);
         });
+        settings.upstreams[0].drain_timeout = drain_timeout;
         let capacity = Capacity {
             servers: 8,
             upstreams: 2,
@@ -287,6 +299,29 @@ impl World {
             region,
             folder,
         }
+    }
+
+    /// The table has these servers from now on, by their ports.
+    pub fn publish(&mut self, ports: &[u16]) {
+        let writer = self.region.writer_file().unwrap();
+        let mut publisher = Publisher::new(&self.region, writer).unwrap();
+        let mut upstream = publisher.table().upstreams[0].clone();
+        let model = upstream.servers[0].clone();
+        let server = |port: &u16| Server {
+            address: Address::Ip(([127, 0, 0, 1], *port).into()),
+            ..model.clone()
+        };
+        upstream.servers = ports.iter().map(server).collect();
+        publisher
+            .publish(vec![upstream], weir_shm::Seen::NOBODY)
+            .unwrap();
+        let shared = &mut self.proxy.shared;
+        let mut snapshot = Snapshot::default();
+        let since = shared.plan.version;
+        shared.region.read(since, &mut snapshot).unwrap();
+        let mut builder = Builder::new(&shared.plan, &mut snapshot);
+        let plan = builder.step(usize::MAX, &mut Numbering::default()).unwrap();
+        self.proxy.set_plan(Rc::new(plan));
     }
 
     /// A client that has already sent `bytes`.

@@ -117,62 +117,65 @@ const EVENTS: &[(&str, Happen)] = &[
     ("quit", |world, client, _| {
         world.proxy.client(client.key.unwrap(), Event::Quit);
     }),
+    ("server drained", |world, client, _| {
+        world.proxy.client(client.key.unwrap(), Event::Drained);
+    }),
 ];
 
 /// By state, then event. With one server, a failed attempt is answered at once.
 const EXPECTED: &[(&str, &str)] = &[
-    // spurious, request, ends, breaks, room | takes, answers, ends | client late, server late, quit
+    // spurious, request, ends, breaks, room | takes, answers, ends | client late, server late, quit, drained
     (
         "new",
-        "idle proxying gone gone idle idle idle idle gone idle idle",
+        "idle proxying gone gone idle idle idle idle gone idle idle idle",
     ),
     (
         "kept",
-        "idle proxying gone gone idle idle idle idle gone idle gone",
+        "idle proxying gone gone idle idle idle idle gone idle gone idle",
     ),
     (
         "held",
-        "kept proxying gone gone kept kept kept kept idle kept kept",
+        "kept proxying gone gone kept kept kept kept idle kept kept kept",
     ),
     (
         "half a head",
-        "reading lingering gone gone reading reading reading reading gone reading reading",
+        "reading lingering gone gone reading reading reading reading gone reading reading reading",
     ),
     (
         "connecting",
-        "proxying proxying gone gone proxying proxying idle idle gone idle proxying",
+        "proxying proxying gone gone proxying proxying idle idle gone idle proxying idle",
     ),
     (
         "asked",
-        "proxying proxying gone gone proxying proxying idle idle gone idle proxying",
+        "proxying proxying gone gone proxying proxying idle idle gone idle proxying idle",
     ),
     (
         "half a body",
-        "receiving proxying gone gone receiving receiving receiving receiving gone receiving receiving",
+        "receiving proxying gone gone receiving receiving receiving receiving gone receiving receiving receiving",
     ),
     (
         "half a body sent",
-        "proxying proxying gone gone proxying proxying lingering answering gone answering proxying",
+        "proxying proxying gone gone proxying proxying lingering answering gone answering proxying answering",
     ),
     (
         "half an answer",
-        "proxying proxying gone gone proxying proxying idle gone gone gone proxying",
+        "proxying proxying gone gone proxying proxying idle gone gone gone proxying gone",
     ),
     (
         "client full",
-        "proxying proxying gone gone proxying proxying proxying proxying proxying proxying proxying",
+        "proxying proxying gone gone proxying proxying proxying proxying proxying proxying proxying proxying",
     ),
     (
         "refusing, client full",
-        "answering answering answering gone lingering answering answering answering gone answering answering",
+        "answering answering answering gone lingering answering answering answering gone answering answering answering",
     ),
     (
         "answered, body to drop",
-        "answering lingering gone gone answering answering answering answering gone answering answering",
+        "answering lingering gone gone answering answering answering answering gone answering answering answering",
     ),
     (
         "lingering",
-        "lingering lingering gone gone lingering lingering lingering lingering gone lingering lingering",
+        "lingering lingering gone gone lingering lingering lingering lingering gone lingering lingering lingering",
     ),
 ];
 

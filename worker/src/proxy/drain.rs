@@ -1,0 +1,157 @@
+//! Servers that the table has dropped: `upsync_drain_timeout` ends what is in flight to them then.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::rc::Rc;
+
+use weir_shm::CounterId;
+
+use super::client::{Event, Next, State};
+use super::exchange::Exchange;
+use super::receive::Turn;
+use super::retry::Failure;
+use super::session::Session;
+use super::shared::millis;
+use super::{Network, Proxy};
+use crate::connection::Key;
+use crate::settings::Level;
+use crate::upstream::plan::UpstreamPlan;
+
+/// Servers that have until a deadline.
+#[derive(Debug, Default)]
+pub struct Drains {
+    /// Each one's deadline, in milliseconds: that of its latest removal.
+    ends: HashMap<CounterId, u64>,
+    /// In order, by deadline, index and incarnation; one that the map does not have is no more.
+    queue: BinaryHeap<Reverse<(u64, u32, u32)>>,
+}
+
+impl Drains {
+    fn add(&mut self, counter: CounterId, deadline_ms: u64) {
+        self.ends.insert(counter, deadline_ms);
+        let entry = (deadline_ms, counter.index, counter.incarnation);
+        self.queue.push(Reverse(entry));
+    }
+
+    /// When the next one's time is over.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.queue
+            .peek()
+            .map(|Reverse((deadline_ms, ..))| *deadline_ms)
+    }
+
+    /// Those whose time is over.
+    fn due(&mut self, now_ms: u64) -> HashSet<CounterId> {
+        let mut due = HashSet::new();
+        while self
+            .next_ms()
+            .is_some_and(|deadline_ms| deadline_ms <= now_ms)
+        {
+            let Some(Reverse((deadline_ms, index, incarnation))) = self.queue.pop() else {
+                break;
+            };
+            let counter = CounterId { index, incarnation };
+            if self.ends.get(&counter) == Some(&deadline_ms) {
+                self.ends.remove(&counter);
+                due.insert(counter);
+            }
+        }
+        due
+    }
+}
+
+impl<N: Network> Proxy<N> {
+    /// The plan has a server no more: its idle connections are closed, and what is in flight to it
+    /// has its time.
+    pub(super) fn dropped(&mut self, upstream: &UpstreamPlan, counter: CounterId) {
+        while let Some(index) = self.shared.idle.take(counter) {
+            self.close_peer_at(index);
+        }
+        let shared = &mut self.shared;
+        let id = shared.conf.upstream(&upstream.name);
+        let settings = id.and_then(|id| shared.conf.settings.upstreams.get(id));
+        if let Some(timeout) = settings.and_then(|settings| settings.drain_timeout)
+            && shared.region.counters().in_flight(counter) > 0
+        {
+            let deadline_ms = shared.now_ms.saturating_add(millis(timeout));
+            shared.drains.add(counter, deadline_ms);
+        }
+    }
+
+    /// Ends the requests whose server's time is over.
+    pub(super) fn drain(&mut self) {
+        let now_ms = self.shared.now_ms;
+        if self
+            .shared
+            .drains
+            .next_ms()
+            .is_none_or(|next| next > now_ms)
+        {
+            return;
+        }
+        let mut due = self.shared.drains.due(now_ms);
+        // Who came back meanwhile is no more to go.
+        due.retain(|counter| self.shared.plan.find(*counter).is_none());
+        let clients: Vec<Key> = self
+            .peers
+            .keys()
+            .filter_map(|key| self.peers.get(key))
+            .filter(|peer| due.contains(&peer.counter))
+            .filter_map(|peer| peer.client)
+            .collect();
+        for client in clients {
+            self.client(client, Event::Drained);
+        }
+    }
+}
+
+impl<N: Network> Session<'_, N> {
+    /// An attempt at this server begins: one that was removed while the request was on its way has
+    /// its time too.
+    pub(super) fn drain_late(&mut self, exchange: &Exchange, counter: CounterId) {
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let id = exchange.upstream_id;
+        let settings = id.and_then(|id| conf.settings.upstreams.get(id));
+        if let Some(timeout) = settings.and_then(|settings| settings.drain_timeout)
+            && self.shared.plan.find(counter).is_none()
+            && !self.shared.drains.ends.contains_key(&counter)
+        {
+            let deadline_ms = self.shared.now_ms.saturating_add(millis(timeout));
+            self.shared.drains.add(counter, deadline_ms);
+        }
+    }
+
+    /// The time of the request's server is over: as if it had closed the connection.
+    pub(super) fn drained(&mut self, state: State) -> Next {
+        let State::Proxying(mut exchange) = state else {
+            return Next::Go(state);
+        };
+        if exchange.attempt.is_none() {
+            return Next::Go(State::Proxying(exchange));
+        }
+        self.log_request(
+            &exchange,
+            Level::Error,
+            format_args!(
+                "upstream server was removed and upsync_drain_timeout has passed while {}",
+                self.doing(&exchange)
+            ),
+        );
+        if !exchange.answered {
+            return self.attempt_failed(exchange, Failure::Removed);
+        }
+        match self.break_off(&mut exchange) {
+            Ok(Turn::Waiting | Turn::Whole) => Next::Go(State::Proxying(exchange)),
+            Err(_) => self.abandon(exchange),
+        }
+    }
+
+    /// The request goes on by the present plan, if that has its upstream still.
+    pub(super) fn route_anew(&self, exchange: &mut Exchange) {
+        let name = exchange.upstream.as_ref().map(|upstream| &upstream.name);
+        if let Some(present) = name.and_then(|name| self.shared.plan.upstream(name)) {
+            exchange.upstream = Some(Rc::clone(present));
+            exchange.tried.clear();
+        }
+    }
+}

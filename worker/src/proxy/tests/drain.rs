@@ -1,0 +1,133 @@
+//! What becomes of requests whose server is removed while they are in flight.
+
+use std::time::Duration;
+
+use super::{Far, World};
+use crate::settings::{Part, Template};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+
+/// Servers 1 and 2, and a removed one has five seconds.
+fn world() -> World {
+    World::whose(2, Some(Duration::from_secs(5)), |_, _| {})
+}
+
+/// A request that is at server 1, which is removed then.
+fn removed(world: &mut World, request: &[u8]) -> (Far, Far) {
+    let client = world.accept(request);
+    let server = world.server(0);
+    assert!(!std::mem::take(&mut server.wire.borrow_mut().output).is_empty());
+    world.publish(&[2]);
+    (client, server)
+}
+
+fn is_closed(server: &Far) -> bool {
+    server.wire.borrow().closed
+}
+
+#[test]
+fn a_request_without_an_answer_goes_to_another_server_when_the_time_is_over() {
+    let mut world = world();
+    let (client, server) = removed(&mut world, GET);
+    world.pass(4_999);
+    assert!(!is_closed(&server));
+    world.pass(1);
+    assert!(is_closed(&server));
+    assert_eq!(world.state(&client), "proxying");
+    world.send(&world.server(1), ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn what_must_not_be_repeated_is_answered_with_502() {
+    let mut world = world();
+    let (client, server) = removed(&mut world, POST);
+    world.pass(5_000);
+    assert!(is_closed(&server));
+    assert!(client.got().starts_with("HTTP/1.1 502 "));
+}
+
+#[test]
+fn what_is_answered_in_time_is_answered() {
+    let mut world = world();
+    let (client, server) = removed(&mut world, GET);
+    world.pass(4_999);
+    world.send(&server, ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+    assert!(
+        is_closed(&server),
+        "no connection to a removed server is kept"
+    );
+    world.pass(5_000);
+    assert_eq!(world.state(&client), "idle");
+}
+
+#[test]
+fn an_answer_that_is_not_whole_breaks_off() {
+    let mut world = world();
+    let (client, server) = removed(&mut world, GET);
+    world.send(&server, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    world.pass(5_000);
+    assert!(is_closed(&server));
+    assert_eq!(world.state(&client), "gone");
+    assert!(client.got().ends_with("half"));
+}
+
+#[test]
+fn a_tunnel_is_closed() {
+    let mut world = World::whose(2, Some(Duration::from_secs(5)), |_, proxied| {
+        let value = |text: &str| Template {
+            parts: vec![Part::Text(text.into())],
+        };
+        proxied.set_headers = vec![
+            (b"Upgrade".to_vec(), value("x")),
+            (b"Connection".to_vec(), value("upgrade")),
+        ];
+    });
+    let (client, server) = removed(&mut world, UPGRADE);
+    world.send(&server, SWITCHED);
+    assert!(client.got().starts_with("HTTP/1.1 101 "));
+    world.pass(4_999);
+    assert_eq!(world.state(&client), "proxying");
+    world.pass(1);
+    assert!(is_closed(&server));
+    assert_eq!(world.state(&client), "gone");
+}
+
+#[test]
+fn a_server_that_comes_back_keeps_its_requests_and_a_later_removal_has_its_own_time() {
+    let mut world = world();
+    let (client, server) = removed(&mut world, GET);
+    world.pass(3_000);
+    world.publish(&[1, 2]);
+    world.pass(1_000);
+    world.publish(&[2]);
+    world.pass(4_999);
+    assert_eq!(world.state(&client), "proxying");
+    assert!(!is_closed(&server));
+    world.pass(1);
+    assert!(is_closed(&server));
+
+    let mut world = self::world();
+    let (client, server) = removed(&mut world, GET);
+    world.publish(&[1, 2]);
+    world.pass(20_000);
+    assert!(!is_closed(&server));
+    world.send(&server, ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn without_the_directive_it_has_as_long_as_it_takes() {
+    let mut world = World::new(2);
+    let (client, server) = removed(&mut world, GET);
+    world.pass(50_000);
+    assert!(!is_closed(&server));
+    world.send(&server, ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
