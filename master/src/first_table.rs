@@ -49,7 +49,7 @@ fn last_run(upstream: &settings::Upstream, last: Option<&Table>) -> Option<Vec<S
         .upstreams
         .iter()
         .find(|known| known.name == upstream.name)?;
-    (known.learned && !known.servers.is_empty()).then(|| known.servers.clone())
+    known.learned.then(|| known.servers.clone())
 }
 
 fn dumped(upstream: &settings::Upstream, report: impl Fn(&str)) -> Option<Vec<Server>> {
@@ -100,6 +100,7 @@ mod tests {
                 strong: false,
             }),
             dump,
+            guard: Some(settings::Guard::default()),
             resolver: None,
             resolver_timeout: Duration::ZERO,
             place: Place::default(),
@@ -147,7 +148,8 @@ mod tests {
         assert_eq!(ports(true, None, Some(&path)).0, [1]);
         dump::write(&path, &[server(3), server(4)]).unwrap();
         assert_eq!(ports(true, Some((&[2], true)), Some(&path)).0, [2]);
-        assert_eq!(ports(true, Some((&[], true)), Some(&path)).0, [3, 4]);
+        let none: [u16; 0] = [];
+        assert_eq!(ports(true, Some((&[], true)), Some(&path)).0, none);
         assert_eq!(ports(true, None, None).0, [1]);
         assert_eq!(ports(false, Some((&[2], true)), Some(&path)).0, [1]);
     }

@@ -163,6 +163,7 @@ mod tests {
             }],
             upsync: None,
             dump: None,
+            guard: Some(settings::Guard::default()),
             resolver: None,
             resolver_timeout: std::time::Duration::ZERO,
             place: Place::default(),

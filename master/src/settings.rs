@@ -140,12 +140,32 @@ pub struct Upstream {
     pub upsync: Option<Upsync>,
     /// `upsync_dump_path`.
     pub dump: Option<PathBuf>,
+    /// `upsync_guard`; `None` is off.
+    pub guard: Option<Guard>,
     /// `resolver`, own or inherited, where a server needs it.
     pub resolver: Option<Arc<Resolver>>,
     /// `resolver_timeout`: how long one resolution may take.
     pub resolver_timeout: Duration,
     /// Where it stands, for errors.
     pub place: Place,
+}
+
+/// `upsync_guard on [share=PERCENT%] [servers=NUMBER]`: which answers are not applied at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// An answer that removes more than this share of an upstream, in percent, and …
+    pub share: u8,
+    /// … at least so many servers is read a second time.
+    pub servers: usize,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Guard {
+            share: 50,
+            servers: 3,
+        }
+    }
 }
 
 /// A configured `server`.

@@ -310,7 +310,9 @@ fn what_does_not_fit_the_region_is_held_alone() {
     put(&consul, "b", &["2.2.2.2:1"]);
     syncer.wait_for("b", &["2.2.2.2:1"]);
     put(&consul, "b", &["2.2.2.2:2", "2.2.2.2:3"]);
-    syncer.wait_for_log("upstream \"b\" with 3 servers is held: table with 5 servers does not fit");
+    syncer.wait_for_log(
+        "upstream \"b\" with 3 servers waits for room: table with 5 servers does not fit",
+    );
     consul.put("up/a/1.1.1.1:1", r#"{"weight":9}"#);
     poll("a change of the other upstream", || {
         let table = weir_shm::Reader::open(&syncer.region())
@@ -326,7 +328,7 @@ fn what_does_not_fit_the_region_is_held_alone() {
     consul.delete("up/a/1.1.1.1:2");
     syncer.wait_for("b", &["2.2.2.2:3", "2.2.2.2:2", "2.2.2.2:1"]);
     assert_eq!(
-        syncer.log().matches("is held").count(),
+        syncer.log().matches("waits for room").count(),
         1,
         "{}",
         syncer.log()
@@ -358,7 +360,7 @@ fn what_is_held_is_tried_again_although_answers_keep_coming() {
     consul.delete("up/a/1.1.1.1:3");
     let new = syncer.wait_for("a", &["1.1.1.1:2", "1.1.1.1:1"]);
     put(&consul, "b", &["2.2.2.2:1", "2.2.2.2:2"]);
-    syncer.wait_for_log("upstream \"b\" with 2 servers is held");
+    syncer.wait_for_log("upstream \"b\" with 2 servers waits for room");
     consul.fault(Fault::NoWait, true);
     let asked = consul.asked().len();
     poll("a row of answers", || {

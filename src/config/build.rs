@@ -433,6 +433,10 @@ fn master_upstream(upstream: &UpstreamDraft, http: &Http, source: &Source) -> ma
             .dump
             .as_ref()
             .map(|path| source.paths().full(path).into()),
+        guard: upstream
+            .guard
+            .or(http.guard)
+            .unwrap_or(Some(master::Guard::default())),
         resolver: resolver(upstream, http)
             .filter(|_| upstream.servers.iter().any(master::Server::is_resolved))
             .cloned(),

@@ -168,7 +168,8 @@ pub fn once<T>(
     Ok(())
 }
 
-fn flag(call: &Call) -> Result<bool, Fault> {
+/// `on` or `off`.
+pub fn flag(call: &Call) -> Result<bool, Fault> {
     match call.value() {
         value if value.eq_ignore_ascii_case("on") => Ok(true),
         value if value.eq_ignore_ascii_case("off") => Ok(false),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_master::settings::{Place, Resource, Server, SocketOptions, Upsync, UpsyncLog};
+use weir_master::settings::{Guard, Place, Resource, Server, SocketOptions, Upsync, UpsyncLog};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, Bind, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
@@ -121,6 +121,8 @@ pub struct Http {
     pub start_timeout: Option<Duration>,
     /// `Some(None)` is `off`.
     pub drain_timeout: Option<Option<Duration>>,
+    /// `upsync_guard`; `Some(None)` is off.
+    pub guard: Option<Option<Guard>>,
     pub upsync_log: Option<UpsyncLog>,
 }
 
@@ -205,6 +207,8 @@ pub struct UpstreamDraft {
     pub servers: Vec<Server>,
     pub upsync: Option<Upsync>,
     pub dump: Option<String>,
+    /// As in [`Http`].
+    pub guard: Option<Option<Guard>>,
     pub lb: Option<String>,
     pub keepalive: Option<usize>,
     pub keepalive_requests: Option<u64>,

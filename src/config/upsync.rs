@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use weir_master::settings::Upsync;
+use weir_master::settings::{Guard, Upsync};
 
-use super::directive::{Directive, HTTP, Set, UPSTREAM, at_least, once, row, take};
+use super::directive::{Directive, HTTP, Set, UPSTREAM, at_least, between, flag, once, row, take};
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::unit;
@@ -32,6 +32,12 @@ pub const DIRECTIVES: &[Directive] = &[
         UPSTREAM,
         take(1),
         Set::Text(|draft| &mut open(draft).dump),
+    ),
+    row(
+        "upsync_guard",
+        HTTP.or(UPSTREAM),
+        between(1, 3),
+        Set::Call(upsync_guard),
     ),
     row("upsync_lb", UPSTREAM, take(1), Set::Call(upsync_lb)),
 ];
@@ -143,5 +149,37 @@ fn upsync_lb(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
                 "invalid value \"{value}\" in \"upsync_lb\" directive"
             ))),
         }
+    })
+}
+
+/// `upsync_guard on|off [share=PERCENT%] [servers=NUMBER]`
+fn upsync_guard(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let place = match call.context {
+        UPSTREAM => &mut open(&mut parser.draft).guard,
+        _ => &mut parser.draft.http().guard,
+    };
+    once(place, call, || {
+        let on = flag(call)?;
+        let mut guard = Guard::default();
+        for parameter in &call.values()[1..] {
+            let invalid = || call.invalid_parameter(parameter);
+            match parameter.split_once('=') {
+                Some(("share", value)) => {
+                    let percent = value.strip_suffix('%').and_then(unit::number);
+                    let percent = percent.and_then(|percent| u8::try_from(percent).ok());
+                    guard.share = percent
+                        .filter(|percent| *percent <= 100)
+                        .ok_or_else(invalid)?;
+                }
+                Some(("servers", value)) => {
+                    let number = unit::number(value).filter(|number| *number > 0);
+                    guard.servers = number
+                        .and_then(|number| usize::try_from(number).ok())
+                        .ok_or_else(invalid)?;
+                }
+                _ => return Err(invalid()),
+            }
+        }
+        Ok(on.then_some(guard))
     })
 }

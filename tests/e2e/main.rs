@@ -21,6 +21,7 @@ mod docs;
 mod dump;
 mod error_log;
 mod faults;
+mod guard;
 mod harness;
 mod http_basic;
 mod http_limits;

@@ -135,6 +135,16 @@ impl Consul {
         }
     }
 
+    /// Deletes many keys below `folder` in one transaction.
+    #[track_caller]
+    pub fn delete_many(&self, folder: &str, entries: &[(String, String)]) {
+        assert!(entries.len() <= TRANSACTION);
+        let delete = |(name, _): &(String, String)| serde_json::json!({"KV": {"Verb": "delete", "Key": format!("{folder}/{name}")}});
+        let operations: Vec<_> = entries.iter().map(delete).collect();
+        let answer = self.request("PUT", "/v1/txn", &serde_json::json!(operations).to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// The modify index that a watch of `folder` starts from.
     pub fn index(&self, folder: &str) -> u64 {
         let answer = self.request("GET", &format!("/v1/kv/{folder}?recurse"), "");

@@ -2,46 +2,24 @@
 //! prepared, the lists that watches feed, and what names resolve to. Pure: no socket, no thread, no
 //! region.
 
+mod feed;
+mod names;
+mod pins;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use weir_shm::{Server, Table, Upstream};
 
-use super::names::Name;
-use super::order::merge;
 use crate::ResolvedUpstream;
 use crate::resolve::Named;
-use crate::settings::{self, Settings, Upsync};
+use crate::settings::{Guard, Settings, Upsync};
+pub use feed::{Before, Feed, Heed};
+use names::NameFeed;
+pub use pins::{Pin, Pins};
 
 /// Names a feed for as long as the syncer lives; never used twice.
 pub type FeedId = u64;
-
-/// The list of one `upsync`, whichever upstreams and configurations use it.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    /// The upstream that it was made for.
-    pub upstream: String,
-    /// Where it comes from.
-    pub upsync: Upsync,
-    /// In the order of `upstream_show`.
-    pub servers: Vec<Server>,
-    /// `servers` came from a source, now or before: not the configured ones.
-    pub learned: bool,
-    /// The watch has had an answer.
-    pub answered: bool,
-    /// What an answer said that the region had no room for, in key order.
-    pub held: Option<Vec<Server>>,
-}
-
-/// What a name of `server … resolve` resolves to, whichever servers it is of.
-#[derive(Clone, Debug)]
-struct NameFeed {
-    name: Name,
-    addresses: Vec<IpAddr>,
-    /// It was asked for once, whatever came of that.
-    answered: bool,
-}
 
 /// An upstream of a configuration.
 #[derive(Clone, Debug)]
@@ -51,23 +29,27 @@ struct Slot {
     names: Vec<(FeedId, Named)>,
     feed: Option<FeedId>,
     dump: Option<PathBuf>,
+    guard: Option<Guard>,
+}
+
+impl Slot {
+    /// Whether its servers may change without a reload.
+    fn is_fed(&self) -> bool {
+        self.feed.is_some() || !self.names.is_empty()
+    }
 }
 
 /// A list to write to `upsync_dump_path`.
 pub type Dump = (PathBuf, Vec<Server>);
 
-/// What a feed had before [`Book::learn`], to go back to.
-#[derive(Debug)]
-pub struct Before {
-    servers: Vec<Server>,
-    learned: bool,
-}
-
 /// The upstreams and their feeds.
 #[derive(Debug, Default)]
 pub struct Book {
     current: Vec<Slot>,
+    /// Where in `current` the upstream of each feed is.
+    places: HashMap<FeedId, usize>,
     prepared: Option<Vec<Slot>>,
+    pins: Pins,
     feeds: BTreeMap<FeedId, Feed>,
     names: BTreeMap<FeedId, NameFeed>,
     next: FeedId,
@@ -85,36 +67,11 @@ impl Book {
             .collect();
         book.current = book.slots(settings, resolved, |name| {
             let known = tables.get(name).filter(|known| known.learned)?;
-            (!known.servers.is_empty()).then(|| known.servers.clone())
+            Some(known.servers.clone())
         });
+        book.place();
         book.seed(&tables);
         book
-    }
-
-    /// Names begin with the addresses that their servers have in the table.
-    fn seed(&mut self, tables: &HashMap<&str, &Upstream>) {
-        for slot in &self.current {
-            let Some(known) = tables.get(slot.name.as_str()) else {
-                continue;
-            };
-            let is_configured = |server: &Server| {
-                slot.configured
-                    .iter()
-                    .any(|own| content(own) == content(server))
-            };
-            let found = known.servers.iter().filter(|server| !is_configured(server));
-            let found: Vec<&Server> = found.collect();
-            for (id, named) in &slot.names {
-                let Some(feed) = self.names.get_mut(id) else {
-                    continue;
-                };
-                for address in found.iter().filter_map(|server| named.address_of(server)) {
-                    if !feed.addresses.contains(&address) {
-                        feed.addresses.push(address);
-                    }
-                }
-            }
-        }
     }
 
     fn slots(
@@ -141,6 +98,7 @@ impl Book {
                     names,
                     feed,
                     dump: upstream.dump.clone(),
+                    guard: upstream.guard,
                     name,
                 }
             })
@@ -157,71 +115,9 @@ impl Book {
     fn add(&mut self, name: &str, upsync: &Upsync, first: Option<Vec<Server>>) -> FeedId {
         let id = self.next;
         self.next += 1;
-        let feed = Feed {
-            upstream: name.to_owned(),
-            upsync: upsync.clone(),
-            learned: first.is_some(),
-            servers: first.unwrap_or_default(),
-            answered: false,
-            held: None,
-        };
+        let feed = Feed::new(name, upsync, first);
         self.feeds.insert(id, feed);
         id
-    }
-
-    /// The feed of a name. One that is new begins with what the same name resolved to for another
-    /// `resolver`.
-    fn named(&mut self, upstream: &settings::Upstream, named: &Named) -> Option<FeedId> {
-        let name = Name {
-            name: named.name.clone(),
-            resolver: upstream.resolver.clone()?,
-            timeout: upstream.resolver_timeout,
-        };
-        let mut known = self.names.iter();
-        if let Some((id, _)) = known.find(|(_, feed)| feed.name == name) {
-            return Some(*id);
-        }
-        let mut known = self.names.values();
-        let before = known.find(|feed| feed.name.name == name.name);
-        let feed = NameFeed {
-            addresses: before.map_or_else(Vec::new, |feed| feed.addresses.clone()),
-            answered: false,
-            name,
-        };
-        let id = self.next;
-        self.next += 1;
-        self.names.insert(id, feed);
-        Some(id)
-    }
-
-    /// The names to resolve, from this feed on.
-    pub fn names(&self, first: FeedId) -> impl Iterator<Item = (FeedId, &Name)> {
-        self.names
-            .range(first..)
-            .map(|(id, feed)| (*id, &feed.name))
-    }
-
-    /// The outcome of a resolution: the addresses that there were before if these are others.
-    /// Those that stay keep their order. `None` is a failure, which changes nothing.
-    pub fn resolve(&mut self, id: FeedId, found: Option<Vec<IpAddr>>) -> Option<Vec<IpAddr>> {
-        let feed = self.names.get_mut(&id)?;
-        feed.answered = true;
-        let found = found?;
-        let mut addresses = feed.addresses.clone();
-        addresses.retain(|address| found.contains(address));
-        for address in found {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        (addresses != feed.addresses).then(|| std::mem::replace(&mut feed.addresses, addresses))
-    }
-
-    /// Takes addresses back that could not be published.
-    pub fn unresolve(&mut self, id: FeedId, before: Vec<IpAddr>) {
-        if let Some(feed) = self.names.get_mut(&id) {
-            feed.addresses = before;
-        }
     }
 
     /// The feeds of both kinds.
@@ -233,80 +129,35 @@ impl Book {
             .collect()
     }
 
-    /// Every feed.
-    pub fn feeds(&self) -> impl Iterator<Item = (FeedId, &Feed)> {
-        self.feeds.iter().map(|(id, feed)| (*id, feed))
-    }
-
-    /// One feed, unless it is gone.
-    pub fn feed(&self, id: FeedId) -> Option<&Feed> {
-        self.feeds.get(&id)
-    }
-
-    /// The same, to change it.
-    pub fn feed_mut(&mut self, id: FeedId) -> Option<&mut Feed> {
-        self.feeds.get_mut(&id)
-    }
-
-    /// Applies an answer, `servers` in key order; an empty one keeps the last list. Returns what
-    /// was there before if that changed the feed.
-    pub fn learn(&mut self, id: FeedId, servers: Vec<Server>) -> Option<Before> {
-        let mut configured = &[][..];
-        if let Some(slot) = self.slot_of(id) {
-            configured = &slot.configured;
-        }
-        let feed = self.feeds.get(&id)?;
-        if servers.is_empty() {
-            return None;
-        }
-        let old = if feed.learned {
-            &feed.servers
-        } else {
-            configured
-        };
-        let merged = merge(old, servers);
-        let same = feed.learned
-            && merged
-                .iter()
-                .map(content)
-                .eq(feed.servers.iter().map(content));
-        let feed = self.feeds.get_mut(&id)?;
-        if same {
-            return None;
-        }
-        Some(Before {
-            servers: std::mem::replace(&mut feed.servers, merged),
-            learned: std::mem::replace(&mut feed.learned, true),
-        })
-    }
-
-    /// Takes an answer back that could not be published.
-    pub fn unlearn(&mut self, id: FeedId, before: Before) {
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            feed.servers = before.servers;
-            feed.learned = before.learned;
-        }
+    /// Notes where the upstreams in force are.
+    fn place(&mut self) {
+        let slots = self.current.iter().enumerate();
+        let places = slots.filter_map(|(at, slot)| Some((slot.feed?, at)));
+        self.places = places.collect();
     }
 
     fn slot_of(&self, id: FeedId) -> Option<&Slot> {
-        let prepared = self.prepared.iter().flatten();
-        self.current
-            .iter()
-            .chain(prepared)
-            .find(|slot| slot.feed == Some(id))
+        if let Some(at) = self.places.get(&id) {
+            return self.current.get(*at);
+        }
+        let mut prepared = self.prepared.iter().flatten();
+        prepared.find(|slot| slot.feed == Some(id))
     }
 
+    /// What an upstream has now.
     fn upstream(&self, slot: &Slot) -> Upstream {
         let feed = slot.feed.and_then(|feed| self.feeds.get(&feed));
         let learned = feed.filter(|feed| feed.learned);
+        let (learned, servers) = match (self.pins.get(&slot.name), learned) {
+            (Some(pin), _) => (pin.learned, pin.servers.clone()),
+            (None, Some(feed)) => (true, feed.servers.clone()),
+            (None, None) => (false, self.configured(slot)),
+        };
         Upstream {
             name: slot.name.clone(),
             changed: 0,
-            learned: learned.is_some(),
-            servers: match learned {
-                Some(feed) => feed.servers.clone(),
-                None => self.configured(slot),
-            },
+            learned,
+            servers,
         }
     }
 
@@ -340,10 +191,20 @@ impl Book {
         slots.filter_map(|slot| self.dump(slot)).collect()
     }
 
+    /// The same for upstreams by name.
+    pub fn dumps_of(&self, upstreams: &[String]) -> Vec<Dump> {
+        let slots = self.current.iter();
+        slots
+            .filter(|slot| upstreams.contains(&slot.name))
+            .filter_map(|slot| self.dump(slot))
+            .collect()
+    }
+
+    /// No list without a server: nginx takes none.
     fn dump(&self, slot: &Slot) -> Option<Dump> {
-        let feed = self.feeds.get(&slot.feed?)?;
         let path = slot.dump.clone()?;
-        (feed.learned && !feed.servers.is_empty()).then(|| (path, feed.servers.clone()))
+        let now = self.upstream(slot);
+        (now.learned && !now.servers.is_empty()).then_some((path, now.servers))
     }
 
     /// Takes the next configuration in beside the one in force; `dumped` is what was read from
@@ -378,6 +239,8 @@ impl Book {
             return (Vec::new(), Vec::new());
         };
         let old = std::mem::replace(&mut self.current, prepared);
+        self.place();
+        self.drop_pins();
         let is_new = |slot: &&Slot| {
             !old.iter()
                 .any(|o| o.feed == slot.feed && o.dump == slot.dump)

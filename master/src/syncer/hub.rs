@@ -196,7 +196,7 @@ impl Hub {
         }
         let now = Instant::now();
         let tables = self.tables.as_ref();
-        let behind = tables.is_some_and(|tables| tables.is_behind(&self.book));
+        let behind = tables.is_some_and(Tables::is_behind);
         let retry = behind.then(|| self.retry_at.unwrap_or(now + HELD_RETRY));
         self.retry_at = retry.filter(|at| *at > now);
         if retry != self.retry_at {

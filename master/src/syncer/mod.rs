@@ -11,6 +11,7 @@ pub mod client;
 pub mod consul;
 pub mod decode;
 pub mod dump;
+pub mod guard;
 pub mod hub;
 pub mod index;
 pub mod lesson;

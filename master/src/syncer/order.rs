@@ -8,7 +8,7 @@ use weir_shm::{Address, Server};
 ///
 /// A server that stays keeps its place and takes its new parameters, one that went vanishes, and
 /// of those that came each in key order is put first, so that the last of them leads.
-pub fn merge(old: &[Server], new: Vec<Server>) -> Vec<Server> {
+pub fn merge(old: &[Server], new: &[Server]) -> Vec<Server> {
     let mut places: HashMap<&Address, usize> = HashMap::with_capacity(old.len());
     for (place, server) in old.iter().enumerate() {
         places.entry(&server.address).or_insert(place);
@@ -17,8 +17,8 @@ pub fn merge(old: &[Server], new: Vec<Server>) -> Vec<Server> {
     let mut came: Vec<Server> = Vec::new();
     for server in new {
         match places.get(&server.address) {
-            Some(&place) => stayed.push((place, server)),
-            None => came.push(server),
+            Some(&place) => stayed.push((place, server.clone())),
+            None => came.push(server.clone()),
         }
     }
     came.reverse();
@@ -51,11 +51,11 @@ mod tests {
 
     #[test]
     fn the_articles_order() {
-        let at_once = merge(&servers(&[11111]), servers(&[8001, 8002, 8003]));
+        let at_once = merge(&servers(&[11111]), &servers(&[8001, 8002, 8003]));
         assert_eq!(at_once, servers(&[8003, 8002, 8001]));
         let mut list = servers(&[11111]);
         for count in 1..=3 {
-            list = merge(&list, servers(&[8001, 8002, 8003][..count]));
+            list = merge(&list, &servers(&[8001, 8002, 8003][..count]));
         }
         assert_eq!(list, at_once);
     }
@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn an_update_keeps_the_place_and_a_removal_closes_up() {
         let old = servers(&[3, 2, 1]);
-        let updated = merge(&old, vec![server(1, 1), server(2, 9), server(3, 1)]);
+        let updated = merge(&old, &[server(1, 1), server(2, 9), server(3, 1)]);
         assert_eq!(updated, [server(3, 1), server(2, 9), server(1, 1)]);
-        assert_eq!(merge(&old, servers(&[1, 3])), servers(&[3, 1]));
-        assert_eq!(merge(&old, servers(&[1, 3, 4])), servers(&[4, 3, 1]));
-        assert_eq!(merge(&old, servers(&[])), servers(&[]));
+        assert_eq!(merge(&old, &servers(&[1, 3])), servers(&[3, 1]));
+        assert_eq!(merge(&old, &servers(&[1, 3, 4])), servers(&[4, 3, 1]));
+        assert_eq!(merge(&old, &servers(&[])), servers(&[]));
     }
 
     proptest! {
@@ -78,7 +78,7 @@ mod tests {
         ) {
             let old: Vec<Server> = old.into_iter().map(|port| server(port, 7)).collect();
             let wanted: Vec<Server> = new.iter().map(|(port, weight)| server(*port, *weight)).collect();
-            let merged = merge(&old, wanted.clone());
+            let merged = merge(&old, &wanted);
 
             let mut sorted = merged.clone();
             sorted.sort_by(|one, other| one.address.cmp(&other.address));
@@ -91,7 +91,7 @@ mod tests {
             let kept: Vec<_> = old.iter().map(|s| s.address.clone())
                 .filter(|a| wanted.iter().any(|s| s.address == *a)).collect();
             prop_assert_eq!(stayed, kept);
-            prop_assert_eq!(merge(&merged, wanted), merged);
+            prop_assert_eq!(merge(&merged, &wanted), merged);
         }
     }
 }

@@ -1,20 +1,24 @@
 //! Publishing: one table version for everything that is known by now, then a wake for each worker.
 
+mod operate;
+mod settle;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use weir_shm::{PublishError, Publisher, Seen, Server};
+use weir_shm::{PublishError, Publisher, Seen};
 use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
-use super::book::{Before, Book, Dump, FeedId};
+use super::book::{Book, Dump, FeedId};
 use super::dump::Dumper;
 use super::lesson::{Lesson, Verdict};
 use super::log::Log;
 use super::names::Resolved;
 use super::recorder::history::Cause;
-use super::recorder::report::Hold;
 use super::recorder::{Note, Recorder};
+pub use operate::Done;
+use settle::Together;
 
 /// A lesson, and who waits for its verdict.
 pub struct Learned {
@@ -36,6 +40,8 @@ pub struct Tables {
     behind: bool,
     /// When the oldest of the answers that are being settled was seen.
     seen: Seen,
+    /// Lists for which the region has no room yet.
+    waiting: Vec<Together>,
 }
 
 impl Tables {
@@ -54,6 +60,7 @@ impl Tables {
             log,
             behind: false,
             seen: Seen::NOBODY,
+            waiting: Vec::new(),
         })
     }
 
@@ -66,12 +73,12 @@ impl Tables {
         self.behind = false;
         if publication.changed {
             self.wake();
-            let version = publication.version;
             self.recorder.note(Note::Published {
                 table: Arc::new(self.publisher.table().clone()),
                 at_ms: Clock::system_millis(),
                 cause,
             });
+            let version = publication.version;
             self.log.log(
                 Level::Info,
                 format_args!("table version {version} published"),
@@ -80,7 +87,7 @@ impl Tables {
         Ok(())
     }
 
-    /// The same for what has to go into force: a failure is logged, and retried with the held.
+    /// The same for what has to go into force: a failure is logged, and retried later.
     pub fn publish_or_retry(&mut self, book: &Book, cause: Cause) {
         if let Err(error) = self.publish(book, cause) {
             self.behind = true;
@@ -95,43 +102,6 @@ impl Tables {
         }
     }
 
-    /// Applies what watches learned under one table version, and tells them.
-    pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
-        let seen = batch.iter().map(|learned| learned.lesson.origin.seen_ns);
-        self.seen = Seen(seen.filter(|seen| *seen > 0).min().unwrap_or_default());
-        let mut outcomes = Vec::with_capacity(batch.len());
-        let mut changes = Vec::new();
-        let mut cause = Cause::Start;
-        let mut notes = Vec::new();
-        for Learned { lesson, done } in batch {
-            let mut verdict = Verdict::default();
-            notes.extend(notes_of(&lesson, book));
-            for (feed, heard) in lesson.lists {
-                let before = self.apply(book, feed, &heard.servers);
-                verdict.changed |= before.is_some();
-                if before.is_some() {
-                    cause = Cause::Source {
-                        source: lesson.origin.source.to_string(),
-                        index: lesson.origin.index,
-                    };
-                }
-                changes.extend(before.map(|before| (feed, heard.servers, before)));
-            }
-            outcomes.push((done, verdict));
-        }
-        if !changes.is_empty() && self.put(book, changes, &cause) {
-            self.retry_held(book);
-        }
-        self.seen = Seen::NOBODY;
-        for note in notes {
-            self.recorder.note(note);
-        }
-        for (done, verdict) in outcomes {
-            // The watch may have been stopped since.
-            let _ = done.send(verdict);
-        }
-    }
-
     /// Puts what a name resolved to in force. Addresses for which there is no room are not taken;
     /// the name is asked for again anyway.
     pub fn resolve(&mut self, book: &mut Book, id: FeedId, found: Resolved) {
@@ -139,7 +109,7 @@ impl Tables {
             return;
         };
         match self.publish(book, Cause::Names) {
-            Ok(()) => self.retry_held(book),
+            Ok(()) => self.retry_waiting(book),
             Err(error) => {
                 book.unresolve(id, before);
                 self.log.log(
@@ -150,79 +120,9 @@ impl Tables {
         }
     }
 
-    fn apply(&mut self, book: &mut Book, id: FeedId, servers: &[Server]) -> Option<Before> {
-        let feed = book.feed_mut(id)?;
-        let first = !std::mem::replace(&mut feed.answered, true);
-        if feed.held.as_deref() == Some(servers) {
-            return None;
-        }
-        if !servers.is_empty() {
-            feed.held = None;
-        }
-        let before = book.learn(id, servers.to_vec());
-        if first && before.is_none() {
-            self.dumper.write(book.dumps(id));
-        }
-        before
-    }
-
-    /// Publishes applied changes together; if that does not fit, each that fits by itself.
-    /// Returns whether one did.
-    fn put(
-        &mut self,
-        book: &mut Book,
-        changes: Vec<(FeedId, Vec<Server>, Before)>,
-        cause: &Cause,
-    ) -> bool {
-        let Err(error) = self.publish(book, cause.clone()) else {
-            for (feed, ..) in changes {
-                self.dumper.write(book.dumps(feed));
-            }
-            return true;
-        };
-        let alone = changes.len() == 1;
-        let mut again = Vec::with_capacity(changes.len());
-        for (id, servers, before) in changes {
-            book.unlearn(id, before);
-            again.push((id, servers));
-        }
-        let mut published = false;
-        for (id, servers) in again {
-            if alone {
-                self.hold(book, id, servers, &error);
-            } else if let Some(before) = book.learn(id, servers.clone()) {
-                published |= self.put(book, vec![(id, servers, before)], cause);
-            }
-        }
-        published
-    }
-
-    fn hold(&mut self, book: &mut Book, id: FeedId, servers: Vec<Server>, error: &PublishError) {
-        let Some(feed) = book.feed_mut(id) else {
-            return;
-        };
-        let count = servers.len();
-        feed.held = Some(servers);
-        let upstream = feed.upstream.clone();
-        let hold = Hold {
-            since_ms: Clock::system_millis(),
-            reason: error.to_string(),
-            servers: count,
-            removes: 0,
-        };
-        self.log.log(
-            Level::Error,
-            format_args!("upstream \"{upstream}\" with {count} servers is held: {error}"),
-        );
-        self.recorder.note(Note::Held {
-            upstream,
-            hold: Some(hold),
-        });
-    }
-
     /// Whether something waits for room in the region.
-    pub fn is_behind(&self, book: &Book) -> bool {
-        self.behind || book.feeds().any(|(_, feed)| feed.held.is_some())
+    pub fn is_behind(&self) -> bool {
+        self.behind || !self.waiting.is_empty()
     }
 
     /// Tries again what is behind: room comes when the workers have left removed servers.
@@ -231,42 +131,7 @@ impl Tables {
             // Logged when it failed first.
             let _ = self.publish(book, Cause::Room);
         }
-        self.retry_held(book);
-    }
-
-    fn retry_held(&mut self, book: &mut Book) {
-        let held: Vec<FeedId> = book
-            .feeds()
-            .filter(|(_, feed)| feed.held.is_some())
-            .map(|(id, _)| id)
-            .collect();
-        for id in held {
-            let Some(servers) = book.feed_mut(id).and_then(|feed| feed.held.take()) else {
-                continue;
-            };
-            let Some(before) = book.learn(id, servers.clone()) else {
-                continue;
-            };
-            if self.publish(book, Cause::Room).is_ok() {
-                self.dumper.write(book.dumps(id));
-                if let Some(feed) = book.feed(id) {
-                    let upstream = feed.upstream.clone();
-                    self.recorder.note(Note::Held {
-                        upstream,
-                        hold: None,
-                    });
-                }
-                self.log.log(
-                    Level::Notice,
-                    format_args!("a held list of servers found room"),
-                );
-            } else {
-                book.unlearn(id, before);
-                if let Some(feed) = book.feed_mut(id) {
-                    feed.held = Some(servers);
-                }
-            }
-        }
+        self.retry_waiting(book);
     }
 
     /// Writes dumps, behind everyone's back.
@@ -278,28 +143,4 @@ impl Tables {
     pub fn finish(self) {
         self.dumper.finish();
     }
-}
-
-/// What a handled lesson means for the report.
-fn notes_of(lesson: &Lesson, book: &Book) -> Vec<Note> {
-    let at_ms = Clock::system_millis();
-    let lists = lesson.lists.iter();
-    let known: Vec<_> = lists
-        .filter_map(|(feed, heard)| Some((book.feed(*feed)?.upstream.clone(), heard)))
-        .collect();
-    let mut notes = Vec::with_capacity(known.len() + 1);
-    let confirmed = known.iter().filter(|(_, heard)| !heard.servers.is_empty());
-    notes.push(Note::Confirmed {
-        upstreams: confirmed.map(|(upstream, _)| upstream.clone()).collect(),
-        at_ms,
-    });
-    notes.extend(known.into_iter().map(|(upstream, heard)| {
-        let entries = heard.refused.iter();
-        Note::Refused {
-            upstream,
-            entries: entries.map(|e| (e.key.clone(), e.reason.clone())).collect(),
-            at_ms,
-        }
-    }));
-    notes
 }

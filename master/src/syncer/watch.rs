@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use weir_worker::settings::Level;
 
+use super::book::FeedId;
 use super::client::Fault;
 use super::decode::{self, Known, Refused};
 use super::index::{Answered, Index};
@@ -21,6 +22,9 @@ use crate::settings::Upsync;
 
 /// A watch has a small stack, as there may be a thousand; the resolver needs some of it.
 const STACK: usize = 512 * 1024;
+
+/// What a large removal waits for its second read.
+const SECOND_READ: Duration = Duration::from_millis(100);
 
 /// Starts a watch of `upsync`, whose answers say something about each of `targets`. `handle` gets
 /// the lesson of each answer and returns once it is published, equal or held: what became of it, or
@@ -107,7 +111,8 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
         let refused: Vec<_> = heard.iter().map(|heard| heard.refused.clone()).collect();
         let empty: Vec<bool> = heard.iter().map(|h| h.servers.is_empty()).collect();
         let lesson = self.lesson(index, seen_ns, heard);
-        let verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
+        let mut verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
+        verdict.changed |= self.confirm(&verdict.confirm)?;
         if std::mem::take(&mut self.failing) {
             self.say(Level::Notice, format_args!("answers again"));
         }
@@ -128,6 +133,34 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
         };
         let random = self.random();
         Ok(self.index.answered(answered, random))
+    }
+
+    /// Reads feeds directly, a moment later, until what is said of them is applied or held. Returns
+    /// whether that changed something.
+    fn confirm(&mut self, feeds: &[FeedId]) -> Result<bool, Fault> {
+        let mut changed = false;
+        let targets = self.poller.targets().iter();
+        let asked: Vec<Target> = targets
+            .filter(|target| feeds.contains(&target.feed))
+            .cloned()
+            .collect();
+        for target in asked {
+            loop {
+                if !self.stop.sleep(SECOND_READ) {
+                    return Err(Fault::Stopped);
+                }
+                let answer = self.poller.direct(&target)?;
+                let mut lesson = self.lesson(answer.index, answer.seen_ns, Vec::new());
+                lesson.lists = std::iter::once(target.feed).zip(answer.heard).collect();
+                lesson.confirmed = true;
+                let verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
+                changed |= verdict.changed;
+                if verdict.confirm.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(changed)
     }
 
     fn lesson(&self, index: u64, seen_ns: u64, heard: Vec<Heard>) -> Lesson {
@@ -178,11 +211,7 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
             );
         }
         if emptied {
-            self.say_of(
-                &upstream,
-                Level::Warn,
-                format_args!("has no server, the last list stays"),
-            );
+            self.say_of(&upstream, Level::Warn, format_args!("has no server"));
         }
     }
 

@@ -106,6 +106,7 @@ fn upstream(line: &str) -> Result<Upstream, String> {
             strong: strong == "on",
         }),
         dump: (dump != "-").then(|| dump.into()),
+        guard: Some(weir_master::settings::Guard::default()),
         resolver: None,
         resolver_timeout: Duration::ZERO,
         place: Place::default(),

@@ -130,6 +130,7 @@ fn upstream(host: &str) -> Upstream {
         }],
         upsync: None,
         dump: None,
+        guard: Some(weir_master::settings::Guard::default()),
         resolver: None,
         resolver_timeout: Duration::ZERO,
         place,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_master::settings::{Host, SocketOptions};
+use weir_master::settings::{Guard, Host, SocketOptions};
 use weir_worker::settings::{
     AccessFrom, AccessLog, Escape, Handler, InFileOnly, LogName, Part, ProxyTarget, ServerName,
     Variable,
@@ -441,4 +441,23 @@ fn the_drain_timeout_of_an_upstream_is_its_own_or_that_of_http() {
         .map(|upstream| upstream.drain_timeout.map(|timeout| timeout.as_secs()))
         .collect();
     assert_eq!(timeouts, [Some(30), Some(0), None, Some(30)]);
+}
+
+#[test]
+fn an_upstream_takes_the_guard_of_http_over_as_a_whole() {
+    let guards = |http: &str, upstream: &str| {
+        let text = format!("{http} upstream u {{ server 127.0.0.1:1; {upstream} }}");
+        self::http(&text).settings.upstreams[0].guard
+    };
+    let guard = |share, servers| Some(Guard { share, servers });
+    assert_eq!(guards("", ""), guard(50, 3));
+    assert_eq!(guards("upsync_guard off;", ""), None);
+    assert_eq!(
+        guards("upsync_guard on share=10% servers=9;", ""),
+        guard(10, 9)
+    );
+    let own = "upsync_guard on servers=1;";
+    assert_eq!(guards("upsync_guard on share=10%;", own), guard(50, 1));
+    assert_eq!(guards("upsync_guard off;", own), guard(50, 1));
+    assert_eq!(guards("", "upsync_guard off;"), None);
 }

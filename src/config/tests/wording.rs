@@ -694,6 +694,26 @@ fn upstreams() {
                 "upsync_lb \"least_conn\" is not supported by weir, use round_robin",
             ),
             (
+                "upsync_guard maybe;",
+                "invalid value \"maybe\" in \"upsync_guard\" directive, it must be \"on\" or \"off\"",
+            ),
+            (
+                "upsync_guard on share=101%;",
+                "invalid parameter \"share=101%\"",
+            ),
+            (
+                "upsync_guard on share=50;",
+                "invalid parameter \"share=50\"",
+            ),
+            (
+                "upsync_guard on servers=0;",
+                "invalid parameter \"servers=0\"",
+            ),
+            (
+                "upsync_guard on; upsync_guard off;",
+                "\"upsync_guard\" directive is duplicate",
+            ),
+            (
                 "upsync_lb what;",
                 "invalid value \"what\" in \"upsync_lb\" directive",
             ),

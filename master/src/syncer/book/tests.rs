@@ -1,5 +1,8 @@
 use super::*;
-use crate::settings::{self, Place};
+use crate::settings::{self, Place, Upsync};
+use crate::syncer::guard::Why;
+use crate::syncer::lesson::{Heard, Origin};
+use std::net::IpAddr;
 use std::time::Duration;
 use weir_shm::{Address, CounterId};
 
@@ -33,6 +36,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
             strong: true,
         }),
         dump: dump.map(Into::into),
+        guard: Some(Guard::default()),
         resolver: None,
         resolver_timeout: Duration::ZERO,
         place: Place::default(),
@@ -143,26 +147,29 @@ fn a_start_goes_on_with_what_the_table_has_of_upsync_upstreams() {
 }
 
 #[test]
-fn an_answer_replaces_the_configured_and_an_empty_one_keeps_the_list() {
+fn a_list_replaces_the_configured_servers_and_an_empty_one_only_what_was_learned() {
     let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[("a", &[1])], &[]);
-    assert!(book.learn(0, servers(&[])).is_none());
+    assert!(book.learn(0, &servers(&[])).is_none());
     expect(&book, &[("a", &[1])]);
     assert!(book.dumps(0).is_empty());
-    let before = book.learn(0, servers(&[2, 3])).unwrap();
+    let before = book.learn(0, &servers(&[2, 3])).unwrap();
     expect(&book, &[("a", &[3, 2])]);
     assert_eq!(book.dumps(0), [(PathBuf::from("/a"), servers(&[3, 2]))]);
-    assert!(book.learn(0, servers(&[2, 3])).is_none(), "equal");
-    assert!(book.learn(0, servers(&[])).is_none());
+    assert!(book.learn(0, &servers(&[2, 3])).is_none(), "equal");
+    let full = book.learn(0, &servers(&[])).unwrap();
+    expect(&book, &[("a", &[])]);
+    assert!(book.dumps(0).is_empty(), "nginx takes no empty list");
+    book.unlearn(0, full);
     expect(&book, &[("a", &[3, 2])]);
     book.unlearn(0, before);
     expect(&book, &[("a", &[1])]);
     assert!(
-        book.learn(77, servers(&[2])).is_none(),
+        book.learn(77, &servers(&[2])).is_none(),
         "a feed that is gone"
     );
     let mut weighty = servers(&[1]);
     weighty[0].weight = 5;
-    assert!(book.learn(0, weighty).is_some());
+    assert!(book.learn(0, &weighty).is_some());
 }
 
 #[test]
@@ -173,7 +180,7 @@ fn a_prepared_configuration_shows_only_its_new_names() {
         ("gone", &[1], Some("g"), None),
     ];
     let mut book = book(&old, &[], &[]);
-    book.learn(0, servers(&[2])).unwrap();
+    book.learn(0, &servers(&[2])).unwrap();
     let new: [Line; 4] = [
         ("new", &[1], Some("n"), None),
         ("a", &[5], Some("a"), None),
@@ -184,8 +191,8 @@ fn a_prepared_configuration_shows_only_its_new_names() {
     assert_eq!(feeds, [2, 3], "a keeps its feed");
     let kept: &[(&str, &[u16])] = &[("a", &[2]), ("s", &[1]), ("gone", &[1])];
     expect(&book, &[kept, &[("new", &[1]), ("dumped", &[4])]].concat());
-    book.learn(2, servers(&[8])).unwrap();
-    book.learn(0, servers(&[2, 3])).unwrap();
+    book.learn(2, &servers(&[8])).unwrap();
+    book.learn(0, &servers(&[2, 3])).unwrap();
 
     assert_eq!(book.commit(), (vec![1], vec![]));
     expect(
@@ -199,13 +206,13 @@ fn a_prepared_configuration_shows_only_its_new_names() {
 fn an_abort_brings_everything_back() {
     let old: [Line; 2] = [("a", &[1], Some("a"), None), ("s", &[1], None, None)];
     let mut book = book(&old, &[], &[]);
-    book.learn(0, servers(&[2])).unwrap();
+    book.learn(0, &servers(&[2])).unwrap();
     let new: [Line; 2] = [
         ("a", &[1], Some("other"), None),
         ("b", &[1], Some("b"), None),
     ];
     assert_eq!(prepare(&mut book, &new, &[]), [1, 2]);
-    book.learn(1, servers(&[9])).unwrap();
+    book.learn(1, &servers(&[9])).unwrap();
     expect(&book, &[("a", &[2]), ("s", &[1]), ("b", &[1])]);
     assert_eq!(book.abort(), [1, 2]);
     expect(&book, &[("a", &[2]), ("s", &[1])]);
@@ -215,7 +222,7 @@ fn an_abort_brings_everything_back() {
 #[test]
 fn a_changed_source_goes_on_with_the_old_list() {
     let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[], &[]);
-    book.learn(0, servers(&[2])).unwrap();
+    book.learn(0, &servers(&[2])).unwrap();
     let moved: [Line; 1] = [("a", &[1], Some("other"), Some("/a"))];
     assert_eq!(prepare(&mut book, &moved, &[]), [1]);
     assert!(book.dumps(1).is_empty(), "not in force yet");
@@ -225,7 +232,7 @@ fn a_changed_source_goes_on_with_the_old_list() {
         (vec![0], vec![(PathBuf::from("/a"), servers(&[2]))])
     );
     expect(&book, &[("a", &[2])]);
-    book.learn(1, servers(&[2, 3])).unwrap();
+    book.learn(1, &servers(&[2, 3])).unwrap();
     expect(&book, &[("a", &[3, 2])]);
 }
 
@@ -243,7 +250,7 @@ fn strong_dependency_is_met_by_servers_from_a_source_or_an_answer_and_configured
         book.unmet(&[0, 1]).unwrap().contains("\"b\""),
         "nobody would be behind it"
     );
-    book.learn(1, servers(&[3])).unwrap();
+    book.learn(1, &servers(&[3])).unwrap();
     assert_eq!(book.unmet(&[0, 1]), None);
 }
 
@@ -376,4 +383,152 @@ fn a_name_goes_on_over_reloads_and_begins_with_what_is_known_of_it() {
     book.prepare(&none, resolved, &HashMap::new());
     assert_eq!(book.commit().0, new);
     assert_eq!(addresses(&book), ["10.0.0.1:1"]);
+}
+
+fn heard(ports: &[u16]) -> Heard {
+    Heard {
+        servers: servers(ports),
+        ..Heard::default()
+    }
+}
+
+fn origin(index: u64) -> Origin {
+    Origin {
+        source: "consul:8500/v1/kv/a".into(),
+        index,
+        seen_ns: 0,
+    }
+}
+
+#[test]
+fn what_the_guard_holds_is_released_by_a_better_answer_or_accepted() {
+    let mut book = book(&[("a", &[1], Some("a"), None)], &[], &[]);
+    let mut hear = |ports: &[u16], index| {
+        let heed = book.hear(0, &heard(ports), &origin(index), false).unwrap();
+        if matches!(heed, Heed::Apply { .. }) {
+            book.learn(0, &servers(ports));
+        }
+        heed
+    };
+    let apply = |released| Heed::Apply { released };
+    let hold = |news| Heed::Hold {
+        why: Why::Empty,
+        news,
+    };
+    assert_eq!(hear(&[], 1), apply(false), "nothing was learned yet");
+    assert_eq!(hear(&[2, 3], 2), apply(false));
+    assert_eq!(hear(&[], 3), hold(true));
+    assert_eq!(hear(&[], 4), hold(false), "told once");
+    assert_eq!(hear(&[2, 3, 4], 5), apply(true));
+    assert_eq!(hear(&[], 6), hold(true));
+
+    let held: Vec<_> = book.held().map(|(name, held)| (name, held.why)).collect();
+    assert_eq!(held, [("a", Why::Empty)]);
+    assert!(book.accept("b").unwrap_err().contains("no upstream \"b\""));
+    let (feed, held) = book.accept("a").unwrap();
+    assert_eq!((feed, held.origin.index), (0, 6));
+    book.learn(feed, &held.servers).unwrap();
+    expect(&book, &[("a", &[])]);
+    assert!(book.accept("a").unwrap_err().contains("no answer is held"));
+}
+
+#[test]
+fn a_large_removal_is_applied_when_the_second_read_says_the_same() {
+    let mut book = book(&[("a", &[], Some("a"), None)], &[], &[]);
+    book.learn(0, &servers(&[1, 2, 3, 4, 5, 6]));
+    let mut hear = |ports: &[u16], confirmed| {
+        let heed = book.hear(0, &heard(ports), &origin(1), confirmed).unwrap();
+        matches!(heed, Heed::Apply { .. })
+    };
+    assert!(!hear(&[6], true), "nobody asked for a second read");
+    assert!(!hear(&[6], false));
+    assert!(!hear(&[5], true), "not the same");
+    assert!(!hear(&[6], true), "not the same as that");
+    assert!(hear(&[6], true));
+    assert!(!hear(&[6], false), "once");
+    assert!(hear(&[1, 2, 3], false), "half is not more than half");
+    assert!(!hear(&[6], true), "the answer between was a good one");
+}
+
+#[test]
+fn a_reload_without_the_guard_lets_go_what_it_held() {
+    let lines: [Line; 1] = [("a", &[], Some("a"), None)];
+    let mut book = book(&lines, &[("a", &[1, 2])], &["a"]);
+    book.hear(0, &heard(&[]), &origin(1), false).unwrap();
+    assert!(book.unguarded().is_empty());
+    let (mut settings, resolved) = configuration(&lines);
+    settings.upstreams[0].guard = None;
+    book.prepare(&settings, resolved, &HashMap::new());
+    assert!(book.unguarded().is_empty(), "not in force yet");
+    book.commit();
+    let let_go = book.unguarded();
+    assert_eq!((let_go.len(), let_go[0].0), (1, 0));
+    let heed = book.hear(0, &heard(&[]), &origin(1), false).unwrap();
+    assert_eq!(heed, Heed::Apply { released: false });
+}
+
+#[test]
+fn pins_hold_while_learning_goes_on() {
+    let lines: [Line; 3] = [
+        ("a", &[1], Some("a"), Some("/a")),
+        ("b", &[1], Some("b"), None),
+        ("s", &[7], None, None),
+    ];
+    let mut book = book(&lines, &[], &[]);
+    book.learn(0, &servers(&[2])).unwrap();
+    assert!(book.pin(Some("s"), 4).unwrap_err().contains("no source"));
+    assert!(book.pin(Some("x"), 4).unwrap_err().contains("no upstream"));
+    assert!(book.unpin(Some("a")).unwrap_err().contains("not pinned"));
+    assert_eq!(book.pin(Some("a"), 4).unwrap(), ["a"]);
+    assert_eq!(book.pin(None, 5).unwrap(), ["b"], "a is pinned already");
+    assert_eq!(book.pins()["a"].version, 4);
+    book.learn(0, &servers(&[3])).unwrap();
+    book.learn(1, &servers(&[4])).unwrap();
+    let pinned: &[(&str, &[u16])] = &[("a", &[2]), ("b", &[1]), ("s", &[7])];
+    expect(&book, pinned);
+    assert!(!book.table()[1].learned, "b has its configured servers");
+    assert_eq!(book.dumps(0), [(PathBuf::from("/a"), servers(&[2]))]);
+
+    // Over a reload, and in the next life of the syncer.
+    prepare(&mut book, &lines, &[]);
+    book.commit();
+    expect(&book, pinned);
+    let (settings, resolved) = configuration(&lines[1..]);
+    let table = Table {
+        upstreams: book.table(),
+        ..Table::default()
+    };
+    let mut next = Book::new(&settings, resolved, &table);
+    next.set_pins(book.pins().clone());
+    assert!(next.pins().keys().eq(["b"]), "there is no a any more");
+    next.learn(0, &servers(&[5])).unwrap();
+    expect(&next, &[("b", &[1]), ("s", &[7])]);
+
+    assert_eq!(book.unpin(None).unwrap(), ["a", "b"]);
+    expect(&book, &[("a", &[3]), ("b", &[4]), ("s", &[7])]);
+}
+
+#[test]
+fn a_rollback_pins_what_the_old_table_had() {
+    let lines: [Line; 3] = [
+        ("a", &[1], Some("a"), None),
+        ("new", &[1], Some("n"), None),
+        ("s", &[7], None, None),
+    ];
+    let mut book = book(&lines, &[], &[]);
+    book.pin(Some("a"), 9).unwrap();
+    let old = |name: &str, ports: &[u16]| Upstream {
+        name: name.to_owned(),
+        changed: 1,
+        learned: true,
+        servers: servers(ports),
+    };
+    let content = [old("a", &[2, 3]), old("gone", &[4]), old("s", &[5])];
+    assert_eq!(book.rollback(3, &content).unwrap(), ["a"]);
+    expect(&book, &[("a", &[2, 3]), ("new", &[1]), ("s", &[7])]);
+    assert_eq!(book.pins()["a"].version, 3);
+    let error = book.rollback(3, &content[1..]).unwrap_err();
+    assert!(error.contains("table version 3"));
+    assert_eq!(book.unpin(Some("a")).unwrap(), ["a"]);
+    expect(&book, &[("a", &[1]), ("new", &[1]), ("s", &[7])]);
 }

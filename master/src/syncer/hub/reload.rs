@@ -102,6 +102,7 @@ impl Hub {
         let (gone, dumps) = self.book.commit();
         if let Some(tables) = &mut self.tables {
             tables.publish_or_retry(&self.book, Cause::Reload);
+            tables.release(&mut self.book);
             tables.dump(dumps);
         }
         self.unwatch(&gone);

@@ -1,0 +1,131 @@
+//! upsync_guard: what Consul may not do to an upstream at once.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::backend::Backend;
+use crate::support::consul::{self, Consul, ENTRY};
+use crate::support::process;
+use crate::support::weir::{SOON, Setup, Weir, in_server};
+use crate::support::{holds_for, wait_until};
+
+/// So long an answer is seen not to be applied.
+const STAYS: Duration = Duration::from_millis(300);
+const SHOW: &str =
+    "location = /upstream_show { upstream_show; } location / { proxy_pass http://test; }";
+
+/// An upstream `test` that learns from `folder`, with more in its block and in `http`.
+fn text(folder: &str, more: &str, http: &str) -> String {
+    format!(
+        "{http} upstream test {{ upsync {}/v1/kv/{folder} upsync_interval=200ms; {more} }}\n{}",
+        Consul::shared().address(),
+        in_server(SHOW)
+    )
+}
+
+fn servers(weir: &Weir) -> usize {
+    weir.shown("test").lines().skip(1).count()
+}
+
+#[track_caller]
+fn wait_servers(weir: &Weir, count: usize) {
+    wait_until(SOON, &format!("{count} servers are shown"), || {
+        servers(weir) == count
+    });
+}
+
+fn many(count: usize, value: &str) -> Vec<(String, String)> {
+    let entries = 1..=count;
+    entries
+        .map(|n| (format!("192.0.2.1:{n}"), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_wiped_folder_is_held_over_a_crash_of_the_syncer_until_the_guard_is_off() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let backend = Backend::named("here");
+    consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
+    let setup = text(&folder, "", "");
+    let mut weir = Setup::http(&setup)
+        .workers(1)
+        .allow("syncer process")
+        .start();
+    assert_eq!(weir.get("/").text(), "here\n");
+    consul.delete_folder(&folder);
+    let held = "upstream \"test\": the answer of ";
+    weir.wait_log(held);
+    weir.wait_log("is held by upsync_guard: it has no server; the 1 servers stay");
+    holds_for(STAYS, "the server stays", || servers(&weir) == 1);
+
+    let count = || weir.error_log().matches("is held by upsync_guard").count();
+    process::send(weir.syncer(), Signal::SIGKILL);
+    wait_until(SOON, "the next syncer holds it too", || count() == 2);
+    assert_eq!(weir.get("/").text(), "here\n");
+
+    // A better answer releases it, and the same is held again.
+    consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
+    weir.wait_log("a newer answer replaces the held one");
+    consul.delete_folder(&folder);
+    wait_until(SOON, "it is held again", || count() == 3);
+    assert_eq!(weir.get("/").text(), "here\n");
+
+    let off = weir.text().replace(
+        "upsync_interval=200ms;",
+        "upsync_interval=200ms; upsync_guard off;",
+    );
+    weir.rewrite(&off);
+    weir.reload();
+    wait_servers(&weir, 0);
+    assert_eq!(weir.get("/").status, 502);
+    weir.wait_log("no live upstreams while connecting to upstream");
+    consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
+    wait_until(SOON, "it is back", || weir.get("/").status == 200);
+    consul.delete_folder(&folder);
+    wait_servers(&weir, 0);
+}
+
+#[test]
+fn all_down_or_refused_at_once_is_held_and_one_after_another_is_not() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    consul.put_many(&folder, &many(3, ENTRY));
+    let weir = Setup::http(&text(&folder, "", "")).workers(1).start();
+    wait_servers(&weir, 3);
+    consul.put_many(&folder, &many(3, r#"{"down":1}"#));
+    weir.wait_log("is held by upsync_guard: it takes all servers down; the 3 servers stay");
+    holds_for(STAYS, "none is down", || {
+        !weir.shown("test").contains("down")
+    });
+    consul.put_many(&folder, &many(3, "{bad"));
+    weir.wait_log("is held by upsync_guard: every entry of it is refused");
+    holds_for(STAYS, "the servers stay", || servers(&weir) == 3);
+    consul.put_many(&folder, &many(3, ENTRY));
+    weir.wait_log("a newer answer replaces the held one");
+    for n in 1..=2 {
+        consul.put(&format!("{folder}/192.0.2.1:{n}"), r#"{"down":1}"#);
+        wait_until(SOON, "it is down", || {
+            weir.shown("test").matches("down").count() == n
+        });
+    }
+}
+
+#[test]
+fn a_large_removal_is_applied_after_a_second_read() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    consul.put_many(&folder, &many(9, ENTRY));
+    let weir = Setup::http(&text(&folder, "", "upsync_guard on share=40% servers=2;"))
+        .workers(1)
+        .start();
+    wait_servers(&weir, 9);
+    // As one change: by single ones it would be small steps.
+    consul.delete_many(&folder, &many(3, ""));
+    wait_servers(&weir, 6);
+    assert!(!weir.error_log().contains("it is read a second time"));
+    consul.delete_many(&folder, &many(8, ""));
+    weir.wait_log("removes 5 of 6 servers, it is read a second time");
+    wait_servers(&weir, 1);
+}
