@@ -275,7 +275,7 @@ fn dump(files: &[(String, Vec<u8>)]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for (path, content) in files {
         writeln!(out, "# configuration file {path}:")?;
-        out.write_all(content)?;
+        out.write_all(&config::redacted(content))?;
         writeln!(out)?;
     }
     out.flush()

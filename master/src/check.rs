@@ -7,10 +7,12 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, eaccess, geteuid};
 
 use crate::errno::describe;
+use crate::private::PrivateFiles;
 use crate::settings::{Settings, User};
 use crate::{listening, process, resolve, resources, room, temp};
 
-/// What `weir -t` checks after the text: logs can be opened and the folders of
+/// What `weir -t` checks after the text: logs can be opened, tokens and
+/// certificates are what they should be, and the folders of
 /// temporary files are there (and are created, as nginx does), the
 /// folders of pid file, region and dumps can be written, addresses can be bound, names resolve, and
 /// the region has room.
@@ -20,6 +22,7 @@ use crate::{listening, process, resolve, resources, room, temp};
 pub fn check(settings: &Settings) -> Result<(), String> {
     temp::make(&settings.temp_folders, settings.user.as_ref())?;
     resources::open(&settings.resources)?;
+    PrivateFiles::open(settings)?;
     room::check(settings, &resolve(&settings.upstreams)?)?;
     pid_folder(settings)?;
     folder_of(&settings.region.path, None)?;

@@ -90,15 +90,7 @@ mod tests {
         settings::Upstream {
             name: name.into(),
             servers: Vec::new(),
-            upsync: fed.then(|| Upsync {
-                host: "127.0.0.1:8500".into(),
-                name: "127.0.0.1".into(),
-                port: 8500,
-                prefix: "upstreams/test".into(),
-                timeout: Duration::from_secs(360),
-                interval: Duration::from_millis(500),
-                strong: false,
-            }),
+            upsync: fed.then(|| Upsync::folder("127.0.0.1", 8500, "upstreams/test")),
             dump,
             guard: Some(settings::Guard::default()),
             resolver: None,

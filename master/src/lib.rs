@@ -17,6 +17,7 @@ mod listening;
 mod log;
 mod orders;
 mod pidfile;
+mod private;
 #[allow(unsafe_code, reason = "forks, and drops privileges")]
 mod process;
 pub mod resolve;

@@ -1,5 +1,12 @@
 //! What the master and the syncer are told to do, built from the configuration by the crate above.
 
+mod source;
+
+pub use source::{
+    Certificates, Consistency, Endpoint, INTERVAL, Kind, Secret, SourceAddress, TIMEOUT, Token,
+    Upsync,
+};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +39,8 @@ pub struct Settings {
     pub listeners: Vec<ListenSocket>,
     /// The numbered resources that the master opens.
     pub resources: Vec<Resource>,
+    /// The numbered files that the master opens for the syncer alone: tokens, certificates, keys.
+    pub private: Vec<PrivateFile>,
     /// Folders of temporary files, made at the start and given to `user`.
     pub temp_folders: Vec<PathBuf>,
     /// `error_log` of the main context; the master's and the syncer's own lines go there.
@@ -118,6 +127,15 @@ pub enum Resource {
     Log(PathBuf),
     /// Standard error.
     Stderr,
+}
+
+/// A file that only the master may be able to read, and that no worker gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where it stands, for errors.
+    pub place: Place,
 }
 
 /// A line of a configuration file.
@@ -212,23 +230,4 @@ pub enum Host {
         /// What nginx calls it when it is not found.
         written: String,
     },
-}
-
-/// `upsync HOST:PORT/v1/kv/PREFIX …`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upsync {
-    /// `HOST:PORT` of Consul as written, for the Host field and the log.
-    pub host: String,
-    /// Host name or address, without the port.
-    pub name: String,
-    /// Its port.
-    pub port: u16,
-    /// The key prefix after `/v1/kv/`, without a `/` at either end, percent-encoding kept as written.
-    pub prefix: String,
-    /// `upsync_timeout`: caps one request.
-    pub timeout: Duration,
-    /// `upsync_interval`: caps the back-off.
-    pub interval: Duration,
-    /// `strong_dependency`.
-    pub strong: bool,
 }

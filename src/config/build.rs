@@ -77,9 +77,14 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
             .collect(),
     };
     let late_warnings = file_limit_warning(&main, connections, source);
-    let settings = master_settings(main, &http, sockets, &upstreams, connections, source);
+    let fed = super::upsync::sources(&upstreams, &http, source)?;
+    let mut settings = master_settings(main, &http, sockets, &upstreams, connections, source);
+    for (upstream, upsync) in settings.upstreams.iter_mut().zip(fed.upsyncs) {
+        upstream.upsync = upsync;
+    }
     let settings = master::Settings {
         resources: draft.resources,
+        private: fed.private,
         temp_folders: temp_folders(&worker.servers)?,
         error_logs,
         ..settings
@@ -413,6 +418,7 @@ fn master_settings(
         shutdown_timeout: main.shutdown_timeout,
         listeners,
         resources: Vec::new(),
+        private: Vec::new(),
         temp_folders: Vec::new(),
         error_logs: Arc::from([]),
         upstreams: upstreams
@@ -428,7 +434,7 @@ fn master_upstream(upstream: &UpstreamDraft, http: &Http, source: &Source) -> ma
     master::Upstream {
         name: key(upstream),
         servers: upstream.servers.clone(),
-        upsync: upstream.upsync.clone(),
+        upsync: None,
         dump: upstream
             .dump
             .as_ref()

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_master::settings::{Guard, Place, Resource, Server, SocketOptions, Upsync, UpsyncLog};
+use weir_master::settings::{
+    Guard, Place, Resource, Secret, Server, SocketOptions, Upsync, UpsyncLog,
+};
 use weir_shm::Address;
 use weir_worker::settings::{
     AccessLog, AccessRule, AddHeader, Bind, CookieFlags, ErrorPage, ExpiresRule, InFileOnly,
@@ -124,6 +126,7 @@ pub struct Http {
     /// `upsync_guard`; `Some(None)` is off.
     pub guard: Option<Option<Guard>>,
     pub upsync_log: Option<UpsyncLog>,
+    pub source: SourceDraft,
 }
 
 impl Http {
@@ -206,6 +209,9 @@ pub struct UpstreamDraft {
     pub place: Place,
     pub servers: Vec<Server>,
     pub upsync: Option<Upsync>,
+    /// What `upsync`'s address begins with.
+    pub https: bool,
+    pub source: SourceDraft,
     pub dump: Option<String>,
     /// As in [`Http`].
     pub guard: Option<Option<Guard>>,
@@ -218,6 +224,32 @@ pub struct UpstreamDraft {
     pub drain_timeout: Option<Option<Duration>>,
     pub resolver: Option<Arc<Resolver>>,
     pub resolver_timeout: Option<Duration>,
+}
+
+/// How a source is spoken to: in `http {}` for all upstreams, or an upstream's own.
+#[derive(Clone, Default)]
+pub struct SourceDraft {
+    /// `upsync_token` or `upsync_token_file`, whichever the level has.
+    pub token: Option<TokenDraft>,
+    pub trusted: Option<FileDraft>,
+    pub certificate: Option<FileDraft>,
+    pub key: Option<FileDraft>,
+    pub verify: Option<bool>,
+    pub name: Option<String>,
+}
+
+/// A token, and the directive that gave it.
+#[derive(Clone)]
+pub enum TokenDraft {
+    Text(Secret),
+    File(FileDraft),
+}
+
+/// A file that a directive names.
+#[derive(Clone)]
+pub struct FileDraft {
+    pub path: String,
+    pub place: Place,
 }
 
 /// `add_header_inherit` and `add_trailer_inherit`: what becomes of the outer level's fields.

@@ -1,5 +1,6 @@
 //! Splits a configuration into directives, byte for byte as nginx does.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 /// The longest parameter, in bytes (nginx's NGX_CONF_BUFFER).
@@ -25,6 +26,8 @@ pub struct Lexer {
     at: usize,
     line: usize,
     parameter: bool,
+    /// Where the words of the last step stand, quotes included.
+    spans: Vec<Range<usize>>,
 }
 
 /// What a word began with.
@@ -43,6 +46,7 @@ impl Lexer {
             at: 0,
             line: 1,
             parameter: false,
+            spans: Vec::new(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Lexer {
             at: 0,
             line: 1,
             parameter: true,
+            spans: Vec::new(),
         }
     }
 
@@ -66,12 +71,18 @@ impl Lexer {
         self.line
     }
 
+    /// Where the words of the last step stand in the bytes, quotes included.
+    pub fn spans(&self) -> &[Range<usize>] {
+        &self.spans
+    }
+
     /// The next directive; the error is a message without its place, which is [`Lexer::line`].
     pub fn next(&mut self) -> Result<Token, String> {
         if self.at == 0 && self.bytes.starts_with(b"\xef\xbb\xbf") {
             return Err("unexpected UTF-8 byte order mark".into());
         }
         let mut words = Vec::new();
+        self.spans.clear();
         loop {
             let Some(byte) = self.skip_space() else {
                 return if words.is_empty() {
@@ -80,6 +91,7 @@ impl Lexer {
                     Err(self.unexpected_end())
                 };
             };
+            let start = self.at;
             match byte {
                 b';' | b'{' if words.is_empty() => return Err(unexpected(byte)),
                 b';' => {
@@ -99,6 +111,7 @@ impl Lexer {
                 b'\'' => words.push(self.quoted(Quote::Single)?),
                 _ => words.push(self.bare()?),
             }
+            self.spans.push(start..self.at);
         }
     }
 

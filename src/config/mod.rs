@@ -17,6 +17,7 @@ mod location;
 mod log;
 mod parser;
 mod proxy;
+mod redact;
 mod resolver;
 mod response;
 mod source;
@@ -31,6 +32,7 @@ use weir_worker::unit;
 use self::error::Fault;
 pub use self::error::errno;
 use self::parser::Parser;
+pub use self::redact::redacted;
 pub use self::source::Paths;
 use self::source::Source;
 

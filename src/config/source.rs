@@ -40,6 +40,11 @@ impl Paths {
         }
     }
 
+    /// A path as nginx completes that of a certificate: beside the first file.
+    pub fn beside(&self, path: &str) -> String {
+        under(self.file_prefix(), path)
+    }
+
     /// A path as nginx completes it.
     pub fn full(&self, path: &str) -> String {
         under(&self.prefix, path)

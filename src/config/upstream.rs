@@ -86,6 +86,7 @@ fn upstream(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     if upstream.servers.is_empty() && upstream.upsync.is_none() {
         return Err(parser.here("no servers are inside upstream"));
     }
+    super::upsync::check(upstream, call)?;
     if upstream.upsync.is_none() && upstream.dump.is_some() {
         return Err(call.fault(format!(
             "upstream \"{name}\" has \"upsync_dump_path\" without \"upsync\""

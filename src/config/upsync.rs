@@ -1,22 +1,25 @@
-//! Directives of nginx's upsync module: servers from Consul.
+//! Directives of nginx's upsync module: servers from Consul or etcd.
 
-use std::time::Duration;
+mod address;
 
-use weir_master::settings::{Guard, Upsync};
+use std::path::PathBuf;
 
-use super::directive::{Directive, HTTP, Set, UPSTREAM, at_least, between, flag, once, row, take};
+use weir_master::settings::{
+    Certificates, Consistency, Guard, Kind, PrivateFile, Secret, Token, Upsync,
+};
+
+use super::directive::{
+    Arity, Contexts, Directive, HTTP, Set, UPSTREAM, at_least, between, flag, once, row, take,
+};
+use super::draft::{FileDraft, Http, SourceDraft, TokenDraft, UpstreamDraft};
 use super::error::Fault;
 use super::parser::{Call, Parser};
+use super::source::Source;
 use super::unit;
 use super::upstream::open;
-use super::url::{self, Rules, UrlHost};
 
-/// `upsync_interval=` unless given.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// `upsync_timeout=` unless given.
-const TIMEOUT: Duration = Duration::from_secs(6 * 60);
-/// What follows the address of Consul.
-const KV: &str = "/v1/kv/";
+const BOTH: Contexts = HTTP.or(UPSTREAM);
+const ONE: Arity = take(1);
 
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
@@ -30,75 +33,127 @@ pub const DIRECTIVES: &[Directive] = &[
     row(
         "upsync_dump_path",
         UPSTREAM,
-        take(1),
+        ONE,
         Set::Text(|draft| &mut open(draft).dump),
     ),
+    row("upsync_guard", BOTH, between(1, 3), Set::Call(upsync_guard)),
+    row("upsync_lb", UPSTREAM, ONE, Set::Call(upsync_lb)),
+    row("upsync_ssl_certificate", BOTH, ONE, Set::Call(certificate)),
+    row("upsync_ssl_certificate_key", BOTH, ONE, Set::Call(key)),
+    row("upsync_ssl_name", BOTH, ONE, Set::Call(name)),
     row(
-        "upsync_guard",
-        HTTP.or(UPSTREAM),
-        between(1, 3),
-        Set::Call(upsync_guard),
+        "upsync_ssl_trusted_certificate",
+        BOTH,
+        ONE,
+        Set::Call(trusted),
     ),
-    row("upsync_lb", UPSTREAM, take(1), Set::Call(upsync_lb)),
+    row("upsync_ssl_verify", BOTH, ONE, Set::Call(verify)),
+    row("upsync_token", BOTH, ONE, Set::Call(token)),
+    row("upsync_token_file", BOTH, ONE, Set::Call(token_file)),
 ];
 
+/// What the level that is being read says.
+fn level<'p>(parser: &'p mut Parser, call: &Call) -> &'p mut SourceDraft {
+    match call.context {
+        UPSTREAM => &mut open(&mut parser.draft).source,
+        _ => &mut parser.draft.http().source,
+    }
+}
+
+fn certificate(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let file = file(parser, call)?;
+    once(&mut level(parser, call).certificate, call, || Ok(file))
+}
+
+fn key(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let file = file(parser, call)?;
+    once(&mut level(parser, call).key, call, || Ok(file))
+}
+
+fn trusted(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let file = file(parser, call)?;
+    once(&mut level(parser, call).trusted, call, || Ok(file))
+}
+
+fn verify(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    once(&mut level(parser, call).verify, call, || flag(call))
+}
+
+fn name(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let text = call.value();
+    let is_name = !text.is_empty()
+        && (text.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+    once(&mut level(parser, call).name, call, || match is_name {
+        true => Ok(text.to_owned()),
+        false => Err(call.blame("invalid value")),
+    })
+}
+
+fn token(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let secret = secret(call.value()).ok_or_else(|| call.blame("has an invalid token"))?;
+    set_token(parser, call, TokenDraft::Text(secret))
+}
+
+fn token_file(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let file = file(parser, call)?;
+    set_token(parser, call, TokenDraft::File(file))
+}
+
+fn set_token(parser: &mut Parser, call: &Call, token: TokenDraft) -> Result<(), Fault> {
+    let place = &mut level(parser, call).token;
+    let same_kind = |known: &TokenDraft| {
+        matches!(known, TokenDraft::Text(_)) == matches!(token, TokenDraft::Text(_))
+    };
+    if place.as_ref().is_some_and(|known| !same_kind(known)) {
+        return Err(call.fault("\"upsync_token\" and \"upsync_token_file\" exclude each other"));
+    }
+    once(place, call, || Ok(token))
+}
+
+/// What a header field can hold, without a space: a token that is cut is found out.
+fn secret(text: &str) -> Option<Secret> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| Secret(text.to_owned()))
+}
+
+fn file(parser: &Parser, call: &Call) -> Result<FileDraft, Fault> {
+    if call.value().is_empty() {
+        return Err(call.blame("names no file"));
+    }
+    Ok(FileDraft {
+        path: parser.source.paths().beside(call.value()),
+        place: call.place(),
+    })
+}
+
 fn upsync(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
-    once(&mut open(&mut parser.draft).upsync, call, || {
-        let mut upsync = source(call)?;
+    let upstream = open(&mut parser.draft);
+    let mut https = false;
+    once(&mut upstream.upsync, call, || {
+        let mut upsync = Upsync {
+            kind: kind(call)?,
+            ..Upsync::folder("", 0, "")
+        };
+        https = address::read(&mut upsync, call)?;
         for parameter in &call.values()[1..] {
             set_parameter(&mut upsync, call, parameter)?;
         }
         Ok(upsync)
-    })
+    })?;
+    upstream.https = https;
+    Ok(())
 }
 
-/// `HOST:PORT/v1/kv/PREFIX`
-fn source(call: &Call) -> Result<Upsync, Fault> {
-    let text = call.value();
-    let form = |reason: &str| {
-        call.fault(format!(
-            "{reason} in upsync \"{text}\", it must be HOST:PORT{KV}PREFIX"
-        ))
-    };
-    if text.contains("://") {
-        return Err(form("unexpected scheme"));
+/// It comes after the path that it decides about.
+fn kind(call: &Call) -> Result<Kind, Fault> {
+    let mut kind = Kind::default();
+    for parameter in &call.values()[1..] {
+        if let Some(name) = parameter.strip_prefix("upsync_type=") {
+            let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+            kind = found.ok_or_else(|| call.invalid_parameter(parameter))?;
+        }
     }
-    let rules = Rules {
-        listen: false,
-        uri: true,
-        default_port: 0,
-    };
-    let url = url::parse(text, rules).map_err(form)?;
-    if url.no_port {
-        return Err(form("no port"));
-    }
-    let name = match url.host {
-        UrlHost::Unix(_) => return Err(form("unix domain socket")),
-        UrlHost::Ip(ip) => ip.to_string(),
-        UrlHost::Name(ref name) => name.clone(),
-    };
-    let key = url
-        .uri
-        .as_deref()
-        .and_then(|uri| uri.strip_prefix(KV))
-        .ok_or_else(|| form("invalid path"))?;
-    let prefix = key.trim_matches('/');
-    if prefix.is_empty() {
-        return Err(form("no key prefix"));
-    }
-    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
-    if !prefix.bytes().all(plain) {
-        return Err(form("invalid character in the key prefix"));
-    }
-    Ok(Upsync {
-        host: format!("{}:{}", url.text, url.port),
-        name,
-        port: url.port,
-        prefix: prefix.to_owned(),
-        timeout: TIMEOUT,
-        interval: INTERVAL,
-        strong: false,
-    })
+    Ok(kind)
 }
 
 fn set_parameter(upsync: &mut Upsync, call: &Call, parameter: &str) -> Result<(), Fault> {
@@ -111,14 +166,18 @@ fn set_parameter(upsync: &mut Upsync, call: &Call, parameter: &str) -> Result<()
     match parameter.split_once('=') {
         Some(("upsync_timeout", value)) => upsync.timeout = time(value)?,
         Some(("upsync_interval", value)) => upsync.interval = time(value)?,
-        Some(("upsync_type", "consul")) => {}
-        Some(("upsync_type", "consul_services" | "consul_health" | "etcd")) => {
-            return Err(call.fault(format!(
-                "\"{parameter}\" is not supported by weir, use upsync_type=consul"
-            )));
-        }
+        // Read before, see `kind`.
+        Some(("upsync_type", _)) => {}
         Some(("strong_dependency", "on")) => upsync.strong = true,
         Some(("strong_dependency", "off")) => upsync.strong = false,
+        Some(("datacenter", name)) if upsync.kind.is_consul() => {
+            upsync.datacenter = Some(datacenter(name).ok_or_else(invalid)?);
+        }
+        Some(("consistency", value)) => {
+            upsync.consistency = consistency(value).ok_or_else(invalid)?;
+        }
+        // Nobody's log is to show what follows.
+        Some(("token", _)) => return Err(call.invalid_parameter("token=***")),
         _ => return Err(invalid()),
     }
     Ok(())
@@ -136,6 +195,130 @@ fn drain_timeout(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
             .map(Some)
             .ok_or_else(|| call.blame("invalid value")),
     })
+}
+
+/// The name of a datacenter, by Consul's rule for it.
+fn datacenter(name: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+}
+
+fn consistency(value: &str) -> Option<Consistency> {
+    match value {
+        "default" => Some(Consistency::Default),
+        "stale" => Some(Consistency::Stale),
+        "consistent" => Some(Consistency::Consistent),
+        _ => None,
+    }
+}
+
+/// What a whole `upstream {}` says of its source.
+pub fn check(upstream: &UpstreamDraft, call: &Call) -> Result<(), Fault> {
+    let in_url = upstream
+        .upsync
+        .as_ref()
+        .is_some_and(|upsync| upsync.token.is_some());
+    if in_url && upstream.source.token.is_some() {
+        return Err(call.fault(format!(
+            "upstream \"{}\" has a token in \"upsync\" and one of its own",
+            upstream.name
+        )));
+    }
+    Ok(())
+}
+
+/// Where upstreams' servers come from.
+pub struct Fed {
+    /// By upstream.
+    pub upsyncs: Vec<Option<Upsync>>,
+    /// The files that they need, by number.
+    pub private: Vec<PrivateFile>,
+}
+
+/// Each upstream's `upsync`, with what it inherits from `http {}`.
+pub fn sources(upstreams: &[&UpstreamDraft], http: &Http, source: &Source) -> Result<Fed, Fault> {
+    let mut private = Vec::new();
+    let mut upsyncs = Vec::with_capacity(upstreams.len());
+    for upstream in upstreams {
+        let Some(mut upsync) = upstream.upsync.clone() else {
+            upsyncs.push(None);
+            continue;
+        };
+        let own = inherited(&upstream.source, &http.source);
+        if upsync.token.is_none() {
+            upsync.token = own.token.as_ref().map(|token| match token {
+                TokenDraft::Text(secret) => Token::Text(secret.clone()),
+                TokenDraft::File(file) => Token::File(add(&mut private, file, source)),
+            });
+        }
+        if upstream.https {
+            let certificates = certificates(upstream, &own, &mut private, source)?;
+            upsync.tls = Some(certificates.into());
+        }
+        upsyncs.push(Some(upsync));
+    }
+    Ok(Fed { upsyncs, private })
+}
+
+fn inherited(own: &SourceDraft, outer: &SourceDraft) -> SourceDraft {
+    SourceDraft {
+        token: own.token.clone().or_else(|| outer.token.clone()),
+        trusted: own.trusted.clone().or_else(|| outer.trusted.clone()),
+        certificate: own
+            .certificate
+            .clone()
+            .or_else(|| outer.certificate.clone()),
+        key: own.key.clone().or_else(|| outer.key.clone()),
+        verify: own.verify.or(outer.verify),
+        name: own.name.clone().or_else(|| outer.name.clone()),
+    }
+}
+
+fn certificates(
+    upstream: &UpstreamDraft,
+    own: &SourceDraft,
+    private: &mut Vec<PrivateFile>,
+    source: &Source,
+) -> Result<Certificates, Fault> {
+    let verify = own.verify.unwrap_or(true);
+    if verify && own.trusted.is_none() {
+        let message = "no upsync_ssl_trusted_certificate for upsync_ssl_verify";
+        return Err(Fault::at(upstream.place.clone(), message));
+    }
+    let pair = match (&own.certificate, &own.key) {
+        (Some(certificate), None) => {
+            return Err(Fault::at(
+                certificate.place.clone(),
+                format!(
+                    "no \"upsync_ssl_certificate_key\" is defined for certificate \"{}\"",
+                    certificate.path
+                ),
+            ));
+        }
+        (Some(certificate), Some(key)) => {
+            Some((add(private, certificate, source), add(private, key, source)))
+        }
+        (None, _) => None,
+    };
+    let trusted = own.trusted.as_ref();
+    Ok(Certificates {
+        trusted: trusted.map(|file| add(private, file, source)),
+        own: pair,
+        verify,
+        name: own.name.clone(),
+    })
+}
+
+/// Each file is opened once, by its first directive.
+fn add(private: &mut Vec<PrivateFile>, file: &FileDraft, source: &Source) -> PathBuf {
+    let path = PathBuf::from(source.absolute(&file.path));
+    if private.iter().all(|known| known.path != path) {
+        private.push(PrivateFile {
+            path: path.clone(),
+            place: file.place.clone(),
+        });
+    }
+    path
 }
 
 fn upsync_lb(parser: &mut Parser, call: &Call) -> Result<(), Fault> {

@@ -42,7 +42,7 @@ pub enum Order {
         /// The config generation.
         generation: u64,
     },
-    /// Log files were opened anew: use these from now on.
+    /// Log files or private files were opened anew: use these from now on.
     Reopen {
         /// What each descriptor beside this packet is.
         descriptors: Vec<Role>,
@@ -69,6 +69,8 @@ pub enum Role {
     Listener(String),
     /// An opened log, by its resource number.
     Resource(usize),
+    /// An opened private file, by its number: for the syncer alone.
+    Private(usize),
 }
 
 /// What a child tells the master.

@@ -56,6 +56,7 @@ impl Reload {
                     }
                     logs[id] = Some(File::from(descriptor));
                 }
+                Role::Private(_) => {}
             }
         }
         let text = text.ok_or("no configuration came with the order")?;

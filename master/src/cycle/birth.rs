@@ -12,6 +12,7 @@ use weir_worker::channel::{Answer, Channel};
 
 use super::{Master, Role};
 use crate::errno::{describe, describe_errno};
+use crate::private::PrivateFiles;
 use crate::resolve::{Named, ResolvedUpstream, named, resolve};
 use crate::settings::{Settings, Upstream, User};
 use crate::{daemon, process, resources, signal, syncer};
@@ -70,6 +71,7 @@ fn syncer(mut master: Master, channel: OwnedFd) -> Result<(), String> {
     let wakers = master.wakers.iter().map(OwnedFd::try_clone);
     let wakers = wakers.collect::<io::Result<_>>().map_err(own)?;
     let files = resources::duplicate(&master.cycle.files).map_err(own)?;
+    let private = master.cycle.private.duplicate().map_err(own)?;
     let (generation, build) = (master.cycle.generation, master.program.build);
     let region = only_region(master);
     let writer = region.writer_file().map_err(|error| {
@@ -91,6 +93,7 @@ fn syncer(mut master: Master, channel: OwnedFd) -> Result<(), String> {
         wakers,
         channel,
         files,
+        private,
         build,
         generation,
     })
@@ -110,6 +113,7 @@ pub(super) fn single(mut master: Master) -> ExitCode {
 
 fn serve_alone(master: &mut Master) -> Result<(), String> {
     let own = |error: io::Error| format!("dup() failed {}", describe(&error));
+    master.cycle.private = PrivateFiles::default();
     // Kept open, so that the worker does not see its master go.
     let (_ours, theirs) =
         Channel::pair().map_err(|error| format!("socketpair() failed {}", describe(&error)))?;

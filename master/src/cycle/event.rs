@@ -32,6 +32,7 @@ impl Master {
         let now = Instant::now();
         self.kill_stragglers(now);
         self.tick_reload(now);
+        self.renew_private(now);
         self.tick(now)
     }
 
@@ -83,7 +84,8 @@ impl Master {
             let kill_at = seat.child.as_ref().and_then(|child| child.kill_at);
             [seat.due(), kill_at]
         });
-        seats.chain([phase, reload]).flatten().min()
+        let private = self.cycle.private.due();
+        seats.chain([phase, reload, private]).flatten().min()
     }
 
     /// Takes everything that a child has said.

@@ -21,6 +21,7 @@ use crate::daemon::Waiting;
 use crate::listening::Listening;
 use crate::log::Log;
 use crate::pidfile::PidFile;
+use crate::private::PrivateFiles;
 use crate::process::Title;
 use crate::resolve::ResolvedUpstream;
 use crate::settings::Settings;
@@ -65,6 +66,8 @@ pub(crate) struct Cycle {
     worker: weir_worker::settings::Settings,
     /// The opened resources by number.
     files: Vec<File>,
+    /// The opened private files by number, for the syncer alone.
+    private: PrivateFiles,
     /// Known until the first syncer has it; a reload leaves this to the syncer.
     first: Option<First>,
 }
@@ -156,12 +159,13 @@ impl Master {
 }
 
 impl Cycle {
-    fn new(generation: u64, loaded: Loaded, files: Vec<File>) -> Cycle {
+    fn new(generation: u64, loaded: Loaded, files: Vec<File>, private: PrivateFiles) -> Cycle {
         Cycle {
             generation,
             settings: loaded.settings,
             worker: loaded.worker,
             files,
+            private,
             first: None,
         }
     }

@@ -12,6 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use socket2::Socket;
 use weir_shm::Address;
 use weir_worker::channel::{Order, Role as Passed};
+use weir_worker::settings::Level;
 
 use super::seat::Child;
 use super::start::tell_warnings;
@@ -19,6 +20,7 @@ use super::{Cycle, Master, Role};
 use crate::errno::describe;
 use crate::listening::Added;
 use crate::log::Log;
+use crate::private::PrivateFiles;
 use crate::room::workers_of;
 use crate::settings::Settings;
 use crate::{check, daemon, orders, resources, temp};
@@ -76,7 +78,7 @@ impl Master {
             return self.tell_refusal("there is no syncer process at the moment");
         };
         let pid = syncer.pid;
-        let sent = prepare(syncer, &draft, &[]);
+        let sent = prepare(syncer, &draft, &[], &draft.next.private);
         let until = started + draft.next.settings.start_timeout + SYNCER_MARGIN;
         self.reload = Some(Reload {
             started,
@@ -107,11 +109,12 @@ impl Master {
         check::dumps(&loaded.settings)?;
         temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
         let files = resources::open(&loaded.settings.resources)?;
+        let private = PrivateFiles::open(&loaded.settings)?;
         let text = sealed(&loaded.text)
             .map_err(|error| format!("memfd_create() failed {}", describe(&error)))?;
         let added = self.listening.prepare(&loaded.settings.listeners)?;
         Ok(Draft {
-            next: Cycle::new(generation, loaded, files),
+            next: Cycle::new(generation, loaded, files, private),
             added,
             text,
         })
@@ -249,7 +252,8 @@ impl Master {
             return;
         };
         let pid = child.pid;
-        let sent = prepare(child, draft, &draft.added.of_sets(&seat.sets));
+        let listeners = draft.added.of_sets(&seat.sets);
+        let sent = prepare(child, draft, &listeners, &PrivateFiles::default());
         reload.waiting.push(pid);
         if let Err(error) = sent {
             self.refuse(&format!(
@@ -409,6 +413,32 @@ impl Master {
         }
     }
 
+    /// Hands private files that have changed to the syncer.
+    pub(super) fn renew_private(&mut self, now: Instant) {
+        let Cycle {
+            private, settings, ..
+        } = &mut self.cycle;
+        let (changed, errors) = private.look(now, &settings.private);
+        for error in errors {
+            self.log.line(Level::Error, format_args!("{error}"));
+        }
+        let Some(syncer) = self.syncer.staying().filter(|_| !changed.is_empty()) else {
+            return;
+        };
+        let files = self.cycle.private.files().enumerate();
+        let passed: Vec<_> = files
+            .filter(|(id, _)| changed.contains(id))
+            .map(|(id, file)| (Passed::Private(id), file.as_fd()))
+            .collect();
+        let order = |descriptors, more| Order::Reopen { descriptors, more };
+        if let Err(error) = orders::send(&syncer.channel, &passed, order) {
+            let (pid, error) = (syncer.pid, describe(&error));
+            self.log.alert(format_args!(
+                "sendmsg() to syncer process {pid} failed {error}"
+            ));
+        }
+    }
+
     fn put_log_in_force(&mut self, log: Log) {
         self.log = log;
         weir_worker::log::panics_to(Some(self.log.error()));
@@ -433,13 +463,20 @@ fn replace(pid: Pid) {
     let _ = kill(pid, Number::SIGKILL);
 }
 
-/// Sends the order to prepare with the text, all resources and `listeners`.
-fn prepare(child: &Child, draft: &Draft, listeners: &[&(Address, Socket)]) -> io::Result<()> {
+/// Sends the order to prepare with the text, all resources, `listeners` and `private` files.
+fn prepare(
+    child: &Child,
+    draft: &Draft,
+    listeners: &[&(Address, Socket)],
+    private: &PrivateFiles,
+) -> io::Result<()> {
     // Opened anew, so that no two children share a position in it.
     let text = File::open(format!("/proc/self/fd/{}", draft.text.as_raw_fd()))?;
     let mut passed = vec![(Passed::Text, text.as_fd())];
     let files = draft.next.files.iter().enumerate();
     passed.extend(files.map(|(id, file)| (Passed::Resource(id), file.as_fd())));
+    let private = private.files().enumerate();
+    passed.extend(private.map(|(id, file)| (Passed::Private(id), file.as_fd())));
     let listeners = listeners.iter();
     passed.extend(
         listeners.map(|(address, socket)| (Passed::Listener(address.to_string()), socket.as_fd())),

@@ -17,6 +17,7 @@ use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
 use crate::listening::Listening;
 use crate::log::Log;
+use crate::private::PrivateFiles;
 use crate::process::Title;
 use crate::resolve::{ResolvedUpstream, resolve};
 use crate::room::{self, workers_of};
@@ -69,6 +70,7 @@ fn prepare(
         Signals::open().map_err(|error| format!("signalfd() failed {}", describe(&error)))?;
     temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
     let files = resources::open(&loaded.settings.resources)?;
+    let private = PrivateFiles::open(&loaded.settings)?;
     *log = Log::open(&loaded.settings, &files, true).map_err(|error| failed("dup()", &error))?;
     abort_on_panic();
     panics_to(Some(log.error()));
@@ -97,7 +99,7 @@ fn prepare(
     let until = Instant::now() + settings.start_timeout + SYNCER_MARGIN;
     let mut workers = Vec::new();
     workers.resize_with(wakers.len(), Seat::default);
-    let mut cycle = Cycle::new(FIRST_GENERATION, loaded, files);
+    let mut cycle = Cycle::new(FIRST_GENERATION, loaded, files, private);
     cycle.first = Some(First { resolved });
     let log = std::mem::replace(log, Log::stderr());
     Ok(Master {

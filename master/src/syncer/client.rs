@@ -2,16 +2,16 @@
 //! even if the connection is reset right behind it.
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rustix::net::RecvFlags;
 
+use super::connection::{Connection, Tls};
 use super::response::{Parser, Response};
 use super::stop::Stop;
+use crate::settings::SourceAddress;
 
 /// Read at once, in bytes.
 const READ: usize = 64 * 1024;
@@ -34,6 +34,8 @@ pub struct Deadlines {
 pub enum Fault {
     /// The watch is to end.
     Stopped,
+    /// What is asked with has changed: ask again.
+    Nudged,
     /// The name does not resolve.
     Resolve(io::Error),
     /// connect() failed.
@@ -46,7 +48,9 @@ pub enum Fault {
     Closed(bool),
     /// A deadline passed.
     TimedOut(&'static str),
-    /// The answer is not HTTP, or beyond a limit.
+    /// TLS could not be agreed upon, or broke.
+    Tls(String),
+    /// The answer is not HTTP, beyond a limit, or none to what was asked.
     Invalid(String),
     /// The server refuses to answer, with this status.
     Status {
@@ -80,15 +84,28 @@ impl Fault {
     pub fn is_crowded(&self) -> bool {
         matches!(self, Fault::Status { status: 429, .. })
     }
+
+    /// Whether another address of the same source may do better.
+    #[must_use]
+    pub fn is_of_address(&self) -> bool {
+        !matches!(self, Fault::Stopped | Fault::Nudged) && !self.is_forbidden()
+    }
 }
 
 /// A connection that is kept between requests.
-pub type Kept = Arc<TcpStream>;
+#[derive(Debug)]
+pub struct Kept {
+    /// Whom it goes to.
+    pub address: SourceAddress,
+    connection: Connection,
+}
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Stopped => f.write_str("stopped"),
+            Fault::Nudged => f.write_str("to be asked again"),
+            Fault::Tls(why) => f.write_str(why),
             Fault::Resolve(error) => write!(f, "could not be resolved ({error})"),
             Fault::Connect(error) => write!(f, "connect() failed ({})", Os(error)),
             Fault::Send(error) => write!(f, "send() failed ({})", Os(error)),
@@ -125,103 +142,106 @@ impl fmt::Display for Os<'_> {
 /// The client of one server.
 #[derive(Debug)]
 pub struct Client {
-    name: String,
-    port: u16,
+    address: SourceAddress,
     stop: Arc<Stop>,
-    idle: Option<Kept>,
+    idle: Option<Connection>,
     buffer: Vec<u8>,
 }
 
 impl Client {
     /// Connects when it is first used; the name is resolved anew for each connection.
-    pub fn new(name: &str, port: u16, stop: Arc<Stop>) -> Client {
+    pub fn new(address: SourceAddress, stop: Arc<Stop>) -> Client {
         Client {
-            name: name.to_owned(),
-            port,
+            address,
             stop,
             idle: None,
             buffer: vec![0; READ],
         }
     }
 
+    /// Whom it asks.
+    pub fn address(&self) -> &SourceAddress {
+        &self.address
+    }
+
     /// Gives the kept connection away: nobody but its next user may shut it down.
     pub fn give(&mut self) -> Option<Kept> {
         self.stop.forget();
-        self.idle.take()
+        Some(Kept {
+            address: self.address.clone(),
+            connection: self.idle.take()?,
+        })
     }
 
     /// Takes over a connection that a client of the same server gave away.
     pub fn take(&mut self, kept: Kept) {
-        self.idle = Some(kept);
+        self.idle = Some(kept.connection);
     }
 
-    /// Sends `request`, a GET, and waits for its answer. A kept connection that turns out to be
-    /// gone before a byte of the answer came is replaced by a new one at once: the server closed
-    /// it while it was idle, which is no fault.
+    /// Sends `request`, which may be made twice, and waits for its answer. A kept connection that
+    /// turns out to be gone before a byte of the answer came is replaced by a new one at once: the
+    /// server closed it while it was idle, which is no fault.
     ///
     /// # Errors
     /// What kept a complete answer from coming.
-    pub fn get(&mut self, request: &[u8], deadlines: Deadlines) -> Result<Response, Fault> {
-        if let Some(stream) = self.idle.take().filter(|stream| is_idle(stream)) {
-            match self.exchange(stream, request, deadlines) {
+    pub fn get(
+        &mut self,
+        request: &[u8],
+        deadlines: Deadlines,
+        tls: Option<&Tls>,
+    ) -> Result<Response, Fault> {
+        if let Some(connection) = self.idle.take().filter(Connection::is_idle) {
+            match self.exchange(connection, request, deadlines) {
                 Err(Fault::Send(_) | Fault::Receive(_, false) | Fault::Closed(false)) => {}
                 result => return result,
             }
         }
-        let stream = self.connect(deadlines.connect)?;
-        self.exchange(stream, request, deadlines)
+        let connection = self.connect(deadlines.connect, tls)?;
+        self.exchange(connection, request, deadlines)
     }
 
-    fn connect(&self, limit: Duration) -> Result<Arc<TcpStream>, Fault> {
-        self.stop.forget();
-        let addresses = (self.name.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(Fault::Resolve)?;
-        let mut last = Fault::Resolve(io::ErrorKind::NotFound.into());
-        for address in addresses {
-            if self.stop.is_stopped() {
-                return Err(Fault::Stopped);
-            }
-            match TcpStream::connect_timeout(&address, limit) {
-                Ok(stream) => {
-                    // Without it a request could wait for the acknowledgement of the last.
-                    stream.set_nodelay(true).map_err(Fault::Connect)?;
-                    stream
-                        .set_write_timeout(Some(limit))
-                        .map_err(Fault::Connect)?;
-                    return Ok(Arc::new(stream));
-                }
-                Err(error) => last = Fault::Connect(error),
-            }
-        }
-        Err(last)
+    fn connect(&self, limit: Duration, tls: Option<&Tls>) -> Result<Connection, Fault> {
+        let result = Connection::open(&self.address, limit, &self.stop, tls);
+        result.map_err(|fault| self.why(fault))
     }
 
     fn exchange(
         &mut self,
-        stream: Arc<TcpStream>,
+        mut connection: Connection,
         request: &[u8],
         deadlines: Deadlines,
     ) -> Result<Response, Fault> {
-        if !self.stop.watch(&stream) {
-            return Err(Fault::Stopped);
+        if !self.stop.watch(connection.socket()) {
+            return Err(self.why(Fault::Stopped));
         }
-        let result = match (&*stream).write_all(request) {
-            Ok(()) => self.receive(&stream, deadlines),
-            Err(error) if is_timeout(&error) => Err(Fault::TimedOut("sending the request")),
-            Err(error) => Err(Fault::Send(error)),
-        };
-        if self.stop.is_stopped() {
-            return Err(Fault::Stopped);
+        let sent = connection.send(request, Instant::now() + deadlines.connect);
+        let result = sent.and_then(|()| self.receive(&mut connection, deadlines));
+        if self.stop.is_stopped() || self.stop.is_nudged() {
+            return Err(self.why(Fault::Stopped));
         }
         match &result {
-            Ok(response) if response.keep => self.idle = Some(stream),
+            Ok(response) if response.keep => self.idle = Some(connection),
             _ => self.stop.forget(),
         }
         result
     }
 
-    fn receive(&mut self, mut stream: &TcpStream, deadlines: Deadlines) -> Result<Response, Fault> {
+    /// `fault`, unless there is something behind it.
+    fn why(&self, fault: Fault) -> Fault {
+        if self.stop.is_stopped() {
+            Fault::Stopped
+        } else if self.stop.is_nudged() {
+            Fault::Nudged
+        } else {
+            fault
+        }
+    }
+
+    fn receive(
+        &mut self,
+        connection: &mut Connection,
+        deadlines: Deadlines,
+    ) -> Result<Response, Fault> {
         let began = Instant::now();
         let mut parser = Parser::default();
         loop {
@@ -231,42 +251,29 @@ impl Client {
             } else {
                 deadlines.answer
             };
-            let left = deadlines.total.saturating_sub(began.elapsed());
             let doing = if begun {
                 "reading the answer"
             } else {
                 "waiting for the answer"
             };
-            if left.is_zero() {
-                return Err(Fault::TimedOut(doing));
-            }
-            let received = stream
-                .set_read_timeout(Some(pause.min(left)))
-                .and_then(|()| stream.read(&mut self.buffer));
-            match received {
+            let until = (began + deadlines.total).min(Instant::now() + pause);
+            match connection.receive(&mut self.buffer, until) {
                 Ok(0) => return parser.end().ok_or(Fault::Closed(begun)),
                 Ok(count) => match parser.feed(&self.buffer[..count]).map_err(Fault::Invalid)? {
                     Some(response) => return Ok(response),
                     None => continue,
                 },
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => return Err(Fault::TimedOut(doing)),
-                Err(error) => return Err(Fault::Receive(error, begun)),
+                Err(error) => return Err(connection.broken(error, begun)),
             }
         }
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+/// A deadline has passed.
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
-}
-
-/// A connection on which the server said something, or that it closed, is not used again.
-fn is_idle(stream: &TcpStream) -> bool {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let peeked = rustix::net::recv(stream, &mut [0u8; 1], flags);
-    matches!(peeked, Err(rustix::io::Errno::AGAIN))
 }

@@ -1,11 +1,14 @@
-//! Consul's KV store: what is asked, and what an answer says.
+//! Consul: what is asked, and what an answer says.
 
 use std::time::Duration;
 
 use super::client::{Deadlines, Fault};
 use super::decode::{Entry, excerpt};
 use super::response::Response;
-use crate::settings::Upsync;
+use crate::settings::{Consistency, Kind, Secret, Upsync};
+
+/// Where Consul tells about the token of the request itself.
+pub const OWN_TOKEN: &str = "/v1/acl/token/self";
 
 /// A blocking query waits at most this long, so that a half-open connection is noticed.
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -34,30 +37,55 @@ pub fn deadlines(wait: Duration, timeout: Duration) -> Deadlines {
     }
 }
 
-/// The request for everything below the upstream's folder once it is newer than `index`.
-pub fn request(upsync: &Upsync, index: u64, wait: Duration) -> Vec<u8> {
-    let wait = match (wait.as_secs(), wait.subsec_millis()) {
-        (seconds, 0) if seconds > 0 => format!("{seconds}s"),
-        _ => format!("{}ms", wait.as_millis()),
-    };
-    get(upsync, &format!("index={index}&wait={wait}"))
+/// How a request waits, or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Until there is something newer than the index, or the wait is over.
+    Blocking(u64, Duration),
+    /// Not at all, and the answer is what the leader holds.
+    Direct,
 }
 
-/// The request for everything below the upstream's folder as it is now, by the leader's word.
-pub fn direct(upsync: &Upsync) -> Vec<u8> {
-    get(upsync, "consistent")
+/// The target for everything that `upsync` is about. The slash at the end of a folder makes Consul
+/// itself leave `test2` out when asked for `test`.
+pub fn target(upsync: &Upsync, ask: Ask) -> String {
+    let mut target = format!("{}{}", upsync.kind.path(), upsync.prefix);
+    if upsync.kind == Kind::Consul {
+        if !upsync.prefix.is_empty() {
+            target.push('/');
+        }
+        target.push_str("?recurse");
+    }
+    let mut add = |text: &str| {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(text);
+    };
+    if let Ask::Blocking(index, wait) = ask {
+        add(&format!("index={index}"));
+        add(&match (wait.as_secs(), wait.subsec_millis()) {
+            (seconds, 0) if seconds > 0 => format!("wait={seconds}s"),
+            _ => format!("wait={}ms", wait.as_millis()),
+        });
+    }
+    if let Some(datacenter) = &upsync.datacenter {
+        add(&format!("dc={datacenter}"));
+    }
+    match (ask, upsync.consistency) {
+        (Ask::Direct, _) | (_, Consistency::Consistent) => add("consistent"),
+        (_, Consistency::Stale) => add("stale"),
+        (_, Consistency::Default) => {}
+    }
+    target
 }
 
-/// The slash at the end makes Consul itself leave `test2` out when asked for `test`.
-fn get(upsync: &Upsync, parameters: &str) -> Vec<u8> {
-    let folder = match upsync.prefix.as_str() {
-        "" => String::new(),
-        prefix => format!("{prefix}/"),
-    };
+/// A GET for `target`, with the token that shows that weir may ask.
+pub fn request(target: &str, host: &str, token: Option<&Secret>) -> Vec<u8> {
+    let token = token.map_or(String::new(), |Secret(text)| {
+        format!("X-Consul-Token: {text}\r\n")
+    });
     format!(
-        "GET /v1/kv/{folder}?recurse&{parameters} HTTP/1.1\r\nHost: {}\r\n\
-         User-Agent: weir/{}\r\nAccept: application/json\r\n\r\n",
-        upsync.host,
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir/{}\r\n\
+         Accept: application/json\r\n{token}\r\n",
         env!("CARGO_PKG_VERSION"),
     )
     .into_bytes()
@@ -79,60 +107,74 @@ pub fn folder(prefix: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// What a complete answer says.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
-    /// `X-Consul-Index`.
-    pub index: u64,
-    /// Everything below the prefix; empty for a 404.
-    pub entries: Vec<Entry<'a>>,
-    /// Consul says that it left out what the token may not read.
-    pub filtered: bool,
-}
-
-/// Reads an answer.
+/// The fault that an answer's status is, unless it is one of `usual`.
 ///
 /// # Errors
-/// It is none that Consul gives to this request: another status than 200 and 404, no index, a body
-/// that is not a list of entries, or an empty list (Consul answers 404 when there is no key).
-pub fn answer(response: &Response) -> Result<Answer<'_>, Fault> {
-    if !matches!(response.status, 200 | 404) {
-        let body = String::from_utf8_lossy(&response.body);
-        let seconds = number(response, "retry-after");
-        return Err(Fault::Status {
-            status: response.status,
-            retry_after: seconds.map(Duration::from_secs),
-            message: excerpt(body.trim()),
-        });
+/// [`Fault::Status`].
+pub fn status(response: &Response, usual: &[u16]) -> Result<(), Fault> {
+    if usual.contains(&response.status) {
+        return Ok(());
     }
-    let invalid = |why: &str| Fault::Invalid(format!("answered with{why}"));
-    let index = number(response, "x-consul-index");
-    let index = index.ok_or_else(|| invalid("out a valid X-Consul-Index"))?;
-    let filtered = response.field("x-consul-results-filtered-by-acls");
-    let filtered = filtered.is_some_and(|value| value.trim_ascii() == b"true");
-    if response.status == 404 {
-        return Ok(Answer {
-            index,
-            entries: Vec::new(),
-            filtered,
-        });
-    }
-    let entries: Vec<Entry> = serde_json::from_slice(&response.body)
-        .map_err(|error| invalid(&format!(" invalid JSON: {error}")))?;
-    if entries.is_empty() {
-        return Err(invalid(" an empty list"));
-    }
-    Ok(Answer {
-        index,
-        entries,
-        filtered,
+    let body = String::from_utf8_lossy(&response.body);
+    let seconds = number(response, "retry-after");
+    Err(Fault::Status {
+        status: response.status,
+        retry_after: seconds.map(Duration::from_secs),
+        message: excerpt(body.trim()),
     })
 }
 
+/// `X-Consul-Index`.
+///
+/// # Errors
+/// There is none.
+pub fn index(response: &Response) -> Result<u64, Fault> {
+    number(response, "x-consul-index")
+        .ok_or_else(|| Fault::Invalid("answered without a valid X-Consul-Index".to_owned()))
+}
+
 /// A field that is one number.
-fn number(response: &Response, name: &str) -> Option<u64> {
+pub fn number(response: &Response, name: &str) -> Option<u64> {
     let text = std::str::from_utf8(response.field(name)?).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether Consul says that it left out what the token may not read.
+pub fn is_filtered(response: &Response) -> bool {
+    response
+        .field("x-consul-results-filtered-by-acls")
+        .is_some_and(|value| value.trim_ascii() == b"true")
+}
+
+/// The keys of an answer, none for a 404.
+///
+/// # Errors
+/// It is none that Consul gives to this request: another status, a body that is not a list of
+/// entries, or an empty list (Consul answers 404 when there is no key).
+pub fn entries(response: &Response) -> Result<Vec<Entry<'_>>, Fault> {
+    status(response, &[200, 404])?;
+    if response.status == 404 {
+        return Ok(Vec::new());
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(&response.body)
+        .map_err(|error| Fault::Invalid(format!("answered with invalid JSON: {error}")))?;
+    if entries.is_empty() {
+        return Err(Fault::Invalid("answered with an empty list".to_owned()));
+    }
+    Ok(entries)
+}
+
+/// Whether Consul knows the token that it was asked with, by its answer for [`OWN_TOKEN`]: where it
+/// checks none (401) every token is good.
+///
+/// # Errors
+/// It says neither.
+pub fn token_is_alive(response: &Response) -> Result<bool, Fault> {
+    match response.status {
+        200 | 401 => Ok(true),
+        403 => Ok(false),
+        _ => status(response, &[]).map(|()| true),
+    }
 }
 
 #[cfg(test)]
@@ -140,15 +182,7 @@ mod tests {
     use super::*;
 
     fn upsync(prefix: &str) -> Upsync {
-        Upsync {
-            host: "consul.local:8500".into(),
-            name: "consul.local".into(),
-            port: 8500,
-            prefix: prefix.into(),
-            timeout: Duration::from_secs(360),
-            interval: Duration::from_millis(500),
-            strong: false,
-        }
+        Upsync::folder("consul.local", 8500, prefix)
     }
 
     fn response(status: u16, index: &str, body: &str) -> Response {
@@ -161,23 +195,48 @@ mod tests {
     }
 
     #[test]
-    fn the_request_asks_for_the_folder() {
-        let text = |prefix, index, wait| {
-            let request = String::from_utf8(request(&upsync(prefix), index, wait)).unwrap();
-            request.lines().next().unwrap().to_owned()
+    fn the_target_says_what_is_asked_for() {
+        let ten = Ask::Blocking(169, WAIT_MAX);
+        let mut upsync = upsync("upstreams/test");
+        let kv = "/v1/kv/upstreams/test/?recurse";
+        assert_eq!(target(&upsync, ten), format!("{kv}&index=169&wait=10s"));
+        assert_eq!(target(&upsync, Ask::Direct), format!("{kv}&consistent"));
+        upsync.datacenter = Some("dc2".into());
+        upsync.consistency = Consistency::Stale;
+        let direct = format!("{kv}&dc=dc2&consistent");
+        assert_eq!(target(&upsync, Ask::Direct), direct);
+        let stale = format!("{kv}&index=169&wait=10s&dc=dc2&stale");
+        assert_eq!(target(&upsync, ten), stale);
+        let root = Upsync {
+            consistency: Consistency::Consistent,
+            ..self::upsync("")
         };
         assert_eq!(
-            text("upstreams/test", 169, WAIT_MAX),
-            "GET /v1/kv/upstreams/test/?recurse&index=169&wait=10s HTTP/1.1"
+            target(&root, Ask::Blocking(0, Duration::from_millis(1500))),
+            "/v1/kv/?recurse&index=0&wait=1500ms&consistent"
         );
-        assert_eq!(
-            text("", 0, Duration::from_millis(1500)),
-            "GET /v1/kv/?recurse&index=0&wait=1500ms HTTP/1.1"
-        );
-        let once = String::from_utf8(direct(&upsync("a/b"))).unwrap();
-        assert!(once.starts_with("GET /v1/kv/a/b/?recurse&consistent HTTP/1.1\r\n"));
-        let all = String::from_utf8(request(&upsync("a"), 0, WAIT_MAX)).unwrap();
-        assert!(all.contains("\r\nHost: consul.local:8500\r\n") && all.ends_with("\r\n\r\n"));
+        for (kind, path) in [
+            (Kind::ConsulServices, "catalog"),
+            (Kind::ConsulHealth, "health"),
+        ] {
+            let upsync = Upsync {
+                kind,
+                ..self::upsync("web")
+            };
+            let path = format!("/v1/{path}/service/web");
+            assert_eq!(target(&upsync, ten), format!("{path}?index=169&wait=10s"));
+            assert_eq!(target(&upsync, Ask::Direct), format!("{path}?consistent"));
+        }
+    }
+
+    #[test]
+    fn a_request_has_its_host_and_its_token() {
+        let secret = Secret("abc".into());
+        let text = |token| String::from_utf8(request("/x?y", "h:1", token)).unwrap();
+        let plain = text(None);
+        assert!(plain.starts_with("GET /x?y HTTP/1.1\r\nHost: h:1\r\n"));
+        assert!(plain.ends_with("\r\n\r\n") && !plain.contains("Token"));
+        assert!(text(Some(&secret)).contains("\r\nX-Consul-Token: abc\r\n"));
     }
 
     #[test]
@@ -216,31 +275,18 @@ mod tests {
         let list = r#"[{"LockIndex":0,"Key":"test/1.2.3.4:5","Flags":0,"Value":"e30=","CreateIndex":3,"ModifyIndex":4},
             {"Key":"test/","Value":null}]"#;
         let good = response(200, "17", list);
-        let read = answer(&good).unwrap();
-        assert_eq!(read.index, 17);
-        assert_eq!(read.entries[0].value.as_deref(), Some("e30="));
-        assert_eq!(
-            (read.entries[0].modify_index, read.entries[1].modify_index),
-            (4, 0)
-        );
-        assert_eq!(read.entries[1].value, None);
-        assert!(answer(&response(404, "17", "")).unwrap().entries.is_empty());
+        let read = entries(&good).unwrap();
+        assert_eq!(index(&good).unwrap(), 17);
+        assert_eq!(read[0].value.as_deref(), Some("e30="));
+        assert_eq!((read[0].modify_index, read[1].modify_index), (4, 0));
+        assert_eq!(read[1].value, None);
+        assert!(entries(&response(404, "17", "")).unwrap().is_empty());
         for (bad, reason) in [
             (
                 response(500, "1", "No cluster leader"),
                 "status 500: \"No cluster leader\"",
             ),
-            (response(429, "1", ""), "status 429"),
-            (response(200, "", "[]"), "X-Consul-Index"),
-            (response(200, "-1", "[]"), "X-Consul-Index"),
-            (response(404, "x", ""), "X-Consul-Index"),
-            (
-                Response {
-                    fields: vec![],
-                    ..response(200, "1", list)
-                },
-                "X-Consul-Index",
-            ),
+            (response(403, "1", "denied"), "status 403: \"denied\""),
             (response(200, "1", "[]"), "empty list"),
             (response(200, "1", ""), "invalid JSON"),
             (response(200, "1", &list[..40]), "invalid JSON"),
@@ -248,25 +294,48 @@ mod tests {
             (response(200, "1", "{\"a\":1}"), "invalid JSON"),
             (response(200, "1", "[{\"Value\":null}]"), "invalid JSON"),
         ] {
-            let error = answer(&bad).unwrap_err().to_string();
+            let error = entries(&bad).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+        for bad in ["", "-1", "x"] {
+            assert!(index(&response(200, bad, list)).is_err(), "{bad}");
+        }
+        let none = Response::default();
+        assert!(index(&none).is_err());
     }
 
     #[test]
-    fn what_consul_says_beside_its_answer_is_heard() {
-        let mut filtered = response(404, "17", "");
-        assert!(!answer(&filtered).unwrap().filtered);
-        let field = ("x-consul-results-filtered-by-acls".into(), "true".into());
-        filtered.fields.push(field);
-        assert!(answer(&filtered).unwrap().filtered);
+    fn too_many_requests_say_how_long_to_wait() {
+        let with = |value: &str| {
+            let mut response = response(429, "1", "");
+            let field = ("retry-after".to_owned(), value.as_bytes().to_vec());
+            response.fields.push(field);
+            status(&response, &[200]).unwrap_err()
+        };
+        assert_eq!(with("7").retry_after(), Some(Duration::from_secs(7)));
+        for other in ["", "-1", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+            let fault = with(other);
+            assert!(
+                fault.is_crowded() && fault.retry_after().is_none(),
+                "{other}"
+            );
+        }
+        let forbidden = status(&response(403, "1", "denied"), &[200, 404]).unwrap_err();
+        assert!(forbidden.is_forbidden() && !forbidden.is_of_address());
+    }
 
-        let mut busy = response(429, "1", "too many");
-        assert!(answer(&busy).unwrap_err().retry_after().is_none());
-        busy.fields.push(("retry-after".into(), "3".into()));
-        let fault = answer(&busy).unwrap_err();
-        assert!(fault.is_crowded() && !fault.is_forbidden());
-        assert_eq!(fault.retry_after(), Some(Duration::from_secs(3)));
-        assert!(answer(&response(403, "1", "")).unwrap_err().is_forbidden());
+    #[test]
+    fn what_is_filtered_and_what_is_alive() {
+        let mut answer = response(200, "1", "[]");
+        assert!(!is_filtered(&answer));
+        let field = "x-consul-results-filtered-by-acls";
+        answer.fields.push((field.into(), "true".into()));
+        assert!(is_filtered(&answer));
+        let alive = |status| token_is_alive(&response(status, "1", "")).ok();
+        assert_eq!(
+            [200, 401, 403].map(alive),
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!([404, 429, 500].map(alive), [None, None, None]);
     }
 }

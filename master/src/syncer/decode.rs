@@ -1,4 +1,7 @@
-//! From Consul's KV entries to servers: which keys count, what their values say, which are bad.
+//! From the entries of a key-value store to servers: which keys count, what their values say, which
+//! are bad.
+
+pub mod service;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 use weir_shm::{Address, CounterId, Server};
+use weir_worker::unit;
 
 /// upsync's defaults for what a value leaves out.
 const WEIGHT: u32 = 1;
@@ -67,32 +71,50 @@ pub fn decode(folder: &str, entries: &[Entry<'_>]) -> Decoded {
         .collect();
     entries.sort_by(|one, other| one.1.key.cmp(&other.1.key));
 
-    let mut decoded = Decoded::default();
-    let mut taken: HashMap<Address, &str> = HashMap::with_capacity(entries.len());
+    let mut collected = Collected::with_room_for(entries.len());
     for (name, entry) in entries {
-        let server = server(name, entry.value.as_deref()).and_then(|server| {
-            match taken.get(&server.address) {
-                Some(by) => Err(format!(
-                    "{} is already at key {}",
-                    server.address,
-                    excerpt(by)
-                )),
-                None => Ok(server),
-            }
+        let server = server(name, entry.value.as_deref());
+        collected.add(&entry.key, entry.modify_index, server);
+    }
+    collected.decoded
+}
+
+/// What is gathered from entries, in key order: of those with one address the first counts.
+#[derive(Default)]
+struct Collected<'k> {
+    decoded: Decoded,
+    taken: HashMap<Address, &'k str>,
+}
+
+impl<'k> Collected<'k> {
+    fn with_room_for(entries: usize) -> Collected<'k> {
+        Collected {
+            decoded: Decoded::default(),
+            taken: HashMap::with_capacity(entries),
+        }
+    }
+
+    fn add(&mut self, key: &'k str, modify_index: u64, server: Result<Server, String>) {
+        let server = server.and_then(|server| match self.taken.get(&server.address) {
+            Some(by) => Err(format!(
+                "{} is already at key {}",
+                server.address,
+                excerpt(by)
+            )),
+            None => Ok(server),
         });
         match server {
             Ok(server) => {
-                taken.insert(server.address.clone(), &entry.key);
-                decoded.servers.push(server);
+                self.taken.insert(server.address.clone(), key);
+                self.decoded.servers.push(server);
             }
-            Err(reason) => decoded.refused.push(Refused {
-                key: entry.key.clone().into_owned(),
-                modify_index: entry.modify_index,
+            Err(reason) => self.decoded.refused.push(Refused {
+                key: key.to_owned(),
+                modify_index,
                 reason,
             }),
         }
     }
-    decoded
 }
 
 /// Of `entries`, which are in key order, those that lie below `folder`, however deep.
@@ -138,30 +160,44 @@ fn server(name: &str, value: Option<&str>) -> Result<Server, String> {
         Some(_) => return Err("server is not a string".to_owned()),
         None => address(name).map_err(|why| format!("key {why}, and its value names no server"))?,
     };
-    let weight = number("weight", &fields.weight, WEIGHT.into(), 1, WEIGHT_MAX)?;
-    let max_fails = number(
-        "max_fails",
-        &fields.max_fails,
-        MAX_FAILS.into(),
-        0,
-        MAX_FAILS_MAX,
-    )?;
-    let seconds = number(
-        "fail_timeout",
-        &fields.fail_timeout,
-        FAIL_TIMEOUT_S,
-        0,
-        FAIL_TIMEOUT_MAX_S,
-    )?;
-    Ok(Server {
-        address,
-        weight: u32::try_from(weight).unwrap_or(u32::MAX),
-        max_fails: u32::try_from(max_fails).unwrap_or(u32::MAX),
-        fail_timeout_ms: seconds * 1000,
-        down: flag("down", &fields.down)?,
-        backup: flag("backup", &fields.backup)?,
-        counter: CounterId::default(),
-    })
+    fields.server(address)
+}
+
+impl Fields {
+    /// The server at `address`.
+    fn server(&self, address: Address) -> Result<Server, String> {
+        let fields = self;
+        let weight = number("weight", &fields.weight, WEIGHT.into(), 1, WEIGHT_MAX)?;
+        let max_fails = number(
+            "max_fails",
+            &fields.max_fails,
+            MAX_FAILS.into(),
+            0,
+            MAX_FAILS_MAX,
+        )?;
+        let seconds = number(
+            "fail_timeout",
+            &fields.fail_timeout.as_ref().map(in_seconds),
+            FAIL_TIMEOUT_S,
+            0,
+            FAIL_TIMEOUT_MAX_S,
+        )?;
+        Ok(Server {
+            address,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            max_fails: u32::try_from(max_fails).unwrap_or(u32::MAX),
+            fail_timeout_ms: seconds * 1000,
+            down: flag("down", &fields.down)?,
+            backup: flag("backup", &fields.backup)?,
+            counter: CounterId::default(),
+        })
+    }
+}
+
+/// `10s` as nginx writes a time; anything else is left as it is.
+fn in_seconds(value: &Value) -> Value {
+    let time = value.as_str().and_then(|text| unit::seconds(text.trim()));
+    time.map_or_else(|| value.clone(), |time| time.as_secs().into())
 }
 
 fn fields(value: &str) -> Result<Fields, String> {
@@ -210,10 +246,11 @@ fn number(
     number
         .filter(|number| (min..=max).contains(number))
         .ok_or_else(|| {
-            format!(
-                "{name} is {}, not {min} to {max}",
-                excerpt(&value.to_string())
-            )
+            let shown = match value {
+                Value::String(text) => excerpt(text),
+                other => excerpt(&other.to_string()),
+            };
+            format!("{name} is {shown}, not {min} to {max}")
         })
 }
 

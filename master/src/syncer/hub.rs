@@ -6,6 +6,7 @@ mod reload;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -28,8 +29,10 @@ use super::recorder::history::Cause;
 use super::recorder::{Beginning, Note, Recorder};
 use super::share::{self, Query};
 use super::stop::Stop;
+use super::tls;
+use super::vault::Vault;
 use super::watch;
-use crate::settings::Settings;
+use crate::settings::{PrivateFile, Settings};
 use crate::{Built, ResolvedUpstream};
 
 /// What found no room in the region is tried again this often.
@@ -105,6 +108,10 @@ pub struct Hub {
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
     watches: HashMap<FeedId, Arc<Stop>>,
+    /// Tokens and certificates that watches ask with.
+    vault: Arc<Vault>,
+    /// The private files of the configuration in force, by number.
+    private: Vec<PrivateFile>,
     /// Resolves names, once there are some.
     names: Option<Names>,
     /// Descriptors of an order whose last packet is to come.
@@ -121,6 +128,11 @@ impl Hub {
     pub fn new(start: Start, events: Sender<Event>, queue: Receiver<Event>) -> Result<Hub, String> {
         let channel = Arc::new(Channel::new(start.channel));
         let log = Log::new(start.files, Arc::clone(&start.settings.error_logs));
+        let vault = Arc::new(Vault::default());
+        for (private, file) in start.settings.private.iter().zip(&start.private) {
+            vault.put(private, file)?;
+        }
+        let private = start.settings.private.clone();
         let thread_error = |error: std::io::Error| format!("thread: {error}");
         listen(Arc::clone(&channel), events.clone(), log.clone()).map_err(thread_error)?;
         open(start.region, start.writer, events.clone()).map_err(thread_error)?;
@@ -144,6 +156,8 @@ impl Hub {
             recorder: Recorder::mute(),
             retry_at: None,
             watches: HashMap::new(),
+            vault,
+            private,
             names: None,
             handed: Handed::default(),
             early: None,
@@ -292,8 +306,14 @@ impl Hub {
             let first = targets[0].upstream.clone();
             let events = self.events.clone();
             let handle = move |lesson| teach(&events, lesson);
-            let stop = watch::start(upsync, targets, self.log.clone(), handle)
-                .map_err(|error| format!("thread for upstream \"{first}\": {error}"))?;
+            let stop = watch::start(
+                upsync,
+                targets,
+                Arc::clone(&self.vault),
+                self.log.clone(),
+                handle,
+            )
+            .map_err(|error| format!("thread for upstream \"{first}\": {error}"))?;
             self.watches
                 .extend(feeds.into_iter().map(|id| (id, Arc::clone(&stop))));
         }
@@ -390,10 +410,53 @@ impl Hub {
             } => {
                 self.handed.add(roles, descriptors);
                 if !more {
-                    self.log.reopen(std::mem::take(&mut self.handed).files);
+                    let Handed { files, private, .. } = std::mem::take(&mut self.handed);
+                    self.log.reopen(files);
+                    let known = std::mem::take(&mut self.private);
+                    self.renew(&known, private);
+                    self.private = known;
                 }
             }
             Order::Adopt { .. } | Order::Quit => {}
+        }
+    }
+
+    /// Takes in private files that were opened anew, `known` naming them, and lets those who ask with
+    /// them ask anew.
+    fn renew(&self, known: &[PrivateFile], opened: Vec<(usize, File)>) {
+        for (id, file) in opened {
+            let Some(private) = known.get(id) else {
+                continue;
+            };
+            match self.vault.put(private, &file) {
+                Ok(true) => self.tell_renewed(&private.path),
+                Ok(false) => {}
+                Err(why) => self.log.log(Level::Error, format_args!("{why}")),
+            }
+        }
+    }
+
+    fn tell_renewed(&self, path: &Path) {
+        let mut said: Vec<String> = Vec::new();
+        for (id, feed) in self.book.feeds() {
+            let upsync = &feed.upsync;
+            if !upsync.private().iter().any(|used| *used == path) {
+                continue;
+            }
+            // Of a certificate and its key one is there before the other: what was in use stays so.
+            let fits = upsync.tls.as_ref().map(|tls| tls::config(tls, &self.vault));
+            if let Some(Err(why)) = fits
+                && !said.contains(&why)
+            {
+                self.log.log(
+                    Level::Warn,
+                    format_args!("{why}; what was read before stays in use"),
+                );
+                said.push(why);
+            }
+            if let Some(stop) = self.watches.get(&id) {
+                stop.nudge();
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod book;
 pub mod client;
+pub mod connection;
 pub mod consul;
 pub mod decode;
 pub mod dump;
@@ -25,6 +26,8 @@ pub mod recorder;
 pub mod response;
 pub mod share;
 pub mod stop;
+pub mod tls;
+pub mod vault;
 pub mod watch;
 
 use std::fs::File;
@@ -59,6 +62,8 @@ pub struct Start {
     pub channel: OwnedFd,
     /// The opened logs, by resource number.
     pub files: Vec<File>,
+    /// The opened private files, by their number.
+    pub private: Vec<File>,
     /// Builds settings from the text of a configuration.
     pub build: fn(&str) -> Result<Built, String>,
 }

@@ -19,6 +19,8 @@ pub struct Handed {
     pub text: Option<File>,
     /// Opened logs by resource number.
     pub files: Vec<(usize, File)>,
+    /// Opened private files by number.
+    pub private: Vec<(usize, File)>,
 }
 
 impl Handed {
@@ -28,6 +30,7 @@ impl Handed {
             match role {
                 Role::Text => self.text = Some(descriptor.into()),
                 Role::Resource(id) => self.files.push((id, descriptor.into())),
+                Role::Private(id) => self.private.push((id, descriptor.into())),
                 Role::Listener(_) => {}
             }
         }
@@ -46,6 +49,8 @@ pub struct Plan {
     pub bad_dumps: Vec<String>,
     /// Its logs.
     pub files: Vec<(usize, File)>,
+    /// Its private files.
+    pub private: Vec<(usize, File)>,
 }
 
 /// Builds a plan; blocks in the resolver.
@@ -81,6 +86,7 @@ pub fn plan(handed: Handed, build: fn(&str) -> Result<Built, String>) -> Result<
         dumped,
         bad_dumps,
         files: handed.files,
+        private: handed.private,
     })
 }
 

@@ -23,15 +23,19 @@ pub struct Query {
 /// same parent folder share one for that folder. The root of the store is nobody's parent folder:
 /// it may hold anything.
 pub fn queries(all: &[(FeedId, &Upsync)], first_new: FeedId) -> Vec<Query> {
-    let mut crowd: HashMap<(&str, u16), usize> = HashMap::new();
+    let mut crowd: HashMap<&str, usize> = HashMap::new();
     for (_, upsync) in all {
-        *crowd.entry((&upsync.name, upsync.port)).or_default() += 1;
+        *crowd.entry(&upsync.host).or_default() += 1;
     }
     let mut queries = Vec::new();
     let mut families: Vec<(Upsync, Vec<(FeedId, &Upsync)>)> = Vec::new();
     for &(id, upsync) in all.iter().filter(|(id, _)| *id >= first_new) {
-        let is_crowded = crowd[&(upsync.name.as_str(), upsync.port)] > OWN_MAX;
-        match upsync.prefix.rsplit_once('/').filter(|_| is_crowded) {
+        let is_crowded = crowd[upsync.host.as_str()] > OWN_MAX;
+        match upsync
+            .prefix
+            .rsplit_once('/')
+            .filter(|_| is_crowded && upsync.kind.has_folders())
+        {
             None => queries.push(Query::of_one(id, upsync)),
             Some((parent, _)) => {
                 let parent = Upsync {
@@ -72,13 +76,8 @@ mod tests {
 
     fn upsync(prefix: &str, port: u16) -> Upsync {
         Upsync {
-            host: format!("127.0.0.1:{port}"),
-            name: "127.0.0.1".into(),
-            port,
-            prefix: prefix.into(),
-            timeout: Duration::from_secs(360),
-            interval: Duration::from_secs(5),
             strong: prefix.ends_with('1'),
+            ..Upsync::folder("127.0.0.1", port, prefix)
         }
     }
 

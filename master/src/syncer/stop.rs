@@ -1,8 +1,10 @@
 //! Cuts a watch short, whatever it is blocked in.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use socket2::Socket;
 
 /// Shared between a watch and whoever may end it.
 #[derive(Debug, Default)]
@@ -14,8 +16,10 @@ pub struct Stop {
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
+    /// What the watch asks with has changed since it last [began](Stop::begin).
+    nudged: bool,
     /// The watch's connection.
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<Socket>>,
 }
 
 impl Stop {
@@ -30,19 +34,41 @@ impl Stop {
         self.stopped.notify_all();
     }
 
+    /// Makes the watch ask anew, with what has changed: wakes it from its sleep and shuts the
+    /// socket down that it waits on.
+    pub fn nudge(&self) {
+        let mut state = self.lock();
+        state.nudged = true;
+        if let Some(socket) = state.socket.take() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.stopped.notify_all();
+    }
+
+    /// The watch is about to look at what it asks with: what was changed before counts no more.
+    pub fn begin(&self) {
+        self.lock().nudged = false;
+    }
+
+    /// Whether the watch is to ask anew.
+    pub fn is_nudged(&self) -> bool {
+        self.lock().nudged
+    }
+
     /// Whether the watch is to end.
     pub fn is_stopped(&self) -> bool {
         self.lock().stopped
     }
 
-    /// Makes `socket` the one that [`stop`](Stop::stop) shuts down; `false` when it was called
-    /// already.
-    pub fn watch(&self, socket: &Arc<TcpStream>) -> bool {
+    /// Makes `socket` the one that [`stop`](Stop::stop) and [`nudge`](Stop::nudge) shut down;
+    /// `false` when one of them was called already.
+    pub fn watch(&self, socket: &Arc<Socket>) -> bool {
         let mut state = self.lock();
-        if !state.stopped {
+        let goes_on = !state.stopped && !state.nudged;
+        if goes_on {
             state.socket = Some(Arc::clone(socket));
         }
-        !state.stopped
+        goes_on
     }
 
     /// Lets a connection go that is not used any more, so that it is closed.
@@ -50,13 +76,14 @@ impl Stop {
         self.lock().socket = None;
     }
 
-    /// Waits for `delay`; `false` when it was cut short.
+    /// Waits for `delay`, not to its end after a [`nudge`](Stop::nudge); `false` when the watch is to
+    /// end.
     pub fn sleep(&self, delay: Duration) -> bool {
         let until = Instant::now() + delay;
         let mut state = self.lock();
         while !state.stopped {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || state.nudged {
                 return true;
             }
             state = match self.stopped.wait_timeout(state, left) {
@@ -76,9 +103,13 @@ impl Stop {
 mod tests {
     use super::*;
     use std::io::Read as _;
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
 
     const LONG: Duration = Duration::from_secs(60);
+
+    fn connected(address: SocketAddr) -> Arc<Socket> {
+        Arc::new(TcpStream::connect(address).unwrap().into())
+    }
 
     /// Runs `blocked` in a thread until it says that it is about to block, then stops it.
     fn is_cut_short(blocked: impl FnOnce(&Stop) + Send + 'static) {
@@ -108,13 +139,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         is_cut_short(move |stop| {
-            let socket = Arc::new(TcpStream::connect(address).unwrap());
+            let socket = connected(address);
             if stop.watch(&socket) {
                 assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
             }
         });
         let stop = Stop::default();
         stop.stop();
-        assert!(!stop.watch(&Arc::new(TcpStream::connect(address).unwrap())));
+        assert!(!stop.watch(&connected(address)));
+    }
+
+    #[test]
+    fn a_nudge_cuts_the_next_wait_short_and_ends_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Stop::default();
+        let socket = connected(address);
+        assert!(stop.watch(&socket));
+        stop.nudge();
+        assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
+        let began = Instant::now();
+        assert!(stop.sleep(LONG) && began.elapsed() < LONG / 2);
+        assert!(stop.is_nudged() && !stop.is_stopped());
+        assert!(!stop.watch(&connected(address)));
+        stop.begin();
+        assert!(stop.watch(&connected(address)));
+        assert!(stop.sleep(Duration::from_millis(1)));
     }
 }

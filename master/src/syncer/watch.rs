@@ -18,6 +18,7 @@ use super::lesson::{Heard, Lesson, Origin, Verdict};
 use super::log::Log;
 use super::poll::{Answer, Poller, Target};
 use super::stop::Stop;
+use super::vault::Vault;
 use crate::settings::Upsync;
 
 /// A watch has a small stack, as there may be a thousand; the resolver needs some of it.
@@ -32,15 +33,21 @@ const SECOND_READ: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// No thread can be had.
-pub fn start<H>(upsync: Upsync, targets: Vec<Target>, log: Log, handle: H) -> io::Result<Arc<Stop>>
+pub fn start<H>(
+    upsync: Upsync,
+    targets: Vec<Target>,
+    vault: Arc<Vault>,
+    log: Log,
+    handle: H,
+) -> io::Result<Arc<Stop>>
 where
     H: FnMut(Lesson) -> Option<Verdict> + Send + 'static,
 {
     let stop = Arc::new(Stop::default());
-    let source = format!("{}/v1/kv/{}", upsync.host, upsync.prefix);
+    let source = upsync.to_string();
     let said = vec![Said::default(); targets.len()];
     let interval = upsync.interval;
-    let poller = Poller::new(upsync, targets, Arc::clone(&stop));
+    let poller = Poller::new(upsync, targets, Arc::clone(&stop), vault);
     let watch = Watch {
         source: source.into(),
         index: Index::new(poller.wait(), interval),
@@ -107,7 +114,7 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
             seen_ns,
             heard,
             ..
-        } = self.poller.ask(asked, self.poller.wait())?;
+        } = self.poll(asked)?;
         let refused: Vec<_> = heard.iter().map(|heard| heard.refused.clone()).collect();
         let empty: Vec<bool> = heard.iter().map(|h| h.servers.is_empty()).collect();
         let lesson = self.lesson(index, seen_ns, heard);
@@ -161,6 +168,18 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
             }
         }
         Ok(changed)
+    }
+
+    fn poll(&mut self, index: u64) -> Result<Answer, Fault> {
+        let wait = self.poller.wait();
+        let result = self.poller.ask(index, wait);
+        for (address, fault) in self.poller.passed() {
+            self.say(
+                Level::Warn,
+                format_args!("{address} failed, another address is asked: {fault}"),
+            );
+        }
+        result
     }
 
     fn lesson(&self, index: u64, seen_ns: u64, heard: Vec<Heard>) -> Lesson {

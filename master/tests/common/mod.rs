@@ -67,6 +67,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         },
         listeners: Vec::new(),
         resources: Vec::new(),
+        private: Vec::new(),
         temp_folders: Vec::new(),
         error_logs: Arc::clone(&error_logs),
         upstreams,
@@ -97,13 +98,10 @@ fn upstream(line: &str) -> Result<Upstream, String> {
         name: name.to_owned(),
         servers: servers.map(configured).collect(),
         upsync: (port != "-").then(|| Upsync {
-            host: format!("127.0.0.1:{port}"),
-            name: "127.0.0.1".to_owned(),
-            port: port.parse().unwrap(),
-            prefix: prefix.to_owned(),
             timeout: ms(timeout),
             interval: ms(interval),
             strong: strong == "on",
+            ..Upsync::folder("127.0.0.1", port.parse().unwrap(), prefix)
         }),
         dump: (dump != "-").then(|| dump.into()),
         guard: Some(weir_master::settings::Guard::default()),
@@ -184,6 +182,7 @@ impl Syncer {
             .collect();
         let clone = |waker: &EventFd| waker.as_fd().try_clone_to_owned().unwrap();
         let start = Start {
+            private: Vec::new(),
             resolved: resolve(&settings.upstreams).unwrap(),
             settings,
             generation: 1,

@@ -87,6 +87,7 @@ fn build(text: &str) -> Result<Built, String> {
         },
         listeners: addresses.iter().cloned().map(socket).collect(),
         resources: vec![Resource::Log(format!("{folder}/error.log").into())],
+        private: Vec::new(),
         temp_folders: Vec::new(),
         error_logs: error_logs.clone(),
         upstreams: words("host ").map(upstream).collect(),

@@ -30,13 +30,8 @@ fn the_articles_configuration() {
         panic!("{:?}", built.settings.upstreams);
     };
     let upsync = Upsync {
-        host: "127.0.0.1:8500".into(),
-        name: "127.0.0.1".into(),
-        port: 8500,
-        prefix: "upstreams/test".into(),
-        timeout: Duration::from_secs(360),
         interval: Duration::from_millis(500),
-        strong: false,
+        ..Upsync::folder("127.0.0.1", 8500, "upstreams/test")
     };
     assert_eq!(test.upsync, Some(upsync));
     assert_eq!(

@@ -9,6 +9,7 @@ mod proxying;
 mod rebuild;
 mod resolver;
 mod unknown;
+mod upsync;
 mod wording;
 
 use weir_master::Built;

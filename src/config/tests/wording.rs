@@ -1,5 +1,7 @@
 //! Every refusal in nginx's words, with its file and line.
 
+use weir_master::settings::SourceAddress;
+
 use super::{build, refused};
 
 /// A configuration whose third line is the one at fault.
@@ -732,14 +734,75 @@ fn upstreams() {
     upsync("a:1/v2/kv/x", "invalid path");
     upsync("a:1/v1/kv/", "no key prefix");
     upsync("a:1/v1/kv///", "no key prefix");
-    upsync("a:1/v1/kv/x?dc=y", "invalid character in the key prefix");
-    upsync("unix:/x", "unix domain socket");
+    upsync("a:1/v1/kv/x^y", "invalid character in the key prefix");
+    upsync("unix:/x", "invalid path");
+    upsync("a:1,b/v1/kv/x", "no port");
+    upsync("a:1,,b:1/v1/kv/x", "no host");
+    upsync("a:1,http://b:1/v1/kv/x", "unexpected scheme");
     check(
         in_upstream,
         &[
             (
                 "upsync a:1/v1/kv/x upsync_type=etcd;",
-                "\"upsync_type=etcd\" is not supported by weir, use upsync_type=consul",
+                "invalid path in upsync \"a:1/v1/kv/x\", it must be HOST:PORT/v2/keys/PREFIX",
+            ),
+            (
+                "upsync a:1/v1/kv/web upsync_type=consul_health;",
+                "invalid path in upsync \"a:1/v1/kv/web\", it must be \
+                 HOST:PORT/v1/health/service/NAME",
+            ),
+            (
+                "upsync a:1/v1/catalog/service/a/b upsync_type=consul_services;",
+                "invalid name of a service in upsync \"a:1/v1/catalog/service/a/b\", it must be \
+                 HOST:PORT/v1/catalog/service/NAME",
+            ),
+            (
+                "upsync a:1/v1/kv/x?dc=y;",
+                "unexpected query in upsync \"a:1/v1/kv/x?***\", it must be HOST:PORT/v1/kv/PREFIX",
+            ),
+            (
+                "upsync a:1/v1/kv/x?token=a&b;",
+                "unexpected query in upsync \"a:1/v1/kv/x?***\", it must be HOST:PORT/v1/kv/PREFIX",
+            ),
+            (
+                "upsync a:1/v1/kv/x token=secret;",
+                "invalid parameter \"token=***\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x datacenter=a/b;",
+                "invalid parameter \"datacenter=a/b\"",
+            ),
+            (
+                "upsync a:1/v2/keys/x upsync_type=etcd datacenter=dc1;",
+                "invalid parameter \"datacenter=dc1\"",
+            ),
+            (
+                "upsync a:1/v1/kv/x consistency=eventual;",
+                "invalid parameter \"consistency=eventual\"",
+            ),
+            (
+                "upsync_token a; upsync_token_file b;",
+                "\"upsync_token\" and \"upsync_token_file\" exclude each other",
+            ),
+            (
+                "upsync_token a; upsync_token b;",
+                "\"upsync_token\" directive is duplicate",
+            ),
+            (
+                "upsync_token 'a b';",
+                "\"upsync_token\" directive has an invalid token",
+            ),
+            (
+                "upsync_token_file '';",
+                "\"upsync_token_file\" directive names no file",
+            ),
+            (
+                "upsync_ssl_verify maybe;",
+                "invalid value \"maybe\" in \"upsync_ssl_verify\" directive, it must be \"on\" or \"off\"",
+            ),
+            (
+                "upsync_ssl_name 'a b';",
+                "\"upsync_ssl_name\" directive invalid value",
             ),
             (
                 "upsync a:1/v1/kv/x upsync_type=file;",
@@ -765,10 +828,8 @@ fn upstreams() {
     );
     let built = super::http("upstream u { upsync [::1]:8500/v1/kv/a/b/; }");
     let upsync = built.settings.upstreams[0].upsync.clone().unwrap();
-    assert_eq!(
-        (upsync.host.as_str(), upsync.name.as_str(), upsync.port),
-        ("[::1]:8500", "::1", 8500)
-    );
+    assert_eq!(upsync.host, "[::1]:8500");
+    assert_eq!(upsync.addresses, [SourceAddress::tcp("::1", 8500)]);
     assert_eq!(upsync.prefix, "a/b");
     assert_eq!(
         (

@@ -27,13 +27,8 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         name: (*name).to_owned(),
         servers: Vec::new(),
         upsync: prefix.map(|prefix| Upsync {
-            host: "consul:8500".into(),
-            name: "consul".into(),
-            port: 8500,
-            prefix: prefix.into(),
-            timeout: Duration::from_secs(360),
-            interval: Duration::from_secs(5),
             strong: true,
+            ..Upsync::folder("consul", 8500, prefix)
         }),
         dump: dump.map(Into::into),
         guard: Some(Guard::default()),
@@ -63,6 +58,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         },
         listeners: Vec::new(),
         resources: Vec::new(),
+        private: Vec::new(),
         temp_folders: Vec::new(),
         error_logs: [].into(),
         upstreams: lines.iter().map(upstream).collect(),

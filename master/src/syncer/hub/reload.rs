@@ -63,6 +63,8 @@ impl Hub {
             self.log
                 .log(Level::Warn, format_args!("dump is not used: {why}"));
         }
+        let private = std::mem::take(&mut plan.private);
+        self.renew(&plan.settings.private, private);
         let resolved = std::mem::take(&mut plan.resolved);
         let new = self.book.prepare(&plan.settings, resolved, &plan.dumped);
         if let Some(tables) = &mut self.tables {
@@ -109,6 +111,7 @@ impl Hub {
         self.log
             .exchange(plan.files, Arc::clone(&plan.settings.error_logs));
         self.configured(&plan.settings);
+        self.private = plan.settings.private;
         self.answer(&Answer::Committed { generation });
     }
 

@@ -7,11 +7,15 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::book::FeedId;
 use super::client::{Client, Fault, Kept};
-use super::consul;
-use super::decode::{self, Entry};
+use super::connection::Tls;
+use super::consul::{self, Ask};
+use super::decode::{self, Decoded, Entry, service};
 use super::lesson::Heard;
+use super::response::Response;
 use super::stop::Stop;
-use crate::settings::Upsync;
+use super::tls;
+use super::vault::Vault;
+use crate::settings::{Kind, Secret, Upsync};
 
 /// An upstream whose servers a poller learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,16 +73,39 @@ pub struct Share {
 pub struct Poller {
     upsync: Upsync,
     targets: Vec<Target>,
-    client: Client,
+    /// One for each address.
+    lines: Vec<Line>,
+    /// The address that is asked.
+    at: usize,
+    stop: Arc<Stop>,
+    vault: Arc<Vault>,
+    /// Addresses that failed while others were left.
+    passed: Vec<(String, Fault)>,
     /// The longest `wait` of a blocking query.
     wait: Duration,
 }
 
+/// An address.
+#[derive(Debug)]
+struct Line {
+    client: Client,
+    /// How TLS is spoken with it, by the files of this [`Vault::version`].
+    tls: Option<(u64, Tls)>,
+}
+
 impl Poller {
     /// Asks for `upsync`, whose answers say something about each of `targets`.
-    pub fn new(upsync: Upsync, targets: Vec<Target>, stop: Arc<Stop>) -> Poller {
+    pub fn new(upsync: Upsync, targets: Vec<Target>, stop: Arc<Stop>, vault: Arc<Vault>) -> Poller {
+        let lines = upsync.addresses.iter().map(|address| Line {
+            client: Client::new(address.clone(), Arc::clone(&stop)),
+            tls: None,
+        });
         Poller {
-            client: Client::new(&upsync.name, upsync.port, stop),
+            lines: lines.collect(),
+            at: 0,
+            stop,
+            vault,
+            passed: Vec::new(),
             wait: consul::wait(upsync.timeout),
             upsync,
             targets,
@@ -105,32 +132,115 @@ impl Poller {
         self.wait
     }
 
-    /// Gives the kept connection to another poller of the same address.
-    pub fn give(&mut self) -> Option<Kept> {
-        self.client.give()
+    /// The address that is asked.
+    pub fn address(&self) -> &str {
+        let line = self.lines.get(self.at);
+        line.map_or("", |line| &line.client.address().written)
     }
 
-    /// Takes a connection over that a poller of the same address gave away.
+    /// Addresses that failed since this was last called, although another one was left to try.
+    pub fn passed(&mut self) -> Vec<(String, Fault)> {
+        std::mem::take(&mut self.passed)
+    }
+
+    /// Gives the kept connection to another poller of the same source.
+    pub fn give(&mut self) -> Option<Kept> {
+        self.lines.get_mut(self.at)?.client.give()
+    }
+
+    /// Takes a connection over that a poller of the same source gave away, and asks where it goes to.
     pub fn take(&mut self, kept: Kept) {
-        self.client.take(kept);
+        let same = |line: &Line| *line.client.address() == kept.address;
+        if let Some(at) = self.lines.iter().position(same) {
+            self.at = at;
+            self.lines[at].client.take(kept);
+        }
     }
 
     /// One request: blocks until there is something newer than `index`, or `wait` is over, which
     /// is at most [`Poller::wait`].
     ///
     /// # Errors
-    /// What kept a complete answer from coming.
+    /// What kept a complete answer from coming, from the last of the addresses.
     pub fn ask(&mut self, index: u64, wait: Duration) -> Result<Answer, Fault> {
         let wait = wait.clamp(consul::WAIT_MIN, self.wait);
-        let request = consul::request(&self.upsync, index, wait);
-        let deadlines = consul::deadlines(wait, self.upsync.timeout);
+        let asked = consul::target(&self.upsync, Ask::Blocking(index, wait));
+        let targets = std::mem::take(&mut self.targets);
+        let kind = self.upsync.kind;
+        let result = self.somewhere(|poller| poller.question(&asked, wait, kind, &targets));
+        self.targets = targets;
+        result
+    }
+
+    /// One target's own folder or service as it is now, by the leader's word: the answer has its
+    /// index and one `heard`.
+    ///
+    /// # Errors
+    /// As [`ask`](Poller::ask).
+    pub fn direct(&mut self, target: &Target) -> Result<Answer, Fault> {
+        let asked = consul::target(&target.upsync, Ask::Direct);
+        let (wait, kind) = (consul::WAIT_MIN, target.upsync.kind);
+        let targets = std::slice::from_ref(target);
+        self.somewhere(|poller| poller.question(&asked, wait, kind, targets))
+    }
+
+    /// Whether the source knows the token that it is asked with: to one that it does not know an
+    /// empty list means nothing. Without a token, or where none is checked, that is so.
+    ///
+    /// # Errors
+    /// As [`ask`](Poller::ask).
+    pub fn token_alive(&mut self) -> Result<bool, Fault> {
+        if self.upsync.token.is_none() || !self.upsync.kind.is_consul() {
+            return Ok(true);
+        }
+        self.somewhere(|poller| {
+            let response = poller.get(consul::OWN_TOKEN, consul::WAIT_MIN)?;
+            consul::token_is_alive(&response)
+        })
+    }
+
+    /// Asks at the address that answered last, and if it fails at each of the others in turn.
+    fn somewhere<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Poller) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut left = self.lines.len();
+        loop {
+            self.stop.begin();
+            if self.stop.is_stopped() {
+                return Err(Fault::Stopped);
+            }
+            match ask(self) {
+                Err(Fault::Nudged) => {}
+                Err(fault) if fault.is_of_address() => {
+                    left -= 1;
+                    if left == 0 {
+                        // The next time begins with another one.
+                        self.at = (self.at + 1) % self.lines.len();
+                        return Err(fault);
+                    }
+                    let failed = self.address().to_owned();
+                    self.at = (self.at + 1) % self.lines.len();
+                    self.passed.push((failed, fault));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn question(
+        &mut self,
+        asked: &str,
+        wait: Duration,
+        kind: Kind,
+        targets: &[Target],
+    ) -> Result<Answer, Fault> {
         let sent = Instant::now();
-        let response = self.client.get(&request, deadlines)?;
+        let response = self.get(asked, wait)?;
         let (took, seen_ns) = (sent.elapsed(), now_ns());
-        let answer = consul::answer(&response)?;
-        let (heard, share) = hear_each(&self.targets, answer.entries, answer.filtered);
+        let (heard, share) = read(kind, targets, &response)?;
         Ok(Answer {
-            index: answer.index,
+            index: consul::index(&response)?,
             took,
             seen_ns,
             heard,
@@ -138,27 +248,69 @@ impl Poller {
         })
     }
 
-    /// One target's own folder as it is now, by the leader's word: the answer has its index and
-    /// one `heard`.
-    ///
-    /// # Errors
-    /// What kept a complete answer from coming.
-    pub fn direct(&mut self, target: &Target) -> Result<Answer, Fault> {
-        let request = consul::direct(&target.upsync);
-        let deadlines = consul::deadlines(consul::WAIT_MIN, self.upsync.timeout);
-        let sent = Instant::now();
-        let response = self.client.get(&request, deadlines)?;
-        let (took, seen_ns) = (sent.elapsed(), now_ns());
-        let answer = consul::answer(&response)?;
-        let target = std::slice::from_ref(target);
-        let (heard, share) = hear_each(target, answer.entries, answer.filtered);
-        Ok(Answer {
-            index: answer.index,
-            took,
-            seen_ns,
-            heard,
-            share,
-        })
+    fn get(&mut self, target: &str, wait: Duration) -> Result<Response, Fault> {
+        let deadlines = consul::deadlines(wait, self.upsync.timeout);
+        let token = self.token()?;
+        let line = &mut self.lines[self.at];
+        line.renew(&self.upsync, &self.vault)?;
+        let request = consul::request(target, line.client.address().host(), token.as_ref());
+        let tls = line.tls.as_ref().map(|(_, tls)| tls);
+        line.client.get(&request, deadlines, tls)
+    }
+
+    fn token(&self) -> Result<Option<Secret>, Fault> {
+        let token = self.upsync.token.as_ref();
+        let token = token.map(|token| self.vault.token(token));
+        token.transpose().map_err(Fault::Invalid)
+    }
+}
+
+impl Line {
+    /// Follows files that have changed; while they do not fit one another, those before stay in use.
+    fn renew(&mut self, upsync: &Upsync, vault: &Vault) -> Result<(), Fault> {
+        let version = vault.version();
+        let fresh = self
+            .tls
+            .as_ref()
+            .is_some_and(|(known, _)| *known == version);
+        let Some(certificates) = upsync.tls.as_deref().filter(|_| !fresh) else {
+            return Ok(());
+        };
+        match (
+            tls::client(certificates, self.client.address(), vault),
+            &mut self.tls,
+        ) {
+            (Ok(tls), place) => *place = Some((version, tls)),
+            (Err(_), Some((known, _))) => *known = version,
+            (Err(why), None) => return Err(Fault::Tls(why)),
+        }
+        Ok(())
+    }
+}
+
+/// What one answer says about each target.
+fn read(kind: Kind, targets: &[Target], response: &Response) -> Result<(Vec<Heard>, Share), Fault> {
+    let filtered = consul::is_filtered(response);
+    let service = |decode: fn(&[u8]) -> Result<Decoded, String>| {
+        consul::status(response, &[200])?;
+        let Decoded { servers, refused } = decode(&response.body).map_err(Fault::Invalid)?;
+        let heard = Heard {
+            servers,
+            refused,
+            filtered,
+        };
+        let share = Share {
+            ours: response.body.len(),
+            foreign: 0,
+            newest: consul::index(response)?,
+        };
+        // The targets of one question about a service are alike.
+        Ok((vec![heard; targets.len()], share))
+    };
+    match kind {
+        Kind::ConsulServices => service(service::catalog),
+        Kind::ConsulHealth => service(service::health),
+        _ => Ok(hear_each(targets, consul::entries(response)?, filtered)),
     }
 }
 
@@ -207,15 +359,7 @@ mod tests {
     use super::*;
 
     fn target(feed: FeedId, prefix: &str) -> Target {
-        let upsync = Upsync {
-            host: "127.0.0.1:8500".into(),
-            name: "127.0.0.1".into(),
-            port: 8500,
-            prefix: prefix.into(),
-            timeout: Duration::from_secs(360),
-            interval: Duration::from_secs(5),
-            strong: false,
-        };
+        let upsync = Upsync::folder("127.0.0.1", 8500, prefix);
         Target::new(feed, prefix, &upsync)
     }
 

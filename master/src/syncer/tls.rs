@@ -1,0 +1,168 @@
+//! TLS to a source: from files to what rustls takes, and its errors in words that name them.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::connection::Tls;
+use super::vault::{Private, Vault};
+use crate::settings::{Certificates, Endpoint, SourceAddress};
+
+/// How TLS is spoken with `address`, by the files as they are now.
+///
+/// # Errors
+/// A file is missing or holds something else; it and its directive are named.
+pub fn client(
+    certificates: &Certificates,
+    address: &SourceAddress,
+    vault: &Vault,
+) -> Result<Tls, String> {
+    let name = match (&certificates.name, &address.endpoint) {
+        (Some(name), _) => name.as_str(),
+        (None, Endpoint::Tcp { name, .. }) => name,
+        (None, Endpoint::Unix(_)) => "localhost",
+    };
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("\"{name}\" is no name that a certificate can have"))?;
+    let trusted = match certificates
+        .trusted
+        .as_ref()
+        .and_then(|path| vault.get(path))
+    {
+        Some(file) => format!("upsync_ssl_trusted_certificate {}", file.named()),
+        None => String::new(),
+    };
+    Ok(Tls {
+        config: Arc::new(config(certificates, vault)?),
+        name,
+        trusted: trusted.into(),
+    })
+}
+
+/// What does not depend on the address.
+///
+/// # Errors
+/// As [`client`].
+pub fn config(certificates: &Certificates, vault: &Vault) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be had: {error}"))?;
+    let builder = match certificates
+        .trusted
+        .as_ref()
+        .filter(|_| certificates.verify)
+    {
+        Some(path) => builder.with_root_certificates(roots(&file(vault, path)?)?),
+        None => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+    };
+    let Some((certificate, key)) = &certificates.own else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let (certificate, key) = (file(vault, certificate)?, file(vault, key)?);
+    let chain = chain(&certificate)?;
+    let secret = PrivateKeyDer::from_pem_slice(&key.content)
+        .map_err(|error| failed("certificate key", &key, &error))?;
+    let config = builder.with_client_auth_cert(chain, secret);
+    config.map_err(|error| failed("certificate key", &key, &error))
+}
+
+fn file(vault: &Vault, path: &Path) -> Result<Private, String> {
+    let missing = || format!("\"{}\" was not opened", path.display());
+    vault.get(path).ok_or_else(missing)
+}
+
+fn roots(file: &Private) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(file)? {
+        roots
+            .add(certificate)
+            .map_err(|error| failed("certificate", file, &error))?;
+    }
+    Ok(roots)
+}
+
+fn chain(file: &Private) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = CertificateDer::pem_slice_iter(&file.content)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| failed("certificate", file, &error))?;
+    match chain.is_empty() {
+        true => Err(failed("certificate", file, &"there is none in it")),
+        false => Ok(chain),
+    }
+}
+
+/// nginx's `cannot load certificate`.
+fn failed(what: &str, file: &Private, why: &dyn Display) -> String {
+    format!("cannot load {what} {}: {why}", file.named())
+}
+
+/// An error of a connection in words that say what to do about it.
+pub fn told(error: &Error, how: &Tls) -> String {
+    let start = "upstream SSL certificate";
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            let trusted = &how.trusted;
+            format!("{start} verify error: its issuer is unknown to {trusted}")
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            let name = how.name.to_str();
+            format!("{start} does not match \"{name}\", see upsync_ssl_name")
+        }
+        Error::InvalidCertificate(error) => format!("{start} verify error: {error}"),
+        error => format!("SSL connection failed ({error})"),
+    }
+}
+
+/// `upsync_ssl_verify off`: takes whatever certificate is shown, if it is the one that was signed with.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
