@@ -16,6 +16,9 @@ use crate::settings::SourceAddress;
 /// Read at once, in bytes.
 const READ: usize = 64 * 1024;
 
+/// Read at once of a stream, in bytes.
+const STREAM_READ: usize = 4 * 1024;
+
 /// How long each part of a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
@@ -228,13 +231,7 @@ impl Client {
 
     /// `fault`, unless there is something behind it.
     fn why(&self, fault: Fault) -> Fault {
-        if self.stop.is_stopped() {
-            Fault::Stopped
-        } else if self.stop.is_nudged() {
-            Fault::Nudged
-        } else {
-            fault
-        }
+        why(&self.stop, fault)
     }
 
     fn receive(
@@ -267,6 +264,96 @@ impl Client {
                 Err(error) => return Err(connection.broken(error, begun)),
             }
         }
+    }
+}
+
+/// A request whose answer is read as it comes, and may never end.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Connection,
+    parser: Parser,
+    stop: Arc<Stop>,
+    buffer: Vec<u8>,
+}
+
+/// What a [`Stream`] had.
+#[derive(Debug)]
+pub enum Piece {
+    /// More of the body.
+    Body(Vec<u8>),
+    /// The whole answer, without what was a piece before.
+    End(Response),
+    /// Nothing in time.
+    Nothing,
+}
+
+impl Client {
+    /// Sends `request` on a connection of its own.
+    ///
+    /// # Errors
+    /// It could not be sent.
+    pub fn stream(
+        &self,
+        request: &[u8],
+        deadlines: Deadlines,
+        tls: Option<&Tls>,
+    ) -> Result<Stream, Fault> {
+        let mut connection = self.connect(deadlines.connect, tls)?;
+        if !self.stop.watch(connection.socket()) {
+            return Err(self.why(Fault::Stopped));
+        }
+        let sent = connection.send(request, Instant::now() + deadlines.connect);
+        sent.map_err(|fault| self.why(fault))?;
+        Ok(Stream {
+            connection,
+            parser: Parser::default(),
+            stop: Arc::clone(&self.stop),
+            buffer: vec![0; STREAM_READ],
+        })
+    }
+}
+
+impl Stream {
+    /// What comes next, by `until`.
+    ///
+    /// # Errors
+    /// The connection broke, or what came is not HTTP.
+    pub fn next(&mut self, until: Instant) -> Result<Piece, Fault> {
+        if !self.stop.watch(self.connection.socket()) {
+            return Err(why(&self.stop, Fault::Stopped));
+        }
+        let received = self.connection.receive(&mut self.buffer, until);
+        if self.stop.is_stopped() || self.stop.is_nudged() {
+            return Err(why(&self.stop, Fault::Stopped));
+        }
+        let begun = !self.parser.is_untouched();
+        match received {
+            Ok(0) => self
+                .parser
+                .end()
+                .map(Piece::End)
+                .ok_or(Fault::Closed(begun)),
+            Ok(count) => {
+                let fed = self.parser.feed(&self.buffer[..count]);
+                Ok(match fed.map_err(Fault::Invalid)? {
+                    Some(response) => Piece::End(response),
+                    None => Piece::Body(self.parser.take_body()),
+                })
+            }
+            Err(error) if is_timeout(&error) => Ok(Piece::Nothing),
+            Err(error) => Err(self.connection.broken(error, begun)),
+        }
+    }
+}
+
+/// `fault`, unless there is something behind it.
+fn why(stop: &Stop, fault: Fault) -> Fault {
+    if stop.is_stopped() {
+        Fault::Stopped
+    } else if stop.is_nudged() {
+        Fault::Nudged
+    } else {
+        fault
     }
 }
 

@@ -46,6 +46,16 @@ pub enum Ask {
     Direct,
 }
 
+impl Ask {
+    /// How long it may wait.
+    pub fn wait(self) -> Duration {
+        match self {
+            Ask::Blocking(_, wait) => wait,
+            Ask::Direct => WAIT_MIN,
+        }
+    }
+}
+
 /// The target for everything that `upsync` is about. The slash at the end of a folder makes Consul
 /// itself leave `test2` out when asked for `test`.
 pub fn target(upsync: &Upsync, ask: Ask) -> String {

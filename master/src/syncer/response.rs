@@ -77,6 +77,15 @@ impl Parser {
         Ok(self.take(false))
     }
 
+    /// Takes the part of the body out that has come, of a response that may never be complete and is
+    /// good as far as it goes: its status is 200.
+    pub fn take_body(&mut self) -> Vec<u8> {
+        match self.response.status {
+            200 => std::mem::take(&mut self.response.body),
+            _ => Vec::new(),
+        }
+    }
+
     /// The connection ended: the response, if this is how it says that it is complete.
     pub fn end(&mut self) -> Option<Response> {
         if matches!(self.state, State::ToEnd) {

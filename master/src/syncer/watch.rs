@@ -176,7 +176,7 @@ impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
         for (address, fault) in self.poller.passed() {
             self.say(
                 Level::Warn,
-                format_args!("{address} failed, another address is asked: {fault}"),
+                format_args!("{address} failed and is passed over: {fault}"),
             );
         }
         result

@@ -1,12 +1,14 @@
 //! The poller: asks one source, blocking, and reads its answers.
 
+mod etcd;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
 use super::book::FeedId;
-use super::client::{Client, Fault, Kept};
+use super::client::{Client, Fault, Kept, Piece, Stream};
 use super::connection::Tls;
 use super::consul::{self, Ask};
 use super::decode::{self, Decoded, Entry, service};
@@ -16,6 +18,7 @@ use super::stop::Stop;
 use super::tls;
 use super::vault::Vault;
 use crate::settings::{Kind, Secret, Upsync};
+use etcd::Bell;
 
 /// An upstream whose servers a poller learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,19 @@ pub struct Poller {
     passed: Vec<(String, Fault)>,
     /// The longest `wait` of a blocking query.
     wait: Duration,
+    /// Where etcd tells of changes.
+    bell: Option<Hung>,
+}
+
+/// A bell that etcd may ring.
+#[derive(Debug)]
+struct Hung {
+    /// The address that it is at.
+    at: usize,
+    /// The index after which every change rings it.
+    since: u64,
+    stream: Stream,
+    bell: Bell,
 }
 
 /// An address.
@@ -107,6 +123,7 @@ impl Poller {
             vault,
             passed: Vec::new(),
             wait: consul::wait(upsync.timeout),
+            bell: None,
             upsync,
             targets,
         }
@@ -164,10 +181,10 @@ impl Poller {
     /// What kept a complete answer from coming, from the last of the addresses.
     pub fn ask(&mut self, index: u64, wait: Duration) -> Result<Answer, Fault> {
         let wait = wait.clamp(consul::WAIT_MIN, self.wait);
-        let asked = consul::target(&self.upsync, Ask::Blocking(index, wait));
+        let upsync = self.upsync.clone();
         let targets = std::mem::take(&mut self.targets);
-        let kind = self.upsync.kind;
-        let result = self.somewhere(|poller| poller.question(&asked, wait, kind, &targets));
+        let ask = Ask::Blocking(index, wait);
+        let result = self.somewhere(|poller| poller.question(&upsync, ask, &targets));
         self.targets = targets;
         result
     }
@@ -178,10 +195,8 @@ impl Poller {
     /// # Errors
     /// As [`ask`](Poller::ask).
     pub fn direct(&mut self, target: &Target) -> Result<Answer, Fault> {
-        let asked = consul::target(&target.upsync, Ask::Direct);
-        let (wait, kind) = (consul::WAIT_MIN, target.upsync.kind);
         let targets = std::slice::from_ref(target);
-        self.somewhere(|poller| poller.question(&asked, wait, kind, targets))
+        self.somewhere(|poller| poller.question(&target.upsync, Ask::Direct, targets))
     }
 
     /// Whether the source knows the token that it is asked with: to one that it does not know an
@@ -194,7 +209,10 @@ impl Poller {
             return Ok(true);
         }
         self.somewhere(|poller| {
-            let response = poller.get(consul::OWN_TOKEN, consul::WAIT_MIN)?;
+            let asked = |host: &str, token: Option<&Secret>| {
+                consul::request(consul::OWN_TOKEN, host, token)
+            };
+            let response = poller.get(asked, consul::WAIT_MIN)?;
             consul::token_is_alive(&response)
         })
     }
@@ -228,19 +246,31 @@ impl Poller {
         }
     }
 
-    fn question(
-        &mut self,
-        asked: &str,
-        wait: Duration,
-        kind: Kind,
-        targets: &[Target],
-    ) -> Result<Answer, Fault> {
+    /// Asks for what `upsync` is about and reads what the answer says about each of `targets`.
+    fn question(&mut self, upsync: &Upsync, ask: Ask, targets: &[Target]) -> Result<Answer, Fault> {
         let sent = Instant::now();
-        let response = self.get(asked, wait)?;
+        let response = match ask {
+            _ if upsync.kind.is_consul() => {
+                let target = consul::target(upsync, ask);
+                let wait = ask.wait();
+                self.get(|host, token| consul::request(&target, host, token), wait)?
+            }
+            Ask::Blocking(index, wait) => {
+                self.listen(upsync, index, sent + wait)?;
+                self.get(
+                    |host, token| etcd::read(upsync, false, host, token),
+                    consul::WAIT_MIN,
+                )?
+            }
+            Ask::Direct => self.get(
+                |host, token| etcd::read(upsync, true, host, token),
+                consul::WAIT_MIN,
+            )?,
+        };
         let (took, seen_ns) = (sent.elapsed(), now_ns());
-        let (heard, share) = read(kind, targets, &response)?;
+        let (index, heard, share) = read(upsync.kind, targets, &response)?;
         Ok(Answer {
-            index: consul::index(&response)?,
+            index,
             took,
             seen_ns,
             heard,
@@ -248,12 +278,54 @@ impl Poller {
         })
     }
 
-    fn get(&mut self, target: &str, wait: Duration) -> Result<Response, Fault> {
+    /// Waits until etcd tells of a change after `index`, or until then. Whatever else comes between
+    /// is no fault of its own: what is read next shows what there is.
+    fn listen(&mut self, upsync: &Upsync, index: u64, until: Instant) -> Result<(), Fault> {
+        let hung = self.bell.take();
+        if index == 0 {
+            return Ok(());
+        }
+        let fits = |hung: &Hung| hung.at == self.at && hung.since <= index;
+        let hung = match hung.filter(fits) {
+            Some(hung) => Ok(hung),
+            None => self.hang(upsync, index),
+        };
+        match hung.and_then(|mut hung| Ok((hung.wait(index, until)?, hung))) {
+            Ok((true, hung)) => self.bell = Some(hung),
+            Ok((false, _)) => {}
+            Err(fault @ (Fault::Stopped | Fault::Nudged)) => return Err(fault),
+            Err(fault) => self.passed.push((self.address().to_owned(), fault)),
+        }
+        Ok(())
+    }
+
+    fn hang(&mut self, upsync: &Upsync, index: u64) -> Result<Hung, Fault> {
+        let deadlines = consul::deadlines(consul::WAIT_MIN, self.upsync.timeout);
+        let token = self.token()?;
+        let line = &mut self.lines[self.at];
+        line.renew(&self.upsync, &self.vault)?;
+        let host = line.client.address().host();
+        let request = etcd::watch(upsync, index, host, token.as_ref());
+        let tls = line.tls.as_ref().map(|(_, tls)| tls);
+        Ok(Hung {
+            at: self.at,
+            since: index,
+            stream: line.client.stream(&request, deadlines, tls)?,
+            bell: Bell::new(upsync.kind),
+        })
+    }
+
+    /// Sends what `request` makes of the Host field and the token.
+    fn get(
+        &mut self,
+        request: impl Fn(&str, Option<&Secret>) -> Vec<u8>,
+        wait: Duration,
+    ) -> Result<Response, Fault> {
         let deadlines = consul::deadlines(wait, self.upsync.timeout);
         let token = self.token()?;
         let line = &mut self.lines[self.at];
         line.renew(&self.upsync, &self.vault)?;
-        let request = consul::request(target, line.client.address().host(), token.as_ref());
+        let request = request(line.client.address().host(), token.as_ref());
         let tls = line.tls.as_ref().map(|(_, tls)| tls);
         line.client.get(&request, deadlines, tls)
     }
@@ -262,6 +334,23 @@ impl Poller {
         let token = self.upsync.token.as_ref();
         let token = token.map(|token| self.vault.token(token));
         token.transpose().map_err(Fault::Invalid)
+    }
+}
+
+impl Hung {
+    /// Waits until it rings for a change after `index`, or until then; whether it can ring again.
+    fn wait(&mut self, index: u64, until: Instant) -> Result<bool, Fault> {
+        loop {
+            match self.stream.next(until)? {
+                Piece::Nothing => return Ok(true),
+                Piece::Body(piece) if self.bell.hears(&piece, index) => return Ok(true),
+                Piece::Body(_) => {}
+                Piece::End(response) => {
+                    self.bell.ended(&response)?;
+                    return Ok(false);
+                }
+            }
+        }
     }
 }
 
@@ -289,7 +378,16 @@ impl Line {
 }
 
 /// What one answer says about each target.
-fn read(kind: Kind, targets: &[Target], response: &Response) -> Result<(Vec<Heard>, Share), Fault> {
+fn read(
+    kind: Kind,
+    targets: &[Target],
+    response: &Response,
+) -> Result<(u64, Vec<Heard>, Share), Fault> {
+    if !kind.is_consul() {
+        let folder = etcd::folder(kind, response)?;
+        let (heard, share) = hear_each(targets, folder.entries, false);
+        return Ok((folder.index, heard, share));
+    }
     let filtered = consul::is_filtered(response);
     let service = |decode: fn(&[u8]) -> Result<Decoded, String>| {
         consul::status(response, &[200])?;
@@ -307,11 +405,12 @@ fn read(kind: Kind, targets: &[Target], response: &Response) -> Result<(Vec<Hear
         // The targets of one question about a service are alike.
         Ok((vec![heard; targets.len()], share))
     };
-    match kind {
-        Kind::ConsulServices => service(service::catalog),
-        Kind::ConsulHealth => service(service::health),
-        _ => Ok(hear_each(targets, consul::entries(response)?, filtered)),
-    }
+    let (heard, share) = match kind {
+        Kind::ConsulServices => service(service::catalog)?,
+        Kind::ConsulHealth => service(service::health)?,
+        _ => hear_each(targets, consul::entries(response)?, filtered),
+    };
+    Ok((consul::index(response)?, heard, share))
 }
 
 /// What the entries of one answer say about each target.
