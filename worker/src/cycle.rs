@@ -23,7 +23,7 @@ use crate::settings::Level;
 use crate::signal::{Asked, Signals};
 use crate::start::Start;
 use crate::transport::{Origin, Socket, Unconnected};
-use crate::upstream::plan::{Builder, Numbering, SERVERS_A_SLICE};
+use crate::upstream::build::{Builder, Numbering, STEPS_A_SLICE};
 
 /// After the tables moved on faster than they could be read, the next attempt is this much later,
 /// in milliseconds.
@@ -289,7 +289,7 @@ impl Cycle {
         let since = shared.plan.version;
         match shared.region.read(since, &mut self.snapshot) {
             Ok(()) if self.snapshot.version == since => {}
-            Ok(()) => self.builder = Some(Builder::new(&shared.plan, &mut self.snapshot)),
+            Ok(()) => self.builder = Some(Builder::new(&shared.plan, &self.snapshot)),
             Err(error) => {
                 self.retry_table_ms = shared.now_ms + LAPPED_PAUSE_MS;
                 let level = match &error {
@@ -310,10 +310,11 @@ impl Cycle {
         let Some(builder) = &mut self.builder else {
             return;
         };
-        if let Some(plan) = builder.step(SERVERS_A_SLICE, &mut self.numbering) {
+        let built = builder.step(STEPS_A_SLICE, &mut self.snapshot, &mut self.numbering);
+        if let Some(built) = built {
             self.builder = None;
-            let (since, version) = (self.proxy.shared.plan.version, plan.version);
-            self.proxy.set_plan(Rc::new(plan));
+            let (since, version) = (self.proxy.shared.plan.version, built.plan.version);
+            self.proxy.set_plan(built);
             let region = &self.proxy.shared.region;
             region.used(since, &self.snapshot);
             region.scoreboard().set_table_version(version);

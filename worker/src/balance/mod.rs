@@ -5,5 +5,5 @@ pub mod tried;
 
 mod cluster;
 
-pub use round_robin::{Failed, RoundRobin};
+pub use round_robin::{Failed, Making, RoundRobin};
 pub use tried::Tried;

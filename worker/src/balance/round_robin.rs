@@ -1,7 +1,7 @@
 //! nginx's smooth weighted round robin with `max_fails`, `fail_timeout`, `down` and `backup`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use weir_shm::Server;
 
@@ -20,6 +20,8 @@ pub struct RoundRobin {
     backup: Tier,
     /// nginx never counts failures against the only server of an upstream.
     single: bool,
+    /// Peers whose failures changed since somebody asked to be told.
+    watched: Option<Vec<u32>>,
 }
 
 /// What a failure led to.
@@ -75,6 +77,9 @@ struct Tier {
     aside: Vec<u32>,
 }
 
+pub use making::Making;
+use making::Weights;
+
 impl Peer {
     fn is_exhausted(&self) -> bool {
         self.max_fails > 0 && self.fails >= self.max_fails
@@ -89,21 +94,7 @@ impl Peer {
 impl RoundRobin {
     /// From the servers of a table, in its order.
     pub fn new(servers: &[Server]) -> RoundRobin {
-        let mut made = RoundRobin::unsettled(servers.iter().map(Peer::new).collect());
-        for peer in 0..made.peers.len() {
-            made.settle(peer);
-        }
-        made
-    }
-
-    /// Of which no peer has its place in a tier yet.
-    fn unsettled(mut peers: Vec<Peer>) -> RoundRobin {
-        RoundRobin {
-            primary: Tier::new(&mut peers, false),
-            backup: Tier::new(&mut peers, true),
-            single: peers.len() == 1,
-            peers,
-        }
+        Making::at_once(servers, None, |_| None)
     }
 
     /// As [`RoundRobin::new`], and a server that was there before goes on where it was: its turn, its
@@ -113,27 +104,36 @@ impl RoundRobin {
         old: &RoundRobin,
         before: impl Fn(usize) -> Option<usize>,
     ) -> RoundRobin {
-        let mut peers: Vec<Peer> = servers.iter().map(Peer::new).collect();
-        for (at, peer) in peers.iter_mut().enumerate() {
-            let Some(known) = before(at).and_then(|index| old.peers.get(index)) else {
-                continue;
-            };
-            if known.backup == peer.backup && known.weight == peer.weight {
-                peer.current = old.current(known);
-                peer.effective = known.effective;
-            }
-            (peer.fails, peer.accessed, peer.checked) =
-                (known.fails, known.accessed, known.checked);
+        Making::at_once(servers, Some(old), before)
+    }
+
+    /// From now on it is noted which peers' failures change: the next balancer is in the making.
+    pub fn watch(&mut self) {
+        self.watched = Some(Vec::new());
+    }
+
+    /// Whose failures changed since, which is noted no more.
+    pub fn watched(&mut self) -> Vec<u32> {
+        self.watched.take().unwrap_or_default()
+    }
+
+    /// A peer's failures are those that `old` has counted for it as `known` by now.
+    pub fn follow(&mut self, peer: usize, old: &RoundRobin, known: usize) {
+        let (Some(one), Some(known)) = (self.peers.get(peer), old.peers.get(known)) else {
+            return;
+        };
+        if one.place == Place::Down {
+            return;
         }
-        let mut made = RoundRobin::unsettled(peers);
-        // In the order of their turns, so that each goes to the end of its queue.
-        let mut order: Vec<usize> = (0..made.peers.len()).collect();
-        order.sort_by_key(|&peer| (Reverse(made.peers[peer].current), peer));
-        for peer in order {
-            // Whose time on the bench is over is let out by the next pick.
-            made.settle_unless_benched(peer, 0);
+        self.unsettle(peer);
+        self.peers[peer].copy_failures(known);
+        self.settle_unless_benched(peer, 0);
+    }
+
+    fn note(&mut self, peer: usize) {
+        if let Some(watched) = &mut self.watched {
+            watched.push(peer as u32);
         }
-        made
     }
 
     /// How many servers there are, whatever their state.
@@ -164,6 +164,7 @@ impl RoundRobin {
         }
         if chosen.is_exhausted() {
             // This request is the probe; nobody else goes there before its end or another fail_timeout.
+            self.note(peer);
             self.unsettle(peer);
             self.settle_unless_benched(peer, now_ms);
         }
@@ -181,6 +182,8 @@ impl RoundRobin {
         if one.max_fails == 0 {
             return Failed::Counted;
         }
+        self.note(peer);
+        let one = &self.peers[peer];
         if one.place != Place::Down {
             self.unsettle(peer);
             let one = &mut self.peers[peer];
@@ -206,6 +209,7 @@ impl RoundRobin {
             if one.place == Place::Benched {
                 self.settle(peer);
             }
+            self.note(peer);
         }
     }
 
@@ -245,7 +249,7 @@ impl RoundRobin {
 
     fn settle_unless_benched(&mut self, peer: usize, now_ms: u64) {
         let (tier, one) = self.tier(peer);
-        if one.is_exhausted() && now_ms <= one.bench_end() {
+        if one.place != Place::Down && one.is_exhausted() && now_ms <= one.bench_end() {
             one.place = Place::Benched;
             tier.benched.push(Reverse((one.bench_end(), peer as u32)));
         } else {
@@ -282,29 +286,26 @@ impl Peer {
             checked: 0,
         }
     }
+
+    /// Goes on where the peer was that it is to follow; its current weight apart.
+    fn copy_failures(&mut self, known: &Peer) {
+        if known.backup == self.backup && known.weight == self.weight {
+            self.effective = known.effective;
+        }
+        (self.fails, self.accessed, self.checked) = (known.fails, known.accessed, known.checked);
+    }
 }
 
 impl Tier {
-    /// The groups for the peers of one tier, which learn theirs.
-    fn new(peers: &mut [Peer], backup: bool) -> Tier {
-        let weights: BTreeSet<i64> = peers
-            .iter()
-            .filter(|peer| peer.backup == backup)
-            .map(|peer| peer.weight)
-            .collect();
-        let weights: Vec<i64> = weights.into_iter().collect();
-        // Clusters of about the square root keep both choices short.
-        let size = match weights.len() {
-            few @ ..=EXACT_WEIGHTS => few.max(1),
-            many => many.isqrt(),
-        };
-        for peer in peers.iter_mut().filter(|peer| peer.backup == backup) {
-            let at = weights.partition_point(|&weight| weight < peer.weight);
-            (peer.cluster, peer.group) = ((at / size) as u32, (at % size) as u32);
-        }
+    /// Without peers yet, for these distinct weights.
+    fn new(weights: &Weights, backup: bool) -> Tier {
         Tier {
             backup,
-            clusters: weights.chunks(size).map(Cluster::new).collect(),
+            clusters: weights
+                .0
+                .chunks(weights.cluster())
+                .map(Cluster::new)
+                .collect(),
             recovering: Vec::new(),
             benched: BinaryHeap::new(),
             aside: Vec::new(),
@@ -486,6 +487,7 @@ fn charge_alone(peers: &mut [Peer], best: Best, total: i64) -> usize {
     peer
 }
 
+mod making;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

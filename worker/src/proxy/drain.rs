@@ -68,11 +68,12 @@ impl<N: Network> Proxy<N> {
             self.close_peer_at(index);
         }
         let shared = &mut self.shared;
+        if shared.region.counters().in_flight(counter) == 0 {
+            return;
+        }
         let id = shared.conf.upstream(&upstream.name);
         let settings = id.and_then(|id| shared.conf.settings.upstreams.get(id));
-        if let Some(timeout) = settings.and_then(|settings| settings.drain_timeout)
-            && shared.region.counters().in_flight(counter) > 0
-        {
+        if let Some(timeout) = settings.and_then(|settings| settings.drain_timeout) {
             let deadline_ms = shared.now_ms.saturating_add(millis(timeout));
             shared.drains.add(counter, deadline_ms);
         }

@@ -55,7 +55,7 @@ use crate::event::Token;
 use crate::resolver::Outcome;
 use crate::settings::Level;
 use crate::transport::{Origin, Readiness, Transport, Unconnected};
-use crate::upstream::plan::Plan;
+use crate::upstream::build::Built;
 pub(crate) use describe::errno;
 
 use client::{Client, Event, State};
@@ -295,10 +295,10 @@ impl<N: Network> Proxy<N> {
 
     /// New requests are routed by this plan; idle connections to servers that it does not have
     /// are closed.
-    pub fn set_plan(&mut self, plan: Rc<Plan>) {
-        let old = std::mem::replace(&mut self.shared.plan, Rc::clone(&plan));
-        for (upstream, counter) in old.dropped_by(&plan) {
-            self.dropped(upstream, counter);
+    pub fn set_plan(&mut self, built: Built) {
+        self.shared.plan = built.plan;
+        for (upstream, counter) in built.dropped {
+            self.dropped(&upstream, counter);
         }
     }
 

@@ -2,6 +2,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+
 use weir_shm::{Address, CounterId, Server};
 
 use super::model::Model;
@@ -290,5 +292,19 @@ fn a_pick_among_ten_thousand_is_no_walk_over_them() {
             many < few * 20,
             "{distinct} weights: {few:?} for 100, {many:?} for 10,000"
         );
+    }
+}
+
+#[test]
+fn a_server_that_is_down_stays_so_however_often_it_failed() {
+    let mut old = RoundRobin::new(&servers([1, 1]));
+    for _ in 0..9 {
+        old.failed(0, 1);
+    }
+    let mut list = servers([1, 1]);
+    list[0].down = true;
+    let mut new = RoundRobin::following(&list, &old, Some);
+    for _ in 0..4 {
+        assert_eq!(new.pick(1_000_000, &Tried::new()), Some(1));
     }
 }

@@ -34,7 +34,7 @@ use crate::settings::{
     ProxyTarget, Settings, TempFolder, Upstream, VirtualServer,
 };
 use crate::transport::{Origin, Readiness, Transport, Unconnected};
-use crate::upstream::plan::{Builder, Numbering};
+use crate::upstream::build::{Builder, Numbering};
 
 /// The time at which each test begins, in milliseconds.
 pub(super) const BEGIN_MS: u64 = 1_000_000;
@@ -287,13 +287,13 @@ impl World {
         let mut worker = region.worker(0).unwrap();
         let mut snapshot = Snapshot::default();
         worker.read(0, &mut snapshot).unwrap();
-        let mut builder = Builder::new(&Rc::default(), &mut snapshot);
-        let plan = builder.step(usize::MAX, &mut Numbering::default()).unwrap();
+        let mut builder = Builder::new(&Rc::default(), &snapshot);
+        let built = builder.step(usize::MAX, &mut snapshot, &mut Numbering::default());
         let listener = settings.listeners[0].address.clone();
         let conf = Conf::new(settings, 1, Arc::new(Files::default()), &[Some(listener)]);
         let shared = Shared::new(Memory::default(), Rc::new(conf), worker, BEGIN_MS);
         let mut proxy = Proxy::new(shared);
-        proxy.set_plan(Rc::new(plan));
+        proxy.set_plan(built.unwrap());
         World {
             proxy,
             region,
@@ -319,9 +319,9 @@ impl World {
         let mut snapshot = Snapshot::default();
         let since = shared.plan.version;
         shared.region.read(since, &mut snapshot).unwrap();
-        let mut builder = Builder::new(&shared.plan, &mut snapshot);
-        let plan = builder.step(usize::MAX, &mut Numbering::default()).unwrap();
-        self.proxy.set_plan(Rc::new(plan));
+        let mut builder = Builder::new(&shared.plan, &snapshot);
+        let built = builder.step(usize::MAX, &mut snapshot, &mut Numbering::default());
+        self.proxy.set_plan(built.unwrap());
     }
 
     /// A client that has already sent `bytes`.
