@@ -148,7 +148,8 @@ fn a_successor_waits_for_the_lock_and_goes_on_from_the_table() {
         (version, servers.unwrap()),
         (3, vec!["1.1.1.1:3".into(), "1.1.1.1:1".into()])
     );
-    put(&consul, "a", &["1.1.1.1:1", "1.1.1.1:2", "1.1.1.1:3"]);
+    let keys = ["up/a/1.1.1.1:1", "up/a/1.1.1.1:2", "up/a/1.1.1.1:3"];
+    consul.transaction(&keys.map(|key| (key, Some(""))));
     poll("the order of before", || {
         let servers = syncer.table("a").1.unwrap();
         (servers == ["1.1.1.1:2", "1.1.1.1:3", "1.1.1.1:1"]).then_some(())

@@ -216,7 +216,7 @@ impl fmt::Debug for Secret {
 }
 
 /// `upsync_ssl_…`: how TLS is spoken with a source. Paths are those of private files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Certificates {
     /// `upsync_ssl_trusted_certificate`: who signs the source's certificate.
     pub trusted: Option<PathBuf>,

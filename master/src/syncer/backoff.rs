@@ -5,6 +5,13 @@ use std::time::Duration;
 /// The first delay of a row; it doubles from failure to failure.
 pub const FIRST: Duration = Duration::from_millis(10);
 
+/// The longest delay after a fault, so that a source is found again within 250 ms of its return.
+pub const FAULT_MAX: Duration = Duration::from_millis(200);
+/// The longest delay after an answer that makes no sense.
+pub const ODD_MAX: Duration = Duration::from_millis(500);
+/// The longest delay after an answer that refuses who asks.
+pub const REFUSED_MAX: Duration = Duration::from_secs(1);
+
 /// A delay for each failure of a row, doubling up to a cap, with jitter.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {

@@ -35,7 +35,7 @@ pub struct Deadlines {
 /// What kept an answer from coming.
 #[derive(Debug)]
 pub enum Fault {
-    /// The watch is to end.
+    /// The watch is to end, or is wanted otherwise.
     Stopped,
     /// What is asked with has changed: ask again.
     Nudged,
@@ -219,7 +219,7 @@ impl Client {
         }
         let sent = connection.send(request, Instant::now() + deadlines.connect);
         let result = sent.and_then(|()| self.receive(&mut connection, deadlines));
-        if self.stop.is_stopped() || self.stop.is_nudged() {
+        if self.stop.is_cut() || self.stop.is_nudged() {
             return Err(self.why(Fault::Stopped));
         }
         match &result {
@@ -323,7 +323,7 @@ impl Stream {
             return Err(why(&self.stop, Fault::Stopped));
         }
         let received = self.connection.receive(&mut self.buffer, until);
-        if self.stop.is_stopped() || self.stop.is_nudged() {
+        if self.stop.is_cut() || self.stop.is_nudged() {
             return Err(why(&self.stop, Fault::Stopped));
         }
         let begun = !self.parser.is_untouched();
@@ -348,7 +348,7 @@ impl Stream {
 
 /// `fault`, unless there is something behind it.
 fn why(stop: &Stop, fault: Fault) -> Fault {
-    if stop.is_stopped() {
+    if stop.is_cut() {
         Fault::Stopped
     } else if stop.is_nudged() {
         Fault::Nudged

@@ -186,7 +186,7 @@ fn tcp(name: &str, port: u16, limit: Duration, stop: &Stop) -> Result<Socket, Fa
     let addresses = (name, port).to_socket_addrs().map_err(Fault::Resolve)?;
     let mut last = Fault::Resolve(io::ErrorKind::NotFound.into());
     for address in addresses {
-        if stop.is_stopped() {
+        if stop.is_cut() {
             return Err(Fault::Stopped);
         }
         match connect(Domain::for_address(address), &address.into(), limit) {

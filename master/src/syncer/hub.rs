@@ -3,7 +3,7 @@
 
 mod reload;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,20 +18,19 @@ use weir_worker::settings::Level;
 
 use super::Start;
 use super::book::{Book, FeedId};
-use super::lesson::{Lesson, Verdict};
+use super::lesson::Verdict;
 use super::log::Log;
 use super::names::{Names, Resolved};
-use super::poll::Target;
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
 use super::recorder::audit::To;
 use super::recorder::history::Cause;
 use super::recorder::{Beginning, Note, Recorder};
-use super::share::{self, Query};
-use super::stop::Stop;
 use super::tls;
+use super::turns::WatchId;
 use super::vault::Vault;
-use super::watch;
+use super::watch::{Tell, Told};
+use super::watches::Watches;
 use crate::settings::{PrivateFile, Settings};
 use crate::{Built, ResolvedUpstream};
 
@@ -45,7 +44,9 @@ pub enum Event {
     /// The region's lock was waited for.
     Opened(Result<Box<Publisher>, String>),
     /// A watch has an answer.
-    Learned(Learned),
+    Learned(WatchId, Learned),
+    /// The feeds of a watch are to have one each, or no longer.
+    Split(WatchId, bool),
     /// A name was asked for.
     Resolved(FeedId, Resolved),
     /// The master said something.
@@ -107,7 +108,7 @@ pub struct Hub {
     recorder: Recorder,
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
-    watches: HashMap<FeedId, Arc<Stop>>,
+    watches: Watches,
     /// Tokens and certificates that watches ask with.
     vault: Arc<Vault>,
     /// The private files of the configuration in force, by number.
@@ -136,6 +137,7 @@ impl Hub {
         let thread_error = |error: std::io::Error| format!("thread: {error}");
         listen(Arc::clone(&channel), events.clone(), log.clone()).map_err(thread_error)?;
         open(start.region, start.writer, events.clone()).map_err(thread_error)?;
+        let watches = watches(&events, &vault, &log, Recorder::mute());
         Ok(Hub {
             events,
             queue,
@@ -155,7 +157,7 @@ impl Hub {
             tables: None,
             recorder: Recorder::mute(),
             retry_at: None,
-            watches: HashMap::new(),
+            watches,
             vault,
             private,
             names: None,
@@ -170,9 +172,7 @@ impl Hub {
     /// See [`super::run`].
     pub fn run(mut self) -> Result<(), String> {
         let result = self.work();
-        for stop in self.watches.values() {
-            stop.stop();
-        }
+        self.watches.end();
         if let Some(tables) = self.tables {
             tables.finish();
         }
@@ -185,7 +185,11 @@ impl Hub {
             match self.next() {
                 Some(Event::End) | Some(Event::Order(Order::Quit, _)) => return Ok(()),
                 Some(Event::Opened(publisher)) => self.opened(publisher?)?,
-                Some(Event::Learned(learned)) => self.learned(learned),
+                Some(Event::Learned(watch, learned)) => self.learned(watch, learned),
+                Some(Event::Split(watch, is_split)) => {
+                    let split = self.watches.split(watch, is_split);
+                    split.map_err(|error| format!("thread for a watch: {error}"))?;
+                }
                 Some(Event::Resolved(name, found)) => {
                     if let Some(tables) = &mut self.tables {
                         tables.resolve(&mut self.book, name, found);
@@ -248,6 +252,7 @@ impl Hub {
         self.recorder = Recorder::start((), beginning).map_err(thread_error)?;
         self.configured(&first.settings);
         let recorder = self.recorder.clone();
+        self.watches = watches(&self.events, &self.vault, &self.log, recorder.clone());
         let mut tables = Tables::new(*publisher, first.wakers, recorder, self.log.clone())
             .map_err(thread_error)?;
         tables.publish_or_retry(&self.book, Cause::Start);
@@ -288,44 +293,23 @@ impl Hub {
         Ok(())
     }
 
-    /// Starts the watches of the feeds from `first_new` on.
+    /// Watches what the book has, whose feeds from `first_new` on are new.
     fn watch(&mut self, first_new: FeedId) -> Result<(), String> {
         self.resolve(first_new)?;
-        let all: Vec<_> = self
-            .book
-            .feeds()
-            .map(|(id, feed)| (id, &feed.upsync))
+        let feeds = self.book.feeds();
+        let feeds: Vec<_> = feeds
+            .map(|(id, feed)| (id, feed.upstream.as_str(), &feed.upsync))
             .collect();
-        for Query { upsync, feeds } in share::queries(&all, first_new) {
-            let targets = feeds
-                .iter()
-                .filter_map(|id| Some((*id, self.book.feed(*id)?)));
-            let targets: Vec<Target> = targets
-                .map(|(id, feed)| Target::new(id, &feed.upstream, &feed.upsync))
-                .collect();
-            let first = targets[0].upstream.clone();
-            let events = self.events.clone();
-            let handle = move |lesson| teach(&events, lesson);
-            let stop = watch::start(
-                upsync,
-                targets,
-                Arc::clone(&self.vault),
-                self.log.clone(),
-                handle,
-            )
-            .map_err(|error| format!("thread for upstream \"{first}\": {error}"))?;
-            self.watches
-                .extend(feeds.into_iter().map(|id| (id, Arc::clone(&stop))));
-        }
-        Ok(())
+        let set = self.watches.set(&feeds);
+        set.map_err(|error| format!("thread for a watch: {error}"))
     }
 
     /// Takes everything that the watches have told by now into one table version.
-    fn learned(&mut self, first: Learned) {
-        let mut batch = vec![first];
+    fn learned(&mut self, watch: WatchId, first: Learned) {
+        let mut batch = vec![self.spoken(watch, first)];
         while batch.len() < BATCH_MAX {
             match self.queue.try_recv() {
-                Ok(Event::Learned(learned)) => batch.push(learned),
+                Ok(Event::Learned(watch, learned)) => batch.push(self.spoken(watch, learned)),
                 Ok(other) => {
                     self.pending.push_back(other);
                     break;
@@ -336,6 +320,13 @@ impl Hub {
         if let Some(tables) = &mut self.tables {
             tables.settle(&mut self.book, batch);
         }
+    }
+
+    /// What a watch has learned about the feeds that it speaks for.
+    fn spoken(&self, watch: WatchId, mut learned: Learned) -> Learned {
+        let lists = &mut learned.lesson.lists;
+        lists.retain(|(feed, _)| self.watches.speaks_for(watch, *feed));
+        learned
     }
 
     /// Goes to the next phase when what it waits for is there, or will not come in time.
@@ -454,25 +445,22 @@ impl Hub {
                 );
                 said.push(why);
             }
-            if let Some(stop) = self.watches.get(&id) {
-                stop.nudge();
-            }
+            self.watches.nudge(id);
         }
     }
 
+    /// Forgets feeds that the book has no more.
     fn unwatch(&mut self, gone: &[FeedId]) {
+        if gone.is_empty() {
+            return;
+        }
         for id in gone {
-            let Some(stop) = self.watches.remove(id) else {
-                if let Some(names) = &self.names {
-                    names.forget(*id);
-                }
-                continue;
-            };
-            // Others may share the watch; it ends with the last of them.
-            let mut left = self.watches.values();
-            if !left.any(|other| Arc::ptr_eq(other, &stop)) {
-                stop.stop();
+            if let Some(names) = &self.names {
+                names.forget(*id);
             }
+        }
+        if let Err(error) = self.watch(FeedId::MAX) {
+            self.log.log(Level::Alert, format_args!("{error}"));
         }
     }
 
@@ -486,12 +474,26 @@ impl Hub {
     }
 }
 
-/// Tells the hub a lesson, and waits until it is handled: what became of it, `None` when the hub has
-/// ended, which drops what it did not handle.
-fn teach(events: &Sender<Event>, lesson: Lesson) -> Option<Verdict> {
-    let (done, handled) = mpsc::sync_channel(1);
-    events.send(Event::Learned(Learned { lesson, done })).ok()?;
-    handled.recv().ok()
+/// Watches that tell the hub what they learn and wait until it is handled: what became of it, `None`
+/// when the hub has ended, which drops what it did not handle.
+fn watches(events: &Sender<Event>, vault: &Arc<Vault>, log: &Log, recorder: Recorder) -> Watches {
+    let events = events.clone();
+    let speak = move |watch| -> Tell {
+        let events = events.clone();
+        Box::new(move |told| match told {
+            Told::Split(is_split) => {
+                let sent = events.send(Event::Split(watch, is_split));
+                sent.ok().map(|()| Verdict::default())
+            }
+            Told::Lesson(lesson) => {
+                let (done, handled) = mpsc::sync_channel(1);
+                let learned = Learned { lesson, done };
+                events.send(Event::Learned(watch, learned)).ok()?;
+                handled.recv().ok()
+            }
+        })
+    };
+    Watches::new(Box::new(speak), Arc::clone(vault), log.clone(), recorder)
 }
 
 /// Waits for the region's lock: an orphan of a killed master may still hold it.

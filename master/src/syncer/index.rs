@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use super::backoff::{Backoff, Spacing};
+use super::backoff::{Backoff, ODD_MAX, REFUSED_MAX, Spacing};
 
 /// What a blocking query asked with, and what its answers say about the next one.
 #[derive(Debug)]
 pub struct Index {
     asked: u64,
-    /// `wait` of the requests.
-    wait: Duration,
-    /// `upsync_interval`.
+    /// `upsync_interval`, which caps each delay.
     cap: Duration,
     failures: Backoff,
     /// Answers whose index did not move forward.
@@ -26,6 +24,8 @@ pub struct Answered {
     pub index: u64,
     /// It changed the upstream.
     pub changed: bool,
+    /// How long it might have waited for a change.
+    pub wait: Duration,
     /// From the request to the answer.
     pub took: Duration,
     /// A monotonic clock.
@@ -33,11 +33,10 @@ pub struct Answered {
 }
 
 impl Index {
-    /// Starts at 0, which is answered at once.
-    pub fn new(wait: Duration, cap: Duration) -> Index {
+    /// Starts at 0, which is answered at once. No delay is beyond `cap` (`upsync_interval`).
+    pub fn new(cap: Duration) -> Index {
         Index {
             asked: 0,
-            wait,
             cap,
             failures: Backoff::default(),
             odd: Backoff::default(),
@@ -58,10 +57,10 @@ impl Index {
         let index = answer.index.max(1);
         let first = self.asked == 0;
         let backwards = index < self.asked;
-        let early = index == self.asked && answer.took < self.wait / 2;
+        let early = index == self.asked && answer.took < answer.wait / 2;
         self.asked = if backwards { 0 } else { index };
         if backwards || early {
-            return self.odd.next(self.cap, random);
+            return self.odd.next(self.cap.min(ODD_MAX), random);
         }
         // The answer to index 0 says nothing about the order of indices: two Consul servers behind
         // one address that disagree would otherwise be asked as fast as they answer.
@@ -75,9 +74,16 @@ impl Index {
         }
     }
 
-    /// The delay after a request that failed; the index stays, so that nothing is lost.
+    /// The next request is answered at once, with everything.
+    pub fn restart(&mut self) {
+        self.asked = 0;
+    }
+
+    /// The delay after a request that failed. The next asks for everything: what answers then may
+    /// be another source, whose index is the same by chance.
     pub fn failed(&mut self, random: u64) -> Duration {
-        self.failures.next(self.cap, random)
+        self.restart();
+        self.failures.next(self.cap.min(REFUSED_MAX), random)
     }
 }
 
@@ -90,13 +96,14 @@ mod tests {
     const CAP: Duration = Duration::from_millis(500);
 
     fn index() -> Index {
-        Index::new(WAIT, CAP)
+        Index::new(CAP)
     }
 
     fn at_once(index: u64, changed: bool) -> Answered {
         Answered {
             index,
             changed,
+            wait: WAIT,
             took: Duration::ZERO,
             now: Duration::ZERO,
         }
@@ -120,7 +127,10 @@ mod tests {
         }
         index.answered(at_once(5, true), 0);
         index.failed(0);
-        assert_eq!(index.get(), 5);
+        assert_eq!(index.get(), 0);
+        index.answered(at_once(5, true), 0);
+        index.restart();
+        assert_eq!(index.get(), 0);
     }
 
     #[test]
@@ -140,6 +150,7 @@ mod tests {
             let answer = Answered {
                 index: 4,
                 changed: false,
+                wait: WAIT,
                 took: WAIT,
                 now,
             };
@@ -158,6 +169,7 @@ mod tests {
             let answered = Answered {
                 index: number,
                 changed,
+                wait: WAIT,
                 took: Duration::ZERO,
                 now,
             };

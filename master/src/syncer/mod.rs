@@ -20,6 +20,7 @@ pub mod log;
 pub mod names;
 pub mod order;
 pub mod poll;
+mod pool;
 mod prepare;
 pub mod publish;
 pub mod recorder;
@@ -27,8 +28,10 @@ pub mod response;
 pub mod share;
 pub mod stop;
 pub mod tls;
+pub mod turns;
 pub mod vault;
 pub mod watch;
+pub mod watches;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -1,8 +1,7 @@
-//! Cuts a watch short, whatever it is blocked in.
+//! Cuts a watch short, whatever it is blocked in: for good, or for one request.
 
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::Socket;
 
@@ -10,12 +9,13 @@ use socket2::Socket;
 #[derive(Debug, Default)]
 pub struct Stop {
     state: Mutex<State>,
-    stopped: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
+    /// The watch is wanted otherwise since it was last [renewed](Stop::renew).
+    cut: bool,
     /// What the watch asks with has changed since it last [began](Stop::begin).
     nudged: bool,
     /// The watch's connection.
@@ -23,26 +23,41 @@ struct State {
 }
 
 impl Stop {
-    /// Ends the watch: wakes it from its sleep and shuts its socket down.
+    /// Ends the watch: shuts its socket down.
     pub fn stop(&self) {
+        self.interrupt(|state| state.stopped = true);
+    }
+
+    /// Ends the request under way, or the one that is about to be sent, and what it is part of.
+    pub fn cut(&self) {
+        self.interrupt(|state| state.cut = true);
+    }
+
+    /// Makes the watch ask the same anew, with a token or a certificate that has changed.
+    pub fn nudge(&self) {
+        self.interrupt(|state| state.nudged = true);
+    }
+
+    fn interrupt(&self, mark: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        state.stopped = true;
+        mark(&mut state);
         if let Some(socket) = state.socket.take() {
             // An error means that the connection is gone already.
             let _ = socket.shutdown(Shutdown::Both);
         }
-        self.stopped.notify_all();
     }
 
-    /// Makes the watch ask anew, with what has changed: wakes it from its sleep and shuts the
-    /// socket down that it waits on.
-    pub fn nudge(&self) {
+    /// Requests pass again after a [`cut`](Stop::cut); `false` when the watch is to end.
+    pub fn renew(&self) -> bool {
         let mut state = self.lock();
-        state.nudged = true;
-        if let Some(socket) = state.socket.take() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-        self.stopped.notify_all();
+        state.cut = false;
+        !state.stopped
+    }
+
+    /// Whether the request under way is to end, and not to be made again.
+    pub fn is_cut(&self) -> bool {
+        let state = self.lock();
+        state.stopped || state.cut
     }
 
     /// The watch is about to look at what it asks with: what was changed before counts no more.
@@ -60,11 +75,11 @@ impl Stop {
         self.lock().stopped
     }
 
-    /// Makes `socket` the one that [`stop`](Stop::stop) and [`nudge`](Stop::nudge) shut down;
-    /// `false` when one of them was called already.
+    /// Makes `socket` the one that [`stop`](Stop::stop), [`cut`](Stop::cut) and
+    /// [`nudge`](Stop::nudge) shut down; `false` when one of them was called already.
     pub fn watch(&self, socket: &Arc<Socket>) -> bool {
         let mut state = self.lock();
-        let goes_on = !state.stopped && !state.nudged;
+        let goes_on = !(state.stopped || state.cut || state.nudged);
         if goes_on {
             state.socket = Some(Arc::clone(socket));
         }
@@ -74,24 +89,6 @@ impl Stop {
     /// Lets a connection go that is not used any more, so that it is closed.
     pub fn forget(&self) {
         self.lock().socket = None;
-    }
-
-    /// Waits for `delay`, not to its end after a [`nudge`](Stop::nudge); `false` when the watch is to
-    /// end.
-    pub fn sleep(&self, delay: Duration) -> bool {
-        let until = Instant::now() + delay;
-        let mut state = self.lock();
-        while !state.stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.nudged {
-                return true;
-            }
-            state = match self.stopped.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-        }
-        false
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,6 +101,7 @@ mod tests {
     use super::*;
     use std::io::Read as _;
     use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -126,15 +124,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_cut_short_before_and_after_it_begins() {
-        is_cut_short(|stop| assert!(!stop.sleep(LONG)));
-        let stop = Stop::default();
-        assert!(stop.sleep(Duration::from_millis(1)));
-        stop.stop();
-        assert!(!stop.sleep(LONG));
-    }
-
-    #[test]
     fn a_read_is_cut_short_before_and_after_it_begins() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -145,12 +134,15 @@ mod tests {
             }
         });
         let stop = Stop::default();
+        stop.cut();
+        assert!(!stop.watch(&connected(address)) && stop.is_cut() && !stop.is_stopped());
+        assert!(stop.renew() && stop.watch(&connected(address)) && !stop.is_cut());
         stop.stop();
-        assert!(!stop.watch(&connected(address)));
+        assert!(!stop.watch(&connected(address)) && !stop.renew() && stop.is_cut());
     }
 
     #[test]
-    fn a_nudge_cuts_the_next_wait_short_and_ends_nothing() {
+    fn a_nudge_cuts_a_read_short_and_ends_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Stop::default();
@@ -158,12 +150,9 @@ mod tests {
         assert!(stop.watch(&socket));
         stop.nudge();
         assert_eq!((&*socket).read(&mut [0]).unwrap(), 0);
-        let began = Instant::now();
-        assert!(stop.sleep(LONG) && began.elapsed() < LONG / 2);
-        assert!(stop.is_nudged() && !stop.is_stopped());
+        assert!(stop.is_nudged() && !stop.is_cut());
         assert!(!stop.watch(&connected(address)));
         stop.begin();
         assert!(stop.watch(&connected(address)));
-        assert!(stop.sleep(Duration::from_millis(1)));
     }
 }

@@ -1,263 +1,394 @@
-//! A watch: one thread that asks Consul for one upstream, or for several that share a parent
-//! folder, blocking, for as long as it lives.
+//! A watch: what is asked of a source for one upstream, or for several that share a parent folder,
+//! for as long as they are fed from there. Blocking; a [pool](super::pool) says when it may ask.
+
+mod absent;
+mod reads;
+mod status;
+mod voice;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::io;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_worker::settings::Level;
 
 use super::book::FeedId;
-use super::client::Fault;
-use super::decode::{self, Known, Refused};
+use super::client::{Fault, Kept};
 use super::index::{Answered, Index};
 use super::lesson::{Heard, Lesson, Origin, Verdict};
 use super::log::Log;
 use super::poll::{Answer, Poller, Target};
+use super::recorder::Recorder;
 use super::stop::Stop;
+use super::turns::{Failure, WatchId};
 use super::vault::Vault;
 use crate::settings::Upsync;
+use absent::Sharing;
+use reads::{Reads, SECOND, Why};
+use status::Status;
+use voice::Voice;
 
-/// A watch has a small stack, as there may be a thousand; the resolver needs some of it.
-const STACK: usize = 512 * 1024;
+/// So many direct reads are made before the next request: each may take a moment.
+const DIRECT_MAX: usize = 16;
 
-/// What a large removal waits for its second read.
-const SECOND_READ: Duration = Duration::from_millis(100);
-
-/// Starts a watch of `upsync`, whose answers say something about each of `targets`. `handle` gets
-/// the lesson of each answer and returns once it is published, equal or held: what became of it, or
-/// `None` when nobody listens any more. Only then is the answer's index committed.
-///
-/// # Errors
-/// No thread can be had.
-pub fn start<H>(
-    upsync: Upsync,
-    targets: Vec<Target>,
-    vault: Arc<Vault>,
-    log: Log,
-    handle: H,
-) -> io::Result<Arc<Stop>>
-where
-    H: FnMut(Lesson) -> Option<Verdict> + Send + 'static,
-{
-    let stop = Arc::new(Stop::default());
-    let source = upsync.to_string();
-    let said = vec![Said::default(); targets.len()];
-    let interval = upsync.interval;
-    let poller = Poller::new(upsync, targets, Arc::clone(&stop), vault);
-    let watch = Watch {
-        source: source.into(),
-        index: Index::new(poller.wait(), interval),
-        poller,
-        said,
-        failing: false,
-        began: Instant::now(),
-        random: RandomState::new(),
-        stop: Arc::clone(&stop),
-        log,
-        handle,
-    };
-    thread::Builder::new()
-        .name("watch".to_owned())
-        .stack_size(STACK)
-        .spawn(move || watch.run())?;
-    Ok(stop)
+/// What a watch has to say.
+pub enum Told {
+    /// What an answer, or a direct read, taught.
+    Lesson(Lesson),
+    /// The parent folder is no source for all of the upstreams: each is to have a watch of its own
+    /// (`true`), or no longer (`false`).
+    Split(bool),
 }
 
-/// What was logged about a target.
-#[derive(Clone, Debug, Default)]
-struct Said {
-    known: Known,
-    /// The last answer had no server for it.
-    empty: bool,
-}
+/// Gets what a watch says and returns once that is published, equal or held: what became of it, or
+/// `None` when nobody listens any more. Only then is an answer's index committed.
+pub type Tell = Box<dyn FnMut(Told) -> Option<Verdict> + Send>;
 
-struct Watch<H> {
-    /// For people, no secret.
-    source: Arc<str>,
-    poller: Poller,
-    /// By target.
-    said: Vec<Said>,
-    index: Index,
-    /// The last request failed.
-    failing: bool,
-    began: Instant,
-    random: RandomState,
+/// How a watch is told to end, or to ask for others; shared with whoever tells it.
+#[derive(Debug, Default)]
+pub struct Line {
     stop: Arc<Stop>,
-    log: Log,
-    handle: H,
+    wanted: Mutex<Option<Vec<Target>>>,
 }
 
-impl<H: FnMut(Lesson) -> Option<Verdict>> Watch<H> {
-    fn run(mut self) {
-        while !self.stop.is_stopped() {
-            let delay = match self.ask() {
-                Ok(delay) => delay,
-                Err(Fault::Stopped) => return,
-                Err(fault) => self.failed(&fault),
-            };
-            if !delay.is_zero() && !self.stop.sleep(delay) {
-                return;
-            }
+impl Line {
+    /// Ends the watch, whatever it is blocked in.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// From now on it asks for `targets`; if some are new, at once and for everything that there is
+    /// about them.
+    pub fn want(&self, targets: Vec<Target>, some_are_new: bool) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets);
+        if some_are_new {
+            self.stop.cut();
         }
     }
 
-    /// One request and its answer; returns the delay before the next.
-    fn ask(&mut self) -> Result<Duration, Fault> {
-        let asked = self.index.get();
-        let Answer {
-            index,
-            took,
-            seen_ns,
-            heard,
-            ..
-        } = self.poll(asked)?;
-        let refused: Vec<_> = heard.iter().map(|heard| heard.refused.clone()).collect();
-        let empty: Vec<bool> = heard.iter().map(|h| h.servers.is_empty()).collect();
-        let lesson = self.lesson(index, seen_ns, heard);
-        let mut verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
-        verdict.changed |= self.confirm(&verdict.confirm)?;
-        if std::mem::take(&mut self.failing) {
-            self.say(Level::Notice, format_args!("answers again"));
+    /// A token or a certificate has changed: it asks anew.
+    pub fn nudge(&self) {
+        self.stop.nudge();
+    }
+
+    fn take(&self) -> Option<Vec<Target>> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.take()
+    }
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Well; the next is due after this delay.
+    Answered(Duration),
+    /// Without an answer.
+    Failed(Failure),
+    /// It was the last.
+    Ended,
+}
+
+/// What a watch begins with.
+pub struct Beginning {
+    /// Its number.
+    pub id: WatchId,
+    /// What it asks for.
+    pub upsync: Upsync,
+    /// That is the parent folder of the targets.
+    pub is_parent: bool,
+    /// Whose servers the answers have.
+    pub targets: Vec<Target>,
+    /// How it is told to end.
+    pub line: Arc<Line>,
+    /// Tokens and certificates.
+    pub vault: Arc<Vault>,
+    /// Where it logs.
+    pub log: Log,
+    /// Told how it does.
+    pub recorder: Recorder,
+}
+
+/// See the module.
+pub struct Watch {
+    poller: Poller,
+    line: Arc<Line>,
+    index: Index,
+    reads: Reads,
+    /// `None` for a folder that is the upstreams' own.
+    sharing: Option<Sharing>,
+    voice: Voice,
+    status: Status,
+    tell: Tell,
+    began: Instant,
+    /// No request before, on the clock of `began`.
+    next_ask: Duration,
+    random: RandomState,
+}
+
+impl Watch {
+    /// A watch that has asked for nothing yet.
+    pub fn new(beginning: Beginning, tell: Tell) -> Watch {
+        let Beginning {
+            id,
+            upsync,
+            is_parent,
+            targets,
+            line,
+            vault,
+            log,
+            recorder,
+        } = beginning;
+        let poller = Poller::new(upsync, targets, Arc::clone(&line.stop), vault);
+        Watch {
+            index: Index::new(poller.upsync().interval),
+            reads: Reads::default(),
+            sharing: is_parent.then(Sharing::default),
+            voice: Voice::new(poller.upsync(), log),
+            status: Status::new(id, &poller, recorder),
+            poller,
+            line,
+            tell,
+            began: Instant::now(),
+            next_ask: Duration::ZERO,
+            random: RandomState::new(),
         }
-        for (at, (refused, empty)) in refused.iter().zip(empty).enumerate() {
-            self.report(at, refused, empty);
+    }
+
+    /// What there is to do now: direct reads, then one request, which waits for at most `wait` if
+    /// that is given. Uses `kept` if it is still good.
+    pub fn turn(&mut self, wait: Option<Duration>, kept: Option<Kept>) -> Outcome {
+        if !self.line.stop.renew() {
+            return Outcome::Ended;
+        }
+        if let Some(kept) = kept {
+            self.poller.take(kept);
+        }
+        if let Some(targets) = self.line.take() {
+            self.retarget(targets);
+        }
+        let result = self.work(wait);
+        self.voice.passed(&mut self.poller);
+        match result {
+            Ok(delay) => {
+                self.status.rests(delay);
+                Outcome::Answered(delay)
+            }
+            Err(Fault::Stopped) if self.line.stop.is_stopped() => Outcome::Ended,
+            // It is wanted otherwise.
+            Err(Fault::Stopped) => Outcome::Answered(Duration::ZERO),
+            Err(fault) => Outcome::Failed(self.failed(&fault)),
+        }
+    }
+
+    /// The connection that it leaves to others.
+    pub fn give(&mut self) -> Option<Kept> {
+        self.poller.give()
+    }
+
+    fn retarget(&mut self, targets: Vec<Target>) {
+        let is_known = |feed| targets.iter().any(|target| target.feed == feed);
+        self.reads.retain(is_known);
+        self.voice.retain(is_known);
+        if let Some(sharing) = &mut self.sharing {
+            sharing.retain(is_known);
+        }
+        let known = self.poller.targets();
+        if targets.iter().any(|target| !known.contains(target)) {
+            self.index.restart();
+            self.next_ask = Duration::ZERO;
+        }
+        self.poller.set_targets(targets);
+        self.status.describes(&self.poller);
+    }
+
+    /// Returns the delay before the next turn.
+    fn work(&mut self, wait: Option<Duration>) -> Result<Duration, Fault> {
+        if let Some(delay) = self.direct_reads()? {
+            return Ok(delay);
+        }
+        if self.now() >= self.next_ask {
+            let delay = self.ask(wait)?;
+            self.next_ask = self.now() + delay;
+        }
+        let due = self.reads.next().unwrap_or(self.next_ask);
+        Ok(due.min(self.next_ask).saturating_sub(self.now()))
+    }
+
+    /// One request and its answer; returns the delay before the next.
+    fn ask(&mut self, wait: Option<Duration>) -> Result<Duration, Fault> {
+        let mut wait = wait.unwrap_or(self.poller.wait()).min(self.poller.wait());
+        if let Some(due) = self.reads.next() {
+            wait = wait.min(due.saturating_sub(self.now()));
+        }
+        let asked = self.index.get();
+        self.status.asks();
+        let answer = match self.poller.ask(asked, wait) {
+            Err(fault) => return self.unshareable(fault),
+            Ok(answer) => answer,
+        };
+        let (index, took) = (answer.index, answer.took);
+        let verdict = match self.hear(answer, asked)? {
+            Ok(verdict) => verdict,
+            Err(delay) => return Ok(delay),
+        };
+        if self.voice.answers() {
+            self.voice.all(&self.poller, Level::Notice, "answers again");
         }
         if index < asked {
-            self.say(
-                Level::Notice,
-                format_args!("index went back from {asked} to {index}"),
-            );
+            let back = format!("index went back from {asked} to {index}");
+            self.voice.all(&self.poller, Level::Notice, &back);
         }
         let answered = Answered {
             index,
             changed: verdict.changed,
+            wait,
             took,
-            now: self.began.elapsed(),
+            now: self.now(),
         };
-        let random = self.random();
-        Ok(self.index.answered(answered, random))
+        let delay = self.index.answered(answered, self.random());
+        self.status.answered(index, verdict.changed);
+        Ok(delay)
     }
 
-    /// Reads feeds directly, a moment later, until what is said of them is applied or held. Returns
-    /// whether that changed something.
-    fn confirm(&mut self, feeds: &[FeedId]) -> Result<bool, Fault> {
-        let mut changed = false;
-        let targets = self.poller.targets().iter();
-        let asked: Vec<Target> = targets
-            .filter(|target| feeds.contains(&target.feed))
-            .cloned()
-            .collect();
-        for target in asked {
-            loop {
-                if !self.stop.sleep(SECOND_READ) {
-                    return Err(Fault::Stopped);
-                }
-                let answer = self.poller.direct(&target)?;
-                let mut lesson = self.lesson(answer.index, answer.seen_ns, Vec::new());
-                lesson.lists = std::iter::once(target.feed).zip(answer.heard).collect();
-                lesson.confirmed = true;
-                let verdict = (self.handle)(lesson).ok_or(Fault::Stopped)?;
-                changed |= verdict.changed;
-                if verdict.confirm.is_empty() {
-                    break;
-                }
-            }
+    /// Teaches what an answer says: what became of it, or the delay after which a parent folder
+    /// that is no source for all is asked for again.
+    fn hear(&mut self, answer: Answer, asked: u64) -> Result<Result<Verdict, Duration>, Fault> {
+        if let Some(why) = self.is_foreign(&answer, asked) {
+            return self.split(&why).map(Err);
         }
-        Ok(changed)
-    }
-
-    fn poll(&mut self, index: u64) -> Result<Answer, Fault> {
-        let wait = self.poller.wait();
-        let result = self.poller.ask(index, wait);
-        for (address, fault) in self.poller.passed() {
-            self.say(
-                Level::Warn,
-                format_args!("{address} failed and is passed over: {fault}"),
-            );
-        }
-        result
-    }
-
-    fn lesson(&self, index: u64, seen_ns: u64, heard: Vec<Heard>) -> Lesson {
+        let (index, seen_ns, share) = (answer.index, answer.seen_ns, answer.share);
         let feeds = self.poller.targets().iter().map(|target| target.feed);
-        Lesson {
-            origin: Origin {
-                source: Arc::clone(&self.source),
-                index,
-                seen_ns,
-            },
-            lists: feeds.zip(heard).collect(),
-            confirmed: false,
+        let mut lists: Vec<(FeedId, Heard)> = feeds.zip(answer.heard).collect();
+        if let Some(why) = self.read_absent(index, &mut lists)? {
+            return self.split(&why).map(Err);
         }
-    }
-
-    fn failed(&mut self, fault: &Fault) -> Duration {
-        self.failing = true;
-        let random = self.random();
-        let delay = self.index.failed(random);
-        self.log.log(
-            Level::Error,
-            format_args!(
-                "upsync_recv: recv error with upsync_server: {}, {}: {fault}; its servers stay, \
-                 retry in {} ms",
-                self.poller.upsync().host,
-                self.upstreams(),
-                delay.as_millis().max(1)
-            ),
-        );
-        delay
-    }
-
-    /// Logs what is new about one target: entries that are none, and the first of a row of answers
-    /// without a server.
-    fn report(&mut self, at: usize, refused: &[Refused], empty: bool) {
-        let said = &mut self.said[at];
-        let news = said.known.news(refused);
-        let emptied = empty && !said.empty;
-        said.empty = empty;
-        let upstream = format!("upstream \"{}\"", self.poller.targets()[at].upstream);
-        for entry in news {
-            let key = decode::excerpt(&entry.key);
-            let reason = &entry.reason;
-            self.say_of(
-                &upstream,
-                Level::Error,
-                format_args!("key {key} is skipped: {reason}"),
-            );
+        self.join()?;
+        let verdict = self.teach(index, seen_ns, lists, false)?;
+        if let Some(sharing) = &mut self.sharing {
+            sharing.newest = sharing.newest.max(share.newest);
         }
-        if emptied {
-            self.say_of(&upstream, Level::Warn, format_args!("has no server"));
-        }
+        Ok(Ok(verdict))
     }
 
-    fn say(&self, level: Level, what: std::fmt::Arguments<'_>) {
-        self.say_of(&self.upstreams(), level, what);
-    }
-
-    fn say_of(&self, upstream: &str, level: Level, what: std::fmt::Arguments<'_>) {
-        let host = &self.poller.upsync().host;
-        self.log.log(
-            level,
-            format_args!("upsync_server: {host}, {upstream}: {what}"),
-        );
-    }
-
-    /// The upstreams, for a log line about all of them.
-    fn upstreams(&self) -> String {
-        match self.poller.targets() {
-            [] => String::new(),
-            [one] => format!("upstream \"{}\"", one.upstream),
-            [first, rest @ ..] => {
-                format!("upstream \"{}\" and {} more", first.upstream, rest.len())
+    /// Tells a lesson, logs what is new in it, and notes what is to be read again.
+    fn teach(
+        &mut self,
+        index: u64,
+        seen_ns: u64,
+        lists: Vec<(FeedId, Heard)>,
+        confirmed: bool,
+    ) -> Result<Verdict, Fault> {
+        let told: Vec<_> = lists
+            .iter()
+            .map(|(feed, heard)| (*feed, heard.refused.clone(), heard.servers.is_empty()))
+            .collect();
+        let origin = Origin {
+            source: self.status.source(),
+            index,
+            seen_ns,
+        };
+        let verdict = self.say(Told::Lesson(Lesson {
+            origin,
+            lists,
+            confirmed,
+        }))?;
+        let second = self.now() + SECOND;
+        for (feed, refused, is_empty) in told {
+            self.voice.heard(&self.poller, feed, &refused, is_empty);
+            if !verdict.confirm.contains(&feed) {
+                self.reads.settle(feed);
             }
         }
+        for feed in &verdict.confirm {
+            self.reads.add(*feed, second, Why::Second);
+        }
+        Ok(verdict)
+    }
+
+    fn say(&mut self, told: Told) -> Result<Verdict, Fault> {
+        let verdict = (self.tell)(told);
+        if verdict.is_none() {
+            // Nobody listens any more.
+            self.line.stop.stop();
+        }
+        verdict.ok_or(Fault::Stopped)
+    }
+
+    /// Makes the direct reads that are due; returns a delay if the upstreams are not to be asked
+    /// for together any more.
+    fn direct_reads(&mut self) -> Result<Option<Duration>, Fault> {
+        for _ in 0..DIRECT_MAX {
+            let now = self.now();
+            let Some((feed, why)) = self.reads.take(now) else {
+                break;
+            };
+            let mut targets = self.poller.targets().iter();
+            let Some(target) = targets.find(|target| target.feed == feed).cloned() else {
+                continue;
+            };
+            if let Some(why) = self.read(&target, why)? {
+                return self.split(&why).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads one target by itself and teaches that; returns why its parent folder is no source
+    /// for it, if that is so.
+    fn read(&mut self, target: &Target, why: Why) -> Result<Option<String>, Fault> {
+        let answer = match self.poller.direct(target) {
+            Ok(answer) => answer,
+            Err(fault) => {
+                self.reads.add(target.feed, self.now() + SECOND, why);
+                return self.unread(target, fault);
+            }
+        };
+        let found = answer.heard.into_iter().next().unwrap_or_default();
+        if let (Why::Absent(index), Some(sharing)) = (why, &mut self.sharing)
+            && let Some(why) = sharing.compares(target, &found, index, answer.share)
+        {
+            return Ok(Some(why));
+        }
+        let is_second = why == Why::Second;
+        if is_second && !self.poller.token_alive()? {
+            // What a token that is gone may not read is not gone.
+            self.reads.add(target.feed, self.now() + SECOND, why);
+            self.voice.dead_token(&target.upstream, self.now());
+            return Ok(None);
+        }
+        let list = vec![(target.feed, found)];
+        self.teach(answer.index, answer.seen_ns, list, is_second)?;
+        Ok(None)
+    }
+
+    fn failed(&mut self, fault: &Fault) -> Failure {
+        self.next_ask = Duration::ZERO;
+        self.voice.fails(&self.poller, fault, self.now());
+        let delay = self.index.failed(self.random());
+        self.status.failed(fault, delay);
+        failure(fault, delay)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn random(&self) -> u64 {
         self.random.hash_one(Instant::now())
+    }
+}
+
+/// Whose failure a fault is; `delay` is for what is the watch's own.
+fn failure(fault: &Fault, delay: Duration) -> Failure {
+    match fault {
+        Fault::Status {
+            status: 400..=428 | 430..=499,
+            ..
+        } => Failure::Own(delay),
+        fault => Failure::Source {
+            crowded: fault.is_crowded(),
+            retry_after: fault.retry_after(),
+        },
     }
 }

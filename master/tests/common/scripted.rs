@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,14 @@ pub enum Fault {
     NoWait,
     /// This index whatever was asked, at once.
     Index(u64),
+    /// Who asks may not read this folder as a whole.
+    Denied(&'static str),
+    /// Who asks for this folder does not get what is below the other one, and is told so or not.
+    Hidden {
+        folder: &'static str,
+        hidden: &'static str,
+        marked: bool,
+    },
 }
 
 /// A request as it came.
@@ -63,6 +72,9 @@ struct State {
     fault: Mutex<Fault>,
     asked: Mutex<Vec<Asked>>,
     connections: Mutex<usize>,
+    /// Connections now, and the most at once so far.
+    open: AtomicUsize,
+    most: AtomicUsize,
 }
 
 /// The store and its port.
@@ -84,13 +96,20 @@ impl Consul {
             fault: Mutex::new(fault),
             asked: Mutex::default(),
             connections: Mutex::new(0),
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 *shared.connections.lock().unwrap() += 1;
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream.unwrap(), &shared));
+                std::thread::spawn(move || {
+                    let now = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+                    shared.most.fetch_max(now, Ordering::SeqCst);
+                    serve(stream.unwrap(), &shared);
+                    shared.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Consul { port, state }
@@ -108,6 +127,22 @@ impl Consul {
         self.change(|kv| {
             kv.index += 1;
             kv.entries.remove(key);
+        });
+    }
+
+    /// Sets (`Some`) and deletes keys under one index.
+    pub fn transaction(&self, operations: &[(&str, Option<&str>)]) {
+        self.change(|kv| {
+            kv.index += 1;
+            for (key, value) in operations {
+                match value {
+                    Some(value) => {
+                        let entry = ((*value).to_owned(), kv.index);
+                        kv.entries.insert((*key).to_owned(), entry);
+                    }
+                    None => drop(kv.entries.remove(*key)),
+                }
+            }
         });
     }
 
@@ -137,13 +172,29 @@ impl Consul {
     pub fn connections(&self) -> usize {
         *self.state.connections.lock().unwrap()
     }
+
+    /// The most connections at once so far.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most.load(Ordering::SeqCst)
+    }
+
+    /// Requests for this folder so far.
+    pub fn asked_for(&self, folder: &str) -> usize {
+        let start = format!("/v1/kv/{folder}?");
+        let asked = self.asked();
+        asked
+            .iter()
+            .filter(|a| a.target.starts_with(&start))
+            .count()
+    }
 }
 
 fn serve(stream: TcpStream, state: &State) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(target) = request(&mut reader) {
-        let index = parameter(&target, "index").parse().unwrap();
-        let wait = wait(&parameter(&target, "wait"));
+        // A direct read has neither.
+        let index = parameter(&target, "index").map_or(0, |text| text.parse().unwrap());
+        let wait = parameter(&target, "wait").map_or(Duration::ZERO, |text| wait(&text));
         let asked = Asked {
             target: target.clone(),
             index,
@@ -175,12 +226,12 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
     Some(target)
 }
 
-fn parameter(target: &str, name: &str) -> String {
+fn parameter(target: &str, name: &str) -> Option<String> {
     let query = target.split_once('?').unwrap().1;
     let found = query
         .split('&')
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    found.unwrap().to_owned()
+    found.map(str::to_owned)
 }
 
 fn wait(text: &str) -> Duration {
@@ -218,6 +269,14 @@ fn answer(state: &State, target: &str, fault: &Fault) -> Vec<u8> {
         .entries
         .iter()
         .filter(|(key, _)| key.starts_with(folder))
+        .filter(|(key, _)| match fault {
+            Fault::Hidden {
+                folder: asked,
+                hidden,
+                ..
+            } => folder != *asked || !key.starts_with(hidden),
+            _ => true,
+        })
         .collect();
     let (mut status, mut body) = (404, String::new());
     if !found.is_empty() {
@@ -233,6 +292,14 @@ fn answer(state: &State, target: &str, fault: &Fault) -> Vec<u8> {
         Fault::Status(code) => (status, body) = (*code, "No cluster leader".to_owned()),
         Fault::Body(text) => (status, body) = (200, (*text).to_owned()),
         Fault::NoIndex => index.clear(),
+        Fault::Denied(denied) if folder == *denied => {
+            (status, body) = (403, "Permission denied".to_owned());
+        }
+        Fault::Hidden {
+            folder: asked,
+            marked: true,
+            ..
+        } if folder == *asked => index.push_str("X-Consul-Results-Filtered-By-ACLs: true\r\n"),
         Fault::Index(number) => index = format!("X-Consul-Index: {number}\r\n"),
         _ => {}
     }
@@ -293,9 +360,9 @@ fn send(mut stream: &TcpStream, text: &[u8], fault: &Fault) -> bool {
     }
 }
 
-/// The most requests that one index may get within any second: a row of back-off that doubles
-/// from 5 ms on has eight.
-const ONE_INDEX_A_SECOND: usize = 10;
+/// The most requests that one index may get within any second: a row of back-off that doubles from
+/// 5 ms to 100 ms has fourteen.
+const ONE_INDEX_A_SECOND: usize = 15;
 
 /// What was wrong in the article: one index asked for again and again.
 ///

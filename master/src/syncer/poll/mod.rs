@@ -225,7 +225,7 @@ impl Poller {
         let mut left = self.lines.len();
         loop {
             self.stop.begin();
-            if self.stop.is_stopped() {
+            if self.stop.is_cut() {
                 return Err(Fault::Stopped);
             }
             match ask(self) {

@@ -47,12 +47,6 @@ impl Together {
             before,
         }
     }
-
-    /// The same lists, in whatever order.
-    fn same(&self, other: &Together) -> bool {
-        let lists = &self.lists;
-        lists.len() == other.lists.len() && lists.iter().all(|list| other.lists.contains(list))
-    }
 }
 
 impl Applied {
@@ -98,7 +92,7 @@ impl Tables {
             for id in first.into_iter().filter(|id| !changed(id)) {
                 self.dumper.write(book.dumps(id));
             }
-            applied.extend(self.after_waiting(book, lists, &heard));
+            applied.push(self.after_waiting(book, lists, &heard));
             outcomes.push((done, verdict));
         }
         let published = self.put(book, applied, &cause);
@@ -214,39 +208,34 @@ impl Tables {
         });
     }
 
-    /// Joins lists with those that wait and that an answer about `heard` replaces in part. `None`
-    /// if just the same wait already.
+    /// Joins lists with those that wait and that an answer about `heard` replaces in part. What just
+    /// waits on is left out: it keeps no other change of its watch waiting.
     fn after_waiting(
         &mut self,
         book: &mut Book,
         applied: Applied,
         heard: &HashSet<FeedId>,
-    ) -> Option<Applied> {
+    ) -> Applied {
         if self.waiting.is_empty() {
-            return Some(applied);
-        }
-        let is_new = |(feed, _): &&(FeedId, Vec<Server>)| heard.contains(feed);
-        let waiting = std::mem::take(&mut self.waiting);
-        let (met, others): (Vec<_>, Vec<_>) = waiting
-            .into_iter()
-            .partition(|waiting| waiting.lists.iter().any(|list| is_new(&list)));
-        self.waiting = others;
-        if met.is_empty() {
-            return Some(applied);
+            return applied;
         }
         let mut joined = applied.take_back(book);
-        let all = met.iter().flat_map(|waiting| &waiting.lists);
-        joined
-            .lists
-            .extend(all.filter(|list| !is_new(list)).cloned());
-        if matches!(&met[..], [same] if same.same(&joined)) {
-            self.waiting.extend(met);
-            return None;
+        for waiting in std::mem::take(&mut self.waiting) {
+            let (met, others): (Vec<_>, Vec<_>) = waiting
+                .lists
+                .iter()
+                .partition(|(feed, _)| heard.contains(feed));
+            if met.iter().all(|list| joined.lists.contains(list)) {
+                joined.lists.retain(|list| !met.contains(&list));
+                self.waiting.push(waiting);
+                continue;
+            }
+            for (feed, _) in &waiting.lists {
+                self.note_no_hold(book, *feed);
+            }
+            joined.lists.extend(others.into_iter().cloned());
         }
-        for (feed, _) in met.iter().flat_map(|waiting| &waiting.lists) {
-            self.note_no_hold(book, *feed);
-        }
-        Some(joined.apply(book))
+        joined.apply(book)
     }
 
     /// Publishes applied lists together; if that does not fit, each group that fits by itself.

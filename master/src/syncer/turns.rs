@@ -1,0 +1,323 @@
+//! Whose turn it is: the order in which the watches of one address are asked. Pure: time and
+//! randomness come in.
+//!
+//! Consul closes what is beyond 200 connections from one address (its
+//! `limits.http_max_conns_per_client`), so no more than [`PLACES`] requests are under way at once.
+//! While there are no more watches than places each keeps its own and its requests wait for as
+//! long as they may. Otherwise they take turns with shorter waits, so that each is asked at least
+//! once in a [`ROUND`]; as each keeps its index, no change is lost in between.
+//!
+//! A watch whose request failed is stranded. All stranded watches of an address share one back-off,
+//! so that a source that is away gets few requests however many watches it has; the first of them
+//! that is answered frees the others.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::backoff::{Backoff, FAULT_MAX};
+
+/// Requests under way at once, so that others on this machine get connections too.
+pub const PLACES: usize = 128;
+/// However crowded the source says that it is.
+const PLACES_MIN: usize = 8;
+/// After the source was crowded, one place more is tried this often.
+const GROWTH: Duration = Duration::from_secs(5);
+/// Each watch is asked at least this often, wherever there are more watches than places.
+pub const ROUND: Duration = Duration::from_secs(3);
+/// What the source asks for beyond this with `Retry-After` is not heeded.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Names a watch for as long as the syncer lives; never used twice.
+pub type WatchId = u64;
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask for this watch. The request may wait for this long, or for as long as it may.
+    Ask(WatchId, Option<Duration>),
+    /// Nothing before this time.
+    At(Duration),
+    /// Nothing before one of the requests under way is over, or something is added.
+    Nothing,
+}
+
+/// How a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It says something about this watch alone, which is not asked before this delay is over.
+    Own(Duration),
+    /// It may say something about the source.
+    Source {
+        /// There are too many connections or requests.
+        crowded: bool,
+        /// What the source asks for.
+        retry_after: Option<Duration>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// To be asked at this time.
+    Ready(Duration),
+    /// The same; its last request failed.
+    Stranded(Duration),
+    /// A request is under way since this time.
+    Asking(Duration),
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Keeps its place.
+    steady: bool,
+    was_stranded: bool,
+    state: State,
+}
+
+/// The back-off of the stranded.
+#[derive(Debug, Default)]
+struct Pace {
+    backoff: Backoff,
+    delay: Duration,
+    /// The next of them is asked then.
+    next: Duration,
+    /// When the latest failure was that counted.
+    failed: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Turns {
+    members: HashMap<WatchId, Member>,
+    ready: BTreeSet<(Duration, WatchId)>,
+    stranded: BTreeSet<(Duration, WatchId)>,
+    asking: usize,
+    steady: usize,
+    places: usize,
+    /// When `places` last changed.
+    grown: Duration,
+    pace: Option<Pace>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            members: HashMap::new(),
+            ready: BTreeSet::new(),
+            stranded: BTreeSet::new(),
+            asking: 0,
+            steady: 0,
+            places: PLACES,
+            grown: Duration::ZERO,
+            pace: None,
+        }
+    }
+}
+
+impl Turns {
+    /// One more watch, to be asked at once. A steady one keeps its place while others take turns.
+    pub fn add(&mut self, id: WatchId, steady: bool, now: Duration) {
+        self.steady += usize::from(steady);
+        let member = Member {
+            steady,
+            was_stranded: false,
+            state: State::Ready(now),
+        };
+        self.ready.insert((now, id));
+        self.members.insert(id, member);
+    }
+
+    /// Forgets a watch. A request of its that is under way is still to be reported as over.
+    pub fn remove(&mut self, id: WatchId) {
+        if let Some(member) = self.members.remove(&id) {
+            self.steady -= usize::from(member.steady);
+            self.unqueue(id, member.state);
+        }
+    }
+
+    /// A watch that is waiting is asked at once.
+    pub fn wake(&mut self, id: WatchId, now: Duration) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        if let State::Ready(due) = member.state {
+            member.state = State::Ready(now);
+            self.ready.remove(&(due, id));
+            self.ready.insert((now, id));
+        }
+    }
+
+    /// Requests that are under way.
+    #[must_use]
+    pub fn asking(&self) -> usize {
+        self.asking
+    }
+
+    /// How many connections are of use.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.members.len().min(self.places)
+    }
+
+    /// Whether this watch is known.
+    #[must_use]
+    pub fn has(&self, id: WatchId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Whether there is no watch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether someone waits.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.asking < self.places && !(self.ready.is_empty() && self.stranded.is_empty())
+    }
+
+    /// Decides what to do at `now`. What it says to ask for is under way from then on.
+    pub fn next(&mut self, now: Duration) -> Next {
+        if self.places < PLACES && now >= self.grown + GROWTH {
+            self.places += 1;
+            self.grown = now;
+        }
+        if self.asking >= self.places {
+            return Next::Nothing;
+        }
+        let paced = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.next);
+        let ready = self.ready.first().copied();
+        let stranded = self.stranded.first();
+        let stranded = stranded.map(|(due, id)| ((*due).max(paced), *id));
+        let is_stranded = match (ready, stranded) {
+            (Some(ready), Some(stranded)) => stranded < ready,
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        let Some((due, id)) = (if is_stranded { stranded } else { ready }) else {
+            return Next::Nothing;
+        };
+        if due > now {
+            return Next::At(due);
+        }
+        let mut wait = None;
+        if let Some(member) = self.members.get_mut(&id) {
+            let state = std::mem::replace(&mut member.state, State::Asking(now));
+            member.was_stranded = is_stranded;
+            let steady = member.steady;
+            self.unqueue(id, state);
+            wait = self.wait(steady);
+        }
+        self.asking += 1;
+        if let Some(pace) = self.pace.as_mut().filter(|_| is_stranded) {
+            // The next one is not kept waiting by one that gets no answer.
+            pace.next = now + pace.delay;
+            wait = Some(Duration::ZERO);
+        }
+        Next::Ask(id, wait)
+    }
+
+    /// How long a request may wait.
+    fn wait(&self, steady: bool) -> Option<Duration> {
+        let mut places = self.places.saturating_sub(self.steady);
+        let mut sharing = self.members.len() - self.steady;
+        let mut keeps = steady;
+        if places < PLACES_MIN {
+            (places, sharing, keeps) = (self.places, self.members.len(), false);
+        }
+        if keeps || sharing <= places {
+            return None;
+        }
+        let part = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(ROUND.saturating_mul(part(places)) / part(sharing))
+    }
+
+    /// A request was answered; the next is to follow after `delay`.
+    pub fn answered(&mut self, id: WatchId, now: Duration, delay: Duration) {
+        self.asking = self.asking.saturating_sub(1);
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.state = State::Ready(now + delay);
+        self.ready.insert((now + delay, id));
+        if member.was_stranded {
+            self.free(now);
+        }
+    }
+
+    /// The source answers again.
+    fn free(&mut self, now: Duration) {
+        self.pace = None;
+        for (due, id) in std::mem::take(&mut self.stranded) {
+            let due = due.min(now);
+            self.ready.insert((due, id));
+            if let Some(member) = self.members.get_mut(&id) {
+                member.state = State::Ready(due);
+            }
+        }
+    }
+
+    /// A request failed.
+    pub fn failed(&mut self, id: WatchId, now: Duration, failure: Failure, random: u64) {
+        self.asking = self.asking.saturating_sub(1);
+        let began = match self.members.get(&id).map(|member| member.state) {
+            Some(State::Asking(began)) => began,
+            _ => now,
+        };
+        let state = match failure {
+            Failure::Own(delay) => State::Ready(now + delay),
+            Failure::Source { .. } => State::Stranded(now),
+        };
+        if let Failure::Source {
+            crowded,
+            retry_after,
+        } = failure
+        {
+            self.slow_down(began, now, retry_after, random);
+            if crowded {
+                self.places = self.asking.clamp(PLACES_MIN, PLACES);
+                self.grown = now;
+            }
+        }
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.state = state;
+        match state {
+            State::Stranded(due) => self.stranded.insert((due, id)),
+            State::Ready(due) | State::Asking(due) => self.ready.insert((due, id)),
+        };
+    }
+
+    fn slow_down(
+        &mut self,
+        began: Duration,
+        now: Duration,
+        retry_after: Option<Duration>,
+        random: u64,
+    ) {
+        let is_first = self.pace.is_none();
+        let pace = self.pace.get_or_insert_default();
+        // What broke many requests at once is one failure.
+        if is_first || began >= pace.failed {
+            pace.delay = pace.backoff.next(FAULT_MAX, random);
+            pace.failed = now;
+            pace.next = pace.next.max(now + pace.delay);
+        }
+        if let Some(asked) = retry_after {
+            let until = now + asked.min(RETRY_AFTER_MAX) + pace.delay;
+            pace.next = pace.next.max(until);
+        }
+    }
+
+    fn unqueue(&mut self, id: WatchId, state: State) {
+        match state {
+            State::Ready(due) => self.ready.remove(&(due, id)),
+            State::Stranded(due) => self.stranded.remove(&(due, id)),
+            State::Asking(_) => false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
