@@ -1,69 +1,111 @@
 //! The table that is there before the syncer has learnt anything.
 
-use weir_shm::{Server, Table, Upstream};
+use std::time::UNIX_EPOCH;
 
+use weir_shm::{Server, Upstream};
+
+use crate::last_run::{Known, LastRun};
 use crate::resolve::ResolvedUpstream;
 use crate::settings;
 use crate::syncer::dump;
+use crate::syncer::recorder::report::{From, State, UpstreamStatus};
 
-/// Every upstream in configuration order. One that Consul feeds has, of these, the first that
-/// there is: what the last run knew of it, its dump, its configured servers.
+/// An upstream and what its servers are worth.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) upstream: Upstream,
+    pub(crate) status: UpstreamStatus,
+}
+
+/// Every upstream in configuration order. One that a source feeds has, of these, the first that
+/// there is: what the last run knew of it, what was saved, its dump, its configured servers.
 ///
 /// `report` gets a line for a dump that is there and cannot be used; it does not stop a start.
 pub(crate) fn build(
     upstreams: &[settings::Upstream],
     resolved: &[ResolvedUpstream],
-    last: Option<&Table>,
+    last: &LastRun,
     report: impl Fn(&str),
-) -> Vec<Upstream> {
+) -> Vec<First> {
     let table = upstreams.iter().zip(resolved).map(|(upstream, resolved)| {
-        let fed = upstream.upsync.as_ref();
-        let known =
-            fed.and_then(|_| last_run(upstream, last).or_else(|| dumped(upstream, &report)));
-        Upstream {
-            name: upstream.name.clone(),
-            changed: 0,
-            learned: known.is_some(),
-            servers: known.unwrap_or_else(|| resolved.servers.clone()),
-        }
+        let is_fed = upstream.upsync.is_some();
+        let known = last.known(&upstream.name).filter(|known| {
+            // Servers that names feed may be pinned, and are not learned.
+            let is_named = upstream.servers.iter().any(settings::Server::is_resolved);
+            is_fed || (is_named && known.pinned.is_some())
+        });
+        let known = known.or_else(|| dumped(upstream, &report).filter(|_| is_fed));
+        first(upstream, resolved, known)
     });
     table.collect()
 }
 
 /// Every upstream with its configured servers.
-pub(crate) fn configured(resolved: &[ResolvedUpstream]) -> Vec<Upstream> {
-    resolved
-        .iter()
-        .map(|upstream| Upstream {
-            name: upstream.name.clone(),
-            changed: 0,
-            learned: false,
-            servers: upstream.servers.clone(),
-        })
+pub(crate) fn configured(
+    upstreams: &[settings::Upstream],
+    resolved: &[ResolvedUpstream],
+) -> Vec<First> {
+    let table = upstreams.iter().zip(resolved);
+    table
+        .map(|(upstream, resolved)| first(upstream, resolved, None))
         .collect()
 }
 
-/// What the last run had learned: servers that were configured then say nothing about now.
-fn last_run(upstream: &settings::Upstream, last: Option<&Table>) -> Option<Vec<Server>> {
-    let known = last?
-        .upstreams
-        .iter()
-        .find(|known| known.name == upstream.name)?;
-    known.learned.then(|| known.servers.clone())
+fn first(
+    upstream: &settings::Upstream,
+    resolved: &ResolvedUpstream,
+    known: Option<Known>,
+) -> First {
+    let mut status = UpstreamStatus {
+        name: upstream.name.clone(),
+        is_fed: upstream.upsync.is_some(),
+        ..UpstreamStatus::default()
+    };
+    let mut learned = false;
+    let mut servers = None;
+    if let Some(known) = known {
+        status.state = match known.pinned {
+            Some(_) => State::Pinned,
+            None => State::Stale,
+        };
+        status.confirmed_ms = known.confirmed_ms;
+        status.from = Some(known.from);
+        status.pinned = known.pinned;
+        learned = known.learned;
+        servers = Some(known.servers);
+    }
+    First {
+        upstream: Upstream {
+            name: upstream.name.clone(),
+            changed: 0,
+            learned,
+            servers: servers.unwrap_or_else(|| resolved.servers.clone()),
+        },
+        status,
+    }
 }
 
-fn dumped(upstream: &settings::Upstream, report: impl Fn(&str)) -> Option<Vec<Server>> {
+fn dumped(upstream: &settings::Upstream, report: impl Fn(&str)) -> Option<Known> {
     let path = upstream.dump.as_ref().filter(|path| path.exists())?;
-    match dump::read(path) {
-        Ok(servers) => (!servers.is_empty()).then_some(servers),
+    let servers: Vec<Server> = match dump::read(path) {
+        Ok(servers) => servers,
         Err(error) => {
             report(&format!(
                 "dump of upstream \"{}\" is not used: {error}",
                 upstream.name
             ));
-            None
+            return None;
         }
-    }
+    };
+    let changed = path.metadata().and_then(|metadata| metadata.modified());
+    let since = changed.ok()?.duration_since(UNIX_EPOCH).ok();
+    (!servers.is_empty()).then(|| Known {
+        servers,
+        learned: true,
+        from: From::Dump,
+        confirmed_ms: since.and_then(|since| u64::try_from(since.as_millis()).ok()),
+        pinned: None,
+    })
 }
 
 #[cfg(test)]
@@ -72,7 +114,7 @@ mod tests {
     use crate::settings::{Place, Upsync};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
-    use weir_shm::{Address, CounterId};
+    use weir_shm::{Address, CounterId, Table};
 
     fn server(port: u16) -> Server {
         Server {
@@ -122,11 +164,17 @@ mod tests {
             ..Table::default()
         });
         let reports = std::cell::RefCell::new(Vec::new());
-        let table = build(&upstreams, &resolved, last.as_ref(), |line| {
+        let last = LastRun {
+            table: last,
+            ..LastRun::default()
+        };
+        let table = build(&upstreams, &resolved, &last, |line| {
             reports.borrow_mut().push(line.to_owned());
         });
-        assert_ne!(table[0].learned, table[0].servers == resolved[0].servers);
-        let ports = table[0].servers.iter().map(|server| match &server.address {
+        let First { upstream, status } = &table[0];
+        assert_ne!(upstream.learned, upstream.servers == resolved[0].servers);
+        assert_eq!(status.state == State::Stale, upstream.learned);
+        let ports = upstream.servers.iter().map(|server| match &server.address {
             Address::Ip(address) => address.port(),
             Address::Unix(_) => 0,
         });

@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 mod backoff;
 mod check;
+mod control;
 mod cycle;
 mod daemon;
 mod errno;
 mod first_table;
+mod last_run;
 mod listening;
 mod log;
 mod orders;

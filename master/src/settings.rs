@@ -35,6 +35,8 @@ pub struct Settings {
     pub shutdown_timeout: Option<Duration>,
     /// `region`: where it lies and how large it is.
     pub region: Region,
+    /// `control`: the master's socket; `None` is off.
+    pub control: Option<PathBuf>,
     /// One a distinct `listen` address.
     pub listeners: Vec<ListenSocket>,
     /// The numbered resources that the master opens.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     /// `upsync_start_timeout`: how long a start waits for first answers.
     pub start_timeout: Duration,
+    /// `upsync_state`: the last good table on disk; `None` is off.
+    pub state: Option<PathBuf>,
     /// `upsync_log`
     pub upsync_log: Option<UpsyncLog>,
 }

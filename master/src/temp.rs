@@ -22,6 +22,18 @@ pub(crate) fn make(folders: &[PathBuf], user: Option<&User>) -> Result<(), Strin
     folders.iter().try_for_each(|folder| make_one(folder, user))
 }
 
+/// Makes the folder of a file, if it is not there, for the syncer's user. One that is there is left as
+/// it is.
+///
+/// # Errors
+/// As [`make`].
+pub(crate) fn make_for(file: Option<&Path>, user: Option<&User>) -> Result<(), String> {
+    let folder = file.and_then(Path::parent);
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let folder: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
+    make(&folder, user)
+}
+
 fn make_one(folder: &Path, user: Option<&User>) -> Result<(), String> {
     let failed = |call: &str, error: &io::Error| {
         format!("{call} \"{}\" failed {}", folder.display(), describe(error))

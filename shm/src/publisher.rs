@@ -73,6 +73,14 @@ impl Publisher {
         &self.table
     }
 
+    /// The next version is the one after `version`: those of a region that is new go on from those
+    /// of another. One that has a table already goes on from its own.
+    pub fn start_after(&mut self, version: u64) {
+        if self.table.version == 0 {
+            self.table.version = version;
+        }
+    }
+
     /// The writer of the history and the report, under this publisher's lock.
     pub fn journal(&self) -> Journal {
         Journal::new(self.words.clone(), &self.layout, Arc::clone(&self.lock))
@@ -98,7 +106,7 @@ impl Publisher {
             gone,
             changed,
         } = reconcile(&self.table.upstreams, upstreams);
-        if !changed && self.table.version > 0 {
+        if !changed && self.ring.version(&self.words) > 0 {
             return Ok(Publication {
                 version: self.table.version,
                 changed: false,

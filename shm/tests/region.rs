@@ -748,3 +748,24 @@ fn a_worker_maps_the_tables_for_reading_only() {
     drop(worker);
     assert_eq!(mappings(), ["rw-s"]);
 }
+
+#[test]
+fn versions_go_on_from_those_of_another_region() {
+    let fixture = fixture(CAPACITY);
+    let mut first = publisher(&fixture.region);
+    first.start_after(41);
+    let publication = first.publish(vec![upstream("a", [1])], Seen::NOBODY);
+    assert_eq!(publication.unwrap().version, 42);
+    drop(first);
+    let reader = Reader::open(&fixture.path).unwrap();
+    assert_eq!(reader.table().unwrap().version, 42);
+    let worker = fixture.region.worker(0).unwrap();
+    let mut snapshot = Snapshot::default();
+    worker.read(0, &mut snapshot).unwrap();
+    assert_eq!(snapshot.version, 42);
+    // One that has a table goes on from its own.
+    let mut second = publisher(&fixture.region);
+    second.start_after(99);
+    let publication = second.publish(vec![upstream("a", [2])], Seen::NOBODY);
+    assert_eq!(publication.unwrap().version, 43);
+}

@@ -2,7 +2,7 @@
 //! whole.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,11 @@ const HISTORY: u32 = 4 << 20;
 /// `region … workers=` is `worker_processes` and as many again, to grow in: of those at least and at
 /// most so many, as each takes room whether it comes or not.
 const MORE_WORKERS: (u32, u32) = (4, 16);
+/// The longest path of a control socket: what a unix address holds, and one byte for the name that it
+/// is made under.
+const CONTROL_MAX: usize = 106;
+/// Where `upsync_state` lies unless it is given.
+const STATE_FOLDER: &str = "state";
 /// `upsync_start_timeout`
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -78,15 +83,19 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
     };
     let late_warnings = file_limit_warning(&main, connections, source);
     let fed = super::upsync::sources(&upstreams, &http, source)?;
+    let (control, state) = (main.control.take(), main.upsync_state.take());
     let mut settings = master_settings(main, &http, sockets, &upstreams, connections, source);
     for (upstream, upsync) in settings.upstreams.iter_mut().zip(fed.upsyncs) {
         upstream.upsync = upsync;
     }
+    let control = control_path(control.as_deref(), &settings.region.path, source)?;
     let settings = master::Settings {
         resources: draft.resources,
         private: fed.private,
         temp_folders: temp_folders(&worker.servers)?,
         error_logs,
+        control,
+        state: state_path(state.as_deref(), &settings, source),
         ..settings
     };
     Ok(Outcome {
@@ -427,6 +436,8 @@ fn master_settings(
             .collect(),
         start_timeout: http.start_timeout.unwrap_or(START_TIMEOUT),
         upsync_log: http.upsync_log,
+        control: None,
+        state: None,
     }
 }
 
@@ -477,6 +488,49 @@ fn region(main: &Main, pid: &str, processes: usize, source: &Source) -> Region {
         path: PathBuf::from(path),
         capacity,
         servers_given: servers.is_some(),
+    }
+}
+
+/// The control socket: beside the region unless it is given.
+fn control_path(
+    given: Option<&str>,
+    region: &Path,
+    source: &Source,
+) -> Result<Option<PathBuf>, Fault> {
+    let path = match given {
+        Some("off") => return Ok(None),
+        Some(path) => PathBuf::from(source.paths().full(path)),
+        None => region.with_extension("control"),
+    };
+    let bytes = path.as_os_str().len();
+    if bytes > CONTROL_MAX {
+        return Err(Fault::whole(format!(
+            "the path of the \"control\" socket \"{}\" has {bytes} bytes, more than {CONTROL_MAX}",
+            path.display()
+        )));
+    }
+    Ok(Some(path))
+}
+
+/// The state file: named after the pid file, in a folder of its own below the prefix, unless it is
+/// given; none without a source.
+fn state_path(
+    given: Option<&str>,
+    settings: &master::Settings,
+    source: &Source,
+) -> Option<PathBuf> {
+    let mut upstreams = settings.upstreams.iter();
+    if !upstreams.any(|upstream| upstream.upsync.is_some()) {
+        return None;
+    }
+    match given {
+        Some("off") => None,
+        Some(path) => Some(source.paths().full(path).into()),
+        None => {
+            let pid = settings.pid.file_stem().unwrap_or_default();
+            let folder = PathBuf::from(source.paths().full(STATE_FOLDER));
+            Some(folder.join(pid).with_extension("state"))
+        }
     }
 }
 

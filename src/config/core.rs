@@ -14,6 +14,12 @@ use super::unit;
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
     row(
+        "control",
+        MAIN,
+        take(1),
+        Set::Text(|draft| &mut draft.main.control),
+    ),
+    row(
         "daemon",
         MAIN,
         take(1),
@@ -33,6 +39,12 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     row("pid", MAIN, take(1), Set::Text(|draft| &mut draft.main.pid)),
     row("region", MAIN, at_least(1), Set::Call(region)),
+    row(
+        "upsync_state",
+        MAIN,
+        take(1),
+        Set::Text(|draft| &mut draft.main.upsync_state),
+    ),
     row("user", MAIN, between(1, 2), Set::Call(user)),
     row(
         "worker_processes",

@@ -84,6 +84,8 @@ pub struct Main {
     pub shutdown_timeout: Option<Duration>,
     pub error_logs: Option<Vec<LogTarget>>,
     pub region: Option<RegionDraft>,
+    pub control: Option<String>,
+    pub upsync_state: Option<String>,
 }
 
 /// `region`

@@ -56,8 +56,77 @@ pub enum Order {
         /// Further packets follow.
         more: bool,
     },
+    /// Only for the syncer: do this and answer [`Answer::Done`].
+    Command {
+        /// Comes back in the answer.
+        id: u64,
+        /// What to do.
+        command: Command,
+    },
     /// Stop accepting, finish what is in flight, exit.
     Quit,
+}
+
+/// What `weirctl` may ask of the syncer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Keep the servers of an upstream as they are, whatever its source says.
+    Pin {
+        /// `None`: of every upstream that has a source.
+        #[serde(default)]
+        upstream: Option<String>,
+    },
+    /// Follow the source again.
+    Unpin {
+        /// `None`: every upstream that is pinned.
+        #[serde(default)]
+        upstream: Option<String>,
+    },
+    /// Give the upstreams that have a source what they had in an earlier table, pinned.
+    Rollback {
+        /// The earlier table.
+        version: u64,
+    },
+    /// Apply the answer that is held back for an upstream.
+    Accept {
+        /// Its name.
+        upstream: String,
+    },
+}
+
+/// What came of a [`Command`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The table version that has it.
+    pub version: u64,
+    /// The upstreams that it was about, [`Outcome::NAMES_MAX`] at most.
+    pub upstreams: Vec<String>,
+    /// How many there are.
+    pub count: usize,
+    /// Upstreams that were left as they are, and why, for people.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// Names or notes in one answer, so that it fits a packet.
+    pub const NAMES_MAX: usize = 50;
+    /// The longest of them, in bytes.
+    const NAME_BYTES: usize = 400;
+
+    /// Leaves out what would not fit a packet.
+    #[must_use]
+    pub fn bounded(mut self) -> Outcome {
+        for names in [&mut self.upstreams, &mut self.notes] {
+            names.truncate(Outcome::NAMES_MAX);
+            for name in names {
+                let ends = (0..=Outcome::NAME_BYTES.min(name.len())).rev();
+                let end = ends.into_iter().find(|&end| name.is_char_boundary(end));
+                name.truncate(end.unwrap_or(0));
+            }
+        }
+        self
+    }
 }
 
 /// What a descriptor beside a packet is.
@@ -99,6 +168,13 @@ pub enum Answer {
     Committed {
         /// The config generation.
         generation: u64,
+    },
+    /// What came of an [`Order::Command`].
+    Done {
+        /// The order's.
+        id: u64,
+        /// Or why nothing was done.
+        result: Result<Outcome, String>,
     },
 }
 

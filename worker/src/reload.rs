@@ -150,6 +150,8 @@ impl Cycle {
                     }
                 }
             }
+            // The syncer's.
+            Order::Command { .. } => {}
             Order::Quit => self.begin_quit(),
         }
     }

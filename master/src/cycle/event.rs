@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Number, kill};
-use weir_worker::channel::Answer;
+use weir_worker::channel::{Answer, Order};
 use weir_worker::settings::Level;
 
 use super::{Deferred, Master, Phase, Role, Turn};
+use crate::control::{Asked, Control};
 use crate::errno::{describe, describe_errno};
 use crate::signal::Received;
 
@@ -30,6 +31,7 @@ impl Master {
         }
         self.reap();
         let now = Instant::now();
+        self.serve_control(now);
         self.kill_stragglers(now);
         self.tick_reload(now);
         self.renew_private(now);
@@ -52,6 +54,8 @@ impl Master {
                 all.push(PollFd::new(child.channel.as_fd(), PollFlags::POLLIN));
             }
         }
+        let interests = self.control.iter().flat_map(Control::interests);
+        all.extend(interests.map(|(socket, flags)| PollFd::new(socket, flags)));
         match poll(&mut all, timeout) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Vec::new(),
@@ -85,7 +89,9 @@ impl Master {
             [seat.due(), kill_at]
         });
         let private = self.cycle.private.due();
-        seats.chain([phase, reload, private]).flatten().min()
+        let control = self.control.as_ref().and_then(Control::next_timer);
+        let own = [phase, reload, private, control];
+        seats.chain(own).flatten().min()
     }
 
     /// Takes everything that a child has said.
@@ -138,7 +144,33 @@ impl Master {
                 self.refused_by(role, pid, generation, &message);
             }
             Answer::Committed { generation } => self.committed(role, pid, generation),
+            Answer::Done { id, result } => {
+                if let Some(control) = &mut self.control {
+                    control.answer(id, result);
+                }
+            }
         }
+    }
+
+    /// Passes what clients ask on to the syncer.
+    fn serve_control(&mut self, now: Instant) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        for Asked { id, command } in control.turn(now) {
+            let sent = match self.syncer.staying() {
+                Some(syncer) => {
+                    let sent = syncer.channel.send(&Order::Command { id, command }, &[]);
+                    sent.map_err(|error| format!("the syncer does not hear {}", describe(&error)))
+                }
+                None => Err("there is no syncer process at the moment".to_owned()),
+            };
+            if let Err(message) = sent {
+                control.answer(id, Err(message));
+            }
+        }
+        // An answer that came in this turn, from here or from the syncer.
+        control.turn(now);
     }
 
     fn signal(&mut self, received: Received) {

@@ -6,6 +6,7 @@ mod quit;
 mod reload;
 mod respawn;
 mod seat;
+mod shared;
 mod start;
 mod workers;
 
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 use weir_shm::Region;
 
+use crate::control::Control;
 use crate::daemon::Waiting;
 use crate::listening::Listening;
 use crate::log::Log;
@@ -45,6 +47,7 @@ pub(crate) struct Master {
     /// One eventfd a worker slot: the syncer writes, the worker wakes.
     wakers: Vec<OwnedFd>,
     pid_file: Option<PidFile>,
+    control: Option<Control>,
     waiting: Waiting,
     syncer: Seat,
     /// By slot of the region.

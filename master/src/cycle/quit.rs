@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal as Number, kill};
 
 use super::{Master, Phase, Role};
+use crate::control::Control;
 use crate::errno::describe;
 use crate::pidfile::PidFile;
 
@@ -94,6 +95,12 @@ impl Master {
             let path = self.cycle.settings.pid.display();
             self.log.alert(format_args!(
                 "unlink() \"{path}\" failed {}",
+                describe(&error)
+            ));
+        }
+        if let Some(Err(error)) = self.control.take().map(Control::remove) {
+            self.log.alert(format_args!(
+                "unlink() of the control socket failed {}",
                 describe(&error)
             ));
         }

@@ -108,6 +108,10 @@ impl Master {
         }
         check::dumps(&loaded.settings)?;
         temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
+        temp::make_for(
+            loaded.settings.state.as_deref(),
+            loaded.settings.user.as_ref(),
+        )?;
         let files = resources::open(&loaded.settings.resources)?;
         let private = PrivateFiles::open(&loaded.settings)?;
         let text = sealed(&loaded.text)
@@ -520,11 +524,13 @@ fn pin(old: &Settings, new: &mut Settings) -> Vec<&'static str> {
     let mut region = new.region.clone();
     region.capacity.workers = old.region.capacity.workers;
     keep(old.region != region, "region");
+    keep(old.control != new.control, "control");
     new.daemon = old.daemon;
     new.master_process = old.master_process;
     new.user = old.user.clone();
     new.pid = old.pid.clone();
     new.rlimit_nofile = old.rlimit_nofile;
     new.region = old.region.clone();
+    new.control.clone_from(&old.control);
     changed
 }

@@ -99,5 +99,8 @@ impl Master {
         }
         self.start_lost(role, &format!("{name} {pid} {how} before it was ready"));
         self.lost_in_reload(role, pid);
+        if let (Role::Syncer, Some(control)) = (role, &mut self.control) {
+            control.lose_syncer();
+        }
     }
 }

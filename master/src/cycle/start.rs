@@ -2,28 +2,27 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::unistd::{Gid, Uid, chown, geteuid};
-use weir_shm::{Publisher, Reader, Region, Table};
+use weir_shm::Reader;
 use weir_worker::log::{abort_on_panic, panics_to};
 
+use super::shared::shared;
 use super::{Cycle, First, Master, Phase, Seat};
+use crate::control::Control;
 use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
 use crate::listening::Listening;
 use crate::log::Log;
 use crate::private::PrivateFiles;
 use crate::process::Title;
-use crate::resolve::{ResolvedUpstream, resolve};
-use crate::room::{self, workers_of};
+use crate::resolve::resolve;
+use crate::room::workers_of;
 use crate::settings::Settings;
 use crate::signal::Signals;
-use crate::{Loaded, Program, check, first_table, listening, pidfile, resources, temp};
+use crate::{Loaded, Program, check, listening, pidfile, resources, temp};
 
 /// The config generation of a start.
 const FIRST_GENERATION: u64 = 1;
@@ -69,6 +68,10 @@ fn prepare(
     let signals =
         Signals::open().map_err(|error| format!("signalfd() failed {}", describe(&error)))?;
     temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
+    temp::make_for(
+        loaded.settings.state.as_deref(),
+        loaded.settings.user.as_ref(),
+    )?;
     let files = resources::open(&loaded.settings.resources)?;
     let private = PrivateFiles::open(&loaded.settings)?;
     *log = Log::open(&loaded.settings, &files, true).map_err(|error| failed("dup()", &error))?;
@@ -89,8 +92,10 @@ fn prepare(
         .hold()
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
     let mut listening = Listening::bind(&settings.listeners, workers_of(settings))?;
-    let (region, wakers) = match shared(settings, &resolved, log) {
-        Ok(shared) => shared,
+    let opened =
+        control(settings).and_then(|control| Ok((control, shared(settings, &resolved, log)?)));
+    let (control, (region, wakers)) = match opened {
+        Ok(opened) => opened,
         Err(message) => {
             listening.close();
             return Err(message);
@@ -112,6 +117,7 @@ fn prepare(
         listening,
         wakers,
         pid_file: None,
+        control,
         waiting,
         syncer: Seat::wanted(),
         workers,
@@ -130,81 +136,11 @@ pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
     }
 }
 
-/// The region with its first table, and an eventfd for each of its worker slots.
-fn shared(
-    settings: &Settings,
-    resolved: &[ResolvedUpstream],
-    log: &Log,
-) -> Result<(Region, Vec<OwnedFd>), String> {
-    room::check(settings, resolved)?;
-    let capacity = room::capacity(&settings.region);
-    if capacity != settings.region.capacity {
-        log.notice(format_args!(
-            "region \"{}\" has room for {} servers, to take no more than half of its file system",
-            settings.region.path.display(),
-            capacity.servers
-        ));
-    }
-    // Before it is replaced.
-    let last = last_table(&settings.region.path, log);
-    let mut table = first_table::build(&settings.upstreams, resolved, last.as_ref(), |line| {
-        log.warn(line);
-    });
-    let servers: usize = table.iter().map(|upstream| upstream.servers.len()).sum();
-    if servers > capacity.servers as usize {
-        log.warn(format_args!(
-            "the {servers} servers of the last run do not fit \"region\", which has room for {}, and are not used",
-            capacity.servers
-        ));
-        table = first_table::configured(resolved);
-    }
-    let path = &settings.region.path;
-    let region = Region::create(path, capacity).map_err(|error| error.to_string())?;
-    if let Some(user) = settings.user.as_ref().filter(|_| geteuid().is_root()) {
-        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-        chown(path, Some(uid), Some(gid)).map_err(|error| {
-            let error = describe_errno(error);
-            format!("chown(\"{}\", {uid}) failed {error}", path.display())
-        })?;
-    }
-    region.set_master(std::process::id());
-    publish(&region, table)?;
-    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-    let wakers = (0..capacity.workers)
-        .map(|_| EventFd::from_flags(flags).map(OwnedFd::from))
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))?;
-    Ok((region, wakers))
-}
-
-/// Publishes the first table. The writer's lock is free again when this returns.
-fn publish(region: &Region, table: Vec<weir_shm::Upstream>) -> Result<(), String> {
-    let writer = region.writer_file().map_err(|error| {
-        let error = describe(&error);
-        format!("open() \"{}\" failed {error}", region.path().display())
-    })?;
-    let mut publisher = Publisher::new(region, writer).map_err(|error| error.to_string())?;
-    publisher
-        .publish(table, weir_shm::Seen::NOBODY)
-        .map_err(|error| error.to_string())?;
-    Ok(())
-}
-
-/// What the last run left; a region that cannot be read is told and passed over.
-fn last_table(path: &Path, log: &Log) -> Option<Table> {
-    if !path.exists() {
-        return None;
-    }
-    match Reader::open(path).and_then(|reader| reader.table()) {
-        Ok(table) => Some(table),
-        Err(error) => {
-            log.warn(format_args!(
-                "the table of the last run in \"{}\" is not used: {error}",
-                path.display()
-            ));
-            None
-        }
-    }
+/// The control socket. Without a process of its own the master cannot serve it.
+fn control(settings: &Settings) -> Result<Option<Control>, String> {
+    let path = settings.control.as_ref();
+    let path = path.filter(|_| settings.master_process);
+    path.map(|path| Control::open(path)).transpose()
 }
 
 /// Refuses to put another region in the place of one that a live master uses.

@@ -1,6 +1,7 @@
 //! The hub: one thread to which everything that happens is told, in one queue. It keeps the book,
 //! publishes, and follows the master's orders; it never blocks on anything but its queue.
 
+mod command;
 mod reload;
 
 use std::collections::VecDeque;
@@ -12,12 +13,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_shm::{Publisher, Region};
+use weir_shm::{Publisher, Reader, Region, Table, Upstream};
 use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::Level;
 
 use super::Start;
-use super::book::{Book, FeedId};
+use super::book::{Book, FeedId, Pin, Pins};
 use super::lesson::Verdict;
 use super::log::Log;
 use super::names::{Names, Resolved};
@@ -25,6 +26,8 @@ use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
 use super::recorder::audit::To;
 use super::recorder::history::Cause;
+use super::recorder::note::Configured;
+use super::recorder::report::Report;
 use super::recorder::{Beginning, Note, Recorder};
 use super::tls;
 use super::turns::WatchId;
@@ -42,7 +45,7 @@ const BATCH_MAX: usize = 4096;
 /// Something that happened.
 pub enum Event {
     /// The region's lock was waited for.
-    Opened(Result<Box<Publisher>, String>),
+    Opened(Result<Box<Opened>, String>),
     /// A watch has an answer.
     Learned(WatchId, Learned),
     /// The feeds of a watch are to have one each, or no longer.
@@ -53,8 +56,17 @@ pub enum Event {
     Order(Order, Vec<OwnedFd>),
     /// A configuration was built (or not), of this generation.
     Planned(u64, Result<Box<Plan>, String>),
+    /// What a table was, for the command of this id.
+    LookedBack(u64, Result<Table, String>),
     /// A signal, or the end of the master.
     End,
+}
+
+/// The region, with its lock.
+pub struct Opened {
+    publisher: Publisher,
+    /// For what others wrote: the report, the history.
+    reader: Reader,
 }
 
 enum Phase {
@@ -106,6 +118,8 @@ pub struct Hub {
     tables: Option<Tables>,
     /// Told what happens, for people.
     recorder: Recorder,
+    /// For what the recorder wrote.
+    reader: Option<Arc<Reader>>,
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
     watches: Watches,
@@ -156,6 +170,7 @@ impl Hub {
             book: Book::default(),
             tables: None,
             recorder: Recorder::mute(),
+            reader: None,
             retry_at: None,
             watches,
             vault,
@@ -184,7 +199,7 @@ impl Hub {
         loop {
             match self.next() {
                 Some(Event::End) | Some(Event::Order(Order::Quit, _)) => return Ok(()),
-                Some(Event::Opened(publisher)) => self.opened(publisher?)?,
+                Some(Event::Opened(opened)) => self.opened(*opened?)?,
                 Some(Event::Learned(watch, learned)) => self.learned(watch, learned),
                 Some(Event::Split(watch, is_split)) => {
                     let split = self.watches.split(watch, is_split);
@@ -196,6 +211,7 @@ impl Hub {
                     }
                 }
                 Some(Event::Order(order, descriptors)) => self.order(order, descriptors),
+                Some(Event::LookedBack(id, table)) => self.roll_back(id, table),
                 Some(Event::Planned(generation, plan)) => self.planned(generation, plan),
                 None => {
                     if let Some(tables) = &mut self.tables {
@@ -238,22 +254,30 @@ impl Hub {
         }
     }
 
-    fn opened(&mut self, publisher: Box<Publisher>) -> Result<(), String> {
+    fn opened(&mut self, opened: Opened) -> Result<(), String> {
+        let Opened { publisher, reader } = opened;
         let Some(first) = self.first.take() else {
             return Ok(());
         };
+        // A report that cannot be read is missed by people only, and by pins.
+        let report = Report::parse(&reader.report().unwrap_or_default());
         self.book = Book::new(&first.settings, first.resolved, publisher.table());
+        self.book.set_pins(pins(report.as_ref(), publisher.table()));
+        self.reader = Some(Arc::new(reader));
+        let journal = publisher.journal();
+        let records = journal.history().unwrap_or_default().into_iter();
         let beginning = Beginning {
             table: publisher.table().clone(),
-            report: None,
+            report: report.clone(),
+            records: records.filter_map(|record| record.text).collect(),
             log: self.log.clone(),
         };
         let thread_error = |error| format!("thread: {error}");
-        self.recorder = Recorder::start((), beginning).map_err(thread_error)?;
+        self.recorder = Recorder::start(journal, beginning).map_err(thread_error)?;
         self.configured(&first.settings);
         let recorder = self.recorder.clone();
         self.watches = watches(&self.events, &self.vault, &self.log, recorder.clone());
-        let mut tables = Tables::new(*publisher, first.wakers, recorder, self.log.clone())
+        let mut tables = Tables::new(publisher, first.wakers, recorder, self.log.clone())
             .map_err(thread_error)?;
         tables.publish_or_retry(&self.book, Cause::Start);
         self.tables = Some(tables);
@@ -267,8 +291,13 @@ impl Hub {
         let upstreams = settings.upstreams.iter();
         self.recorder.note(Note::Configured {
             upstreams: upstreams
-                .map(|upstream| (upstream.name.clone(), upstream.upsync.is_some()))
+                .map(|upstream| Configured {
+                    name: upstream.name.clone(),
+                    is_fed: upstream.upsync.is_some(),
+                    folder: upstream.upsync.as_ref().map(|upsync| upsync.prefix.clone()),
+                })
                 .collect(),
+            state: settings.state.clone(),
             log: settings.upsync_log.map(|log| To {
                 files: Arc::clone(self.log.current().files()),
                 log,
@@ -408,6 +437,7 @@ impl Hub {
                     self.private = known;
                 }
             }
+            Order::Command { id, command } => self.command(id, command),
             Order::Adopt { .. } | Order::Quit => {}
         }
     }
@@ -501,11 +531,32 @@ fn open(region: Region, writer: File, events: Sender<Event>) -> std::io::Result<
     thread::Builder::new()
         .name("lock".to_owned())
         .spawn(move || {
-            let publisher = Publisher::new(&region, writer);
-            let publisher = publisher.map(Box::new).map_err(|error| error.to_string());
-            let _ = events.send(Event::Opened(publisher));
+            let opened = take_over(&region, writer).map(Box::new);
+            let _ = events.send(Event::Opened(opened));
         })?;
     Ok(())
+}
+
+/// The pins that a report tells of; the table has their content.
+fn pins(report: Option<&Report>, table: &Table) -> Pins {
+    let pin = |upstream: &Upstream| {
+        let pin = report?.upstream(&upstream.name)?.pinned.as_ref()?;
+        let pin = Pin {
+            version: pin.version,
+            servers: upstream.servers.clone(),
+            learned: upstream.learned,
+        };
+        Some((upstream.name.clone(), pin))
+    };
+    table.upstreams.iter().filter_map(pin).collect()
+}
+
+fn take_over(region: &Region, writer: File) -> Result<Opened, String> {
+    let shared = writer.try_clone().map_err(|error| error.to_string())?;
+    Ok(Opened {
+        publisher: Publisher::new(region, writer).map_err(|error| error.to_string())?,
+        reader: Reader::new(shared).map_err(|error| error.to_string())?,
+    })
 }
 
 /// Reads the master's orders until its end of the channel is closed.

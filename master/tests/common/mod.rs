@@ -73,6 +73,8 @@ pub fn build(text: &str) -> Result<Built, String> {
         upstreams,
         start_timeout: Duration::from_millis(400),
         upsync_log: None,
+        state: None,
+        control: None,
     };
     let worker = WorkerSettings {
         worker_connections: 512,

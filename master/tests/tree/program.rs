@@ -93,6 +93,8 @@ fn build(text: &str) -> Result<Built, String> {
         upstreams: words("host ").map(upstream).collect(),
         start_timeout: SECOND,
         upsync_log: None,
+        state: None,
+        control: None,
     };
     let worker = worker(&one("answer "), addresses, error_logs);
     Ok(Built { settings, worker })

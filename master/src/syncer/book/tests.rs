@@ -64,6 +64,8 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         upstreams: lines.iter().map(upstream).collect(),
         start_timeout: Duration::ZERO,
         upsync_log: None,
+        state: None,
+        control: None,
     };
     let resolved = lines.iter().map(|(name, ports, ..)| ResolvedUpstream {
         name: (*name).to_owned(),

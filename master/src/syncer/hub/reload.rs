@@ -8,6 +8,7 @@ use weir_worker::channel::Answer;
 use weir_worker::settings::Level;
 
 use super::super::prepare::{self, Handed, Plan};
+use super::super::recorder::Note;
 use super::super::recorder::history::Cause;
 use super::{Event, Hub, Phase};
 
@@ -101,6 +102,7 @@ impl Hub {
                 });
             }
         };
+        let pinned: Vec<String> = self.book.pins().keys().cloned().collect();
         let (gone, dumps) = self.book.commit();
         if let Some(tables) = &mut self.tables {
             tables.publish_or_retry(&self.book, Cause::Reload);
@@ -110,6 +112,11 @@ impl Hub {
         self.unwatch(&gone);
         self.log
             .exchange(plan.files, Arc::clone(&plan.settings.error_logs));
+        let pins = self.book.pins();
+        for upstream in pinned.into_iter().filter(|name| !pins.contains_key(name)) {
+            let pin = None;
+            self.recorder.note(Note::Pinned { upstream, pin });
+        }
         self.configured(&plan.settings);
         self.private = plan.settings.private;
         self.answer(&Answer::Committed { generation });

@@ -1,14 +1,17 @@
 //! What the recorder knows: the table in force, each watch, each upstream. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_shm::Table;
 
-use super::history::{Cause, Changes, Record};
+use super::history::{Cause, Changes, Peer, Record};
+use super::note::Configured;
 use super::report::{
     FORM, From, Hold, Pin, REFUSED_MAX, RefusedEntry, Report, SourceStatus, State, UpstreamStatus,
 };
+use super::state::{Saved, SavedUpstream};
 use super::{Beginning, Note};
 
 /// What a note came to, for the history and the log.
@@ -35,6 +38,7 @@ pub enum News {
 #[derive(Debug, Default)]
 struct Entry {
     is_fed: bool,
+    folder: Option<String>,
     /// Confirmed since the syncer started.
     is_fresh: bool,
     confirmed_ms: Option<u64>,
@@ -53,10 +57,7 @@ pub struct Ledger {
     entries: HashMap<String, Entry>,
     sources: BTreeMap<u64, SourceStatus>,
     refused: BTreeMap<String, Vec<RefusedEntry>>,
-    /// Nothing was published by this recorder yet.
-    is_new: bool,
-    /// There was a syncer before: the history goes on.
-    goes_on: bool,
+    control: Option<PathBuf>,
 }
 
 impl Ledger {
@@ -67,6 +68,7 @@ impl Ledger {
         let statuses = report.upstreams.into_iter().map(|status| {
             let entry = Entry {
                 is_fed: status.is_fed,
+                folder: status.folder,
                 is_fresh: false,
                 confirmed_ms: status.confirmed_ms,
                 from: status.from.or(status.confirmed_ms.map(|_| From::Region)),
@@ -81,8 +83,7 @@ impl Ledger {
             entries: statuses.collect(),
             sources: BTreeMap::new(),
             refused: BTreeMap::new(),
-            is_new: true,
-            goes_on: report.syncer_pid != 0,
+            control: report.control,
             table: Arc::new(table),
         };
         ledger.names = ledger.listed();
@@ -151,12 +152,17 @@ impl Ledger {
         told
     }
 
-    fn configure(&mut self, upstreams: Vec<(String, bool)>) {
+    fn configure(&mut self, upstreams: Vec<Configured>) {
         let mut old = std::mem::take(&mut self.entries);
         self.names.clear();
-        for (name, is_fed) in upstreams {
+        for Configured {
+            name,
+            is_fed,
+            folder,
+        } in upstreams
+        {
             let mut entry = old.remove(&name).unwrap_or_default();
-            entry.is_fed = is_fed;
+            (entry.is_fed, entry.folder) = (is_fed, folder);
             self.refused.retain(|of, _| is_fed || *of != name);
             self.names.push(name.clone());
             self.entries.insert(name, entry);
@@ -166,15 +172,15 @@ impl Ledger {
     }
 
     fn publish(&mut self, table: Arc<Table>, at_ms: u64, cause: Cause) -> Record {
-        let begins = std::mem::take(&mut self.is_new) && !self.goes_on;
         let before = std::mem::replace(&mut self.table, table);
-        let changes = match begins {
-            true => Changes::default(),
-            false => Changes::between(&before.upstreams, &self.table.upstreams),
+        // Without a table before, there is nothing to go back to.
+        let changes = match before.version {
+            0 => Changes::default(),
+            _ => Changes::between(&before.upstreams, &self.table.upstreams),
         };
         Record {
             version: self.table.version,
-            before: if begins { 0 } else { before.version },
+            before: before.version,
             time_ms: at_ms,
             cause,
             held: self.entries.values().filter(|e| e.held.is_some()).count(),
@@ -234,11 +240,34 @@ impl Ledger {
             time_ms: now_ms,
             syncer_pid: std::process::id(),
             started_ms: self.started_ms,
+            control: self.control.clone(),
             sources: self.sources.values().cloned().collect(),
             upstreams: statuses.collect(),
             refused_total: refused.clone().count(),
             refused: refused.take(REFUSED_MAX).cloned().collect(),
             is_cut: false,
+        }
+    }
+
+    /// What is to be on disk.
+    pub fn saved(&self, now_ms: u64) -> Saved {
+        let none = Entry::default();
+        let upstreams = self.table.upstreams.iter().map(|upstream| {
+            let entry = self.entries.get(&upstream.name).unwrap_or(&none);
+            SavedUpstream {
+                name: upstream.name.clone(),
+                changed: upstream.changed,
+                learned: upstream.learned,
+                confirmed_ms: entry.confirmed_ms,
+                pinned: entry.pinned.clone(),
+                servers: upstream.servers.iter().map(Peer::from).collect(),
+            }
+        });
+        Saved {
+            saved_ms: now_ms,
+            version: self.table.version,
+            upstreams: upstreams.collect(),
+            history: Vec::new(),
         }
     }
 
@@ -258,6 +287,7 @@ impl Ledger {
             name: name.to_owned(),
             state,
             is_fed: entry.is_fed,
+            folder: entry.folder.clone(),
             confirmed_ms: entry.confirmed_ms,
             from: entry.from.filter(|_| state == State::Stale),
             held: entry.held.clone(),

@@ -6,15 +6,18 @@ pub mod audit;
 pub mod history;
 mod ledger;
 pub mod note;
+pub mod past;
 pub mod report;
 pub mod sequence;
+pub mod state;
+mod store;
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_shm::Table;
+use weir_shm::{Journal, Table};
 use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
@@ -22,6 +25,7 @@ use super::log::Log;
 use ledger::Ledger;
 pub use note::Note;
 use report::Report;
+use store::Store;
 
 /// Reports are at least this far apart.
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
@@ -38,12 +42,13 @@ pub trait Sink: Send + 'static {
     fn report(&mut self, text: &[u8]) -> bool;
 }
 
-/// A recorder that only logs.
-impl Sink for () {
-    fn append(&mut self, _version: u64, _record: &[u8]) {}
+impl Sink for Journal {
+    fn append(&mut self, version: u64, record: &[u8]) {
+        Journal::append(self, version, record);
+    }
 
-    fn report(&mut self, _text: &[u8]) -> bool {
-        true
+    fn report(&mut self, text: &[u8]) -> bool {
+        Journal::report(self, text).is_ok()
     }
 }
 
@@ -64,6 +69,8 @@ pub struct Beginning {
     pub table: Table,
     /// The report beside it: its predecessor's or the master's.
     pub report: Option<Report>,
+    /// The records of the history, the oldest first.
+    pub records: Vec<Vec<u8>>,
     /// Where failures and changes are logged.
     pub log: Log,
 }
@@ -73,14 +80,16 @@ impl Recorder {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(sink: impl Sink, beginning: Beginning) -> io::Result<Recorder> {
+    pub fn start(sink: impl Sink, mut beginning: Beginning) -> io::Result<Recorder> {
         let (orders, queue) = mpsc::channel();
         let log = beginning.log.clone();
+        let store = Store::start(std::mem::take(&mut beginning.records), log.clone())?;
         let ledger = Ledger::new(beginning, Clock::system_millis());
         let desk = Desk {
             queue,
             ledger,
             audit: audit::Audit::new(log.clone()),
+            store,
             sink,
             log,
             is_due: true,
@@ -125,6 +134,7 @@ struct Desk<S> {
     queue: Receiver<Order>,
     ledger: Ledger,
     audit: audit::Audit,
+    store: Store,
     sink: S,
     log: Log,
     /// The report in the sink is out of date.
@@ -141,6 +151,7 @@ impl<S: Sink> Desk<S> {
                 Some(Order::Note(note)) => self.take(*note),
                 Some(Order::Finish(done)) => {
                     self.write_report();
+                    self.store.finish(&self.ledger);
                     let _ = done.send(());
                     return;
                 }
@@ -149,15 +160,18 @@ impl<S: Sink> Desk<S> {
             if self.is_due && Instant::now() >= self.next {
                 self.write_report();
             }
+            self.store.turn(&self.ledger, Instant::now());
         }
+        self.store.finish(&self.ledger);
     }
 
     /// The next order; nothing when the report is due first; `None` at the end.
     fn next(&self) -> Option<Option<Order>> {
-        if !self.is_due {
+        let report = self.is_due.then_some(self.next);
+        let Some(next) = report.into_iter().chain(self.store.due()).min() else {
             return self.queue.recv().ok().map(Some);
-        }
-        let left = self.next.saturating_duration_since(Instant::now());
+        };
+        let left = next.saturating_duration_since(Instant::now());
         match self.queue.recv_timeout(left) {
             Ok(order) => Some(Some(order)),
             Err(RecvTimeoutError::Timeout) => Some(None),
@@ -167,13 +181,18 @@ impl<S: Sink> Desk<S> {
 
     fn take(&mut self, note: Note) {
         self.is_due = true;
-        if let Note::Configured { log, .. } = &note {
+        if let Note::Configured { log, state, .. } = &note {
             self.audit.exchange(log.clone());
+            self.store.exchange(state.clone());
         }
+        self.store.note(&note, Instant::now());
         let told = self.ledger.take(note);
         if let Some(record) = &told.record {
             match serde_json::to_vec(record) {
-                Ok(text) => self.sink.append(record.version, &text),
+                Ok(text) => {
+                    self.sink.append(record.version, &text);
+                    self.store.keep(text);
+                }
                 Err(error) => self.log.log(
                     Level::Alert,
                     format_args!("version {} is not recorded: {error}", record.version),

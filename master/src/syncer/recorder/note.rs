@@ -1,6 +1,7 @@
 //! What the syncer's threads tell the recorder. A note is a plain value: whoever sends one waits
 //! for nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_shm::Table;
@@ -9,15 +10,28 @@ use super::audit::To;
 use super::history::Cause;
 use super::report::{Hold, Pin, SourceStatus};
 
+/// An upstream of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// Its name.
+    pub name: String,
+    /// A source feeds it.
+    pub is_fed: bool,
+    /// The folder of a KV store that its keys lie in, as the configuration has it.
+    pub folder: Option<String>,
+}
+
 /// Something to record.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// The upstreams of the configuration in force, in its order, and where to log changes.
     Configured {
-        /// Name, and whether a source feeds it.
-        upstreams: Vec<(String, bool)>,
+        /// Each of them.
+        upstreams: Vec<Configured>,
         /// `upsync_log`
         log: Option<To>,
+        /// `upsync_state`
+        state: Option<PathBuf>,
     },
     /// A table was published.
     Published {

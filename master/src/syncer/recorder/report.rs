@@ -1,6 +1,8 @@
 //! The report: the syncer's state as JSON in the region, for `weirctl` and for the next syncer.
 //! `docs/region.md` describes it. Times are milliseconds of Unix time.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The number of this form; it rises when a field changes its meaning.
@@ -20,6 +22,9 @@ pub struct Report {
     pub syncer_pid: u32,
     /// When that syncer started.
     pub started_ms: u64,
+    /// The master's control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
     /// Each watch.
     pub sources: Vec<SourceStatus>,
     /// Each upstream, in the table's order.
@@ -119,6 +124,9 @@ pub struct UpstreamStatus {
     /// A source feeds it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_fed: bool,
+    /// The folder of a KV store that its keys lie in, as the configuration has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// When a source last confirmed its servers, in this life of weir or one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmed_ms: Option<u64>,

@@ -62,16 +62,26 @@ fn table(version: u64, ports: &[u16]) -> Table {
     }
 }
 
+fn configured(name: &str, is_fed: bool) -> note::Configured {
+    note::Configured {
+        name: name.into(),
+        is_fed,
+        folder: None,
+    }
+}
+
 fn start(paper: &Paper, report: Option<Report>) -> Recorder {
     let beginning = Beginning {
         table: table(1, &[1]),
         report,
+        records: Vec::new(),
         log: Log::new(Vec::new(), Arc::from([])),
     };
     let recorder = Recorder::start(paper.clone(), beginning).unwrap();
     recorder.note(Note::Configured {
-        upstreams: vec![("test".into(), true)],
+        upstreams: vec![configured("test", true)],
         log: None,
+        state: None,
     });
     recorder
 }
@@ -121,10 +131,38 @@ fn notes_become_reports_and_records() {
         .iter()
         .map(|r| (r.before, r.version))
         .collect();
-    // A history begins with what it cannot undo.
-    assert_eq!(chain, [(0, 2), (2, 3), (3, 4)]);
+    assert_eq!(chain, [(1, 2), (2, 3), (3, 4)]);
     let back = written.records[2].changes.undo(table(4, &[3]).upstreams);
     assert_eq!(back, Some(table(3, &[2]).upstreams));
+}
+
+#[test]
+fn the_state_is_on_disk_at_the_end_and_a_moment_after_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.state");
+    let recorder = start(&Paper::default(), None);
+    recorder.note(Note::Configured {
+        upstreams: vec![configured("test", true)],
+        log: None,
+        state: Some(path.clone()),
+    });
+    recorder.note(published(2, &[1, 2]));
+    let read = || state::read(&path).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while read().is_none() {
+        assert!(Instant::now() < until, "nothing is written");
+        thread::sleep(Duration::from_millis(5));
+    }
+    recorder.note(confirmed(9));
+    recorder.note(published(3, &[2]));
+    recorder.finish();
+    let saved = read().unwrap();
+    assert_eq!((saved.version, saved.history.len()), (3, 2));
+    let upstream = &saved.upstreams[0];
+    assert_eq!(
+        (upstream.confirmed_ms, upstream.servers.len()),
+        (Some(9), 1)
+    );
 }
 
 #[test]
@@ -159,10 +197,11 @@ fn a_report_without_room_keeps_what_is_unusual() {
     let paper = Paper::default();
     paper.0.lock().unwrap().room = Some(450);
     let recorder = start(&paper, None);
-    let upstreams = (0..100).map(|n| (format!("u{n}"), false));
+    let upstreams = (0..100).map(|n| configured(&format!("u{n}"), false));
     recorder.note(Note::Configured {
-        upstreams: upstreams.chain([("test".into(), true)]).collect(),
+        upstreams: upstreams.chain([configured("test", true)]).collect(),
         log: None,
+        state: None,
     });
     recorder.note(Note::Held {
         upstream: "test".into(),

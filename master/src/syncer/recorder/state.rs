@@ -1,0 +1,364 @@
+//! `upsync_state`: the last good table on disk, for a start after a reboot with every source away.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use weir_worker::settings::Level;
+
+use super::super::log::Log;
+use super::history::Peer;
+use super::report::Pin;
+use crate::errno::describe;
+
+/// How a file begins; the number rises when the form changes.
+const MAGIC: &str = "weir-state 1";
+/// A file that is larger is none of ours: a million servers fit.
+const SIZE_MAX: u64 = 256 << 20;
+/// The first line is no longer.
+const HEAD_MAX: usize = 100;
+/// What could not be written is tried again this much later, or with the next change.
+const RETRY: Duration = Duration::from_secs(10);
+/// A syncer that ends waits at most this long for its last write.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
+/// What is on disk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Saved {
+    /// When, in milliseconds of Unix time.
+    pub saved_ms: u64,
+    /// The table version.
+    pub version: u64,
+    /// The upstreams, in the table's order.
+    pub upstreams: Vec<SavedUpstream>,
+    /// The latest records of the history, the oldest first; only what is small.
+    #[serde(default)]
+    pub history: Vec<Box<RawValue>>,
+}
+
+/// An upstream on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedUpstream {
+    /// Its name.
+    pub name: String,
+    /// The version that last changed it.
+    #[serde(default)]
+    pub changed: u64,
+    /// As in the table.
+    pub learned: bool,
+    /// When a source last confirmed its servers, in milliseconds of Unix time.
+    pub confirmed_ms: Option<u64>,
+    /// It is pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pin>,
+    /// In the table's order.
+    pub servers: Vec<Peer>,
+}
+
+/// The file's text: a line with what follows it, and that.
+fn render(saved: &Saved) -> Vec<u8> {
+    let body = serde_json::to_vec(saved).unwrap_or_default();
+    let mut text = format!(
+        "{MAGIC} crc32={:08x} bytes={}\n",
+        crc32fast::hash(&body),
+        body.len()
+    )
+    .into_bytes();
+    text.extend(body);
+    text
+}
+
+fn parse(text: &[u8]) -> Result<Saved, String> {
+    let end = text.iter().take(HEAD_MAX).position(|&byte| byte == b'\n');
+    let end = end.ok_or("it is no state file of weir")?;
+    let (head, body) = (&text[..end], &text[end + 1..]);
+    let head = std::str::from_utf8(head).unwrap_or_default();
+    let sums = head
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.strip_prefix(" crc32="))
+        .and_then(|rest| rest.split_once(" bytes="))
+        .ok_or("it is no state file of this weir")?;
+    if sums.1 != body.len().to_string() {
+        return Err(format!("it has {} bytes, not {}", body.len(), sums.1));
+    }
+    let sum = format!("{:08x}", crc32fast::hash(body));
+    if sums.0 != sum {
+        return Err(format!("its checksum is {sum}, not {}", sums.0));
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+/// Reads the file; `None` if there is none.
+///
+/// # Errors
+/// Why it cannot be used, with its name.
+pub fn read(path: &Path) -> Result<Option<Saved>, String> {
+    let name = path.display();
+    let fail = |error: io::Error| format!("state file \"{name}\" is not used {}", describe(&error));
+    // Neither a FIFO that nobody writes nor a link of the folder's owner is followed.
+    let flags = O_NONBLOCK | O_NOFOLLOW;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(fail)?,
+    };
+    let metadata = file.metadata().map_err(fail)?;
+    let size = metadata.len();
+    if !metadata.is_file() || size > SIZE_MAX {
+        return Err(format!(
+            "state file \"{name}\" is not used: it is no file, or has more than {SIZE_MAX} bytes"
+        ));
+    }
+    let mut text = Vec::new();
+    file.take(SIZE_MAX).read_to_end(&mut text).map_err(fail)?;
+    let saved = parse(&text).map_err(|why| format!("state file \"{name}\" is not used: {why}"))?;
+    Ok(Some(saved))
+}
+
+/// Replaces the file: a temporary one beside it, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// As the file system says; the old file stays whole.
+pub fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let done = write_whole(&temporary, &render(saved)).and_then(|()| {
+        std::fs::rename(&temporary, path)?;
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    });
+    if done.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    done
+}
+
+fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
+    // A leftover may be a link or belong to someone else: it is never written through.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+/// The thread that writes, so that a slow disk delays nobody.
+#[derive(Debug)]
+pub struct Writer {
+    slot: Arc<Slot>,
+    finished: Receiver<()>,
+}
+
+/// Where the latest state waits; an older one that was not written yet is dropped.
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<Waiting>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: Option<(PathBuf, Saved)>,
+    closed: bool,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(log: Log) -> io::Result<Writer> {
+        let slot = Arc::new(Slot::default());
+        let (ended, finished) = mpsc::sync_channel(1);
+        let its = Arc::clone(&slot);
+        thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || {
+                run(&its, &log);
+                let _ = ended.send(());
+            })?;
+        Ok(Writer { slot, finished })
+    }
+
+    /// Has it written, soon.
+    pub fn put(&self, path: PathBuf, saved: Saved) {
+        self.slot.lock().next = Some((path, saved));
+        self.slot.moved.notify_all();
+    }
+
+    /// Waits for what is still to be written, [`FINISH_MAX`] at most.
+    pub fn finish(self) {
+        self.slot.lock().closed = true;
+        self.slot.moved.notify_all();
+        let _ = self.finished.recv_timeout(FINISH_MAX);
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next state; nothing when `until` has passed first; `None` at the end.
+    fn take(&self, until: Option<Instant>) -> Option<Option<(PathBuf, Saved)>> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(next) = waiting.next.take() {
+                return Some(Some(next));
+            }
+            if waiting.closed {
+                return None;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            waiting = match left {
+                Some(Duration::ZERO) => return Some(None),
+                Some(left) => match self.moved.wait_timeout(waiting, left) {
+                    Ok((waiting, _)) => waiting,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => self
+                    .moved
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+fn run(slot: &Slot, log: &Log) {
+    let mut failed: Option<(PathBuf, Saved)> = None;
+    let mut is_failing = false;
+    loop {
+        let retry = failed.is_some().then(|| Instant::now() + RETRY);
+        let Some(next) = slot.take(retry) else { return };
+        let Some((path, saved)) = next.or_else(|| failed.take()) else {
+            continue;
+        };
+        let name = path.display();
+        match write(&path, &saved) {
+            Ok(()) => {
+                if std::mem::take(&mut is_failing) {
+                    let message = format_args!("state file \"{name}\" is written again");
+                    log.log(Level::Notice, message);
+                }
+                failed = None;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    log.log(
+                        Level::Error,
+                        format_args!(
+                            "state file \"{name}\" could not be written {}, routing goes on, \
+                             retry in {} s",
+                            describe(&error),
+                            RETRY.as_secs()
+                        ),
+                    );
+                }
+                failed = Some((path, saved));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(version: u64) -> Saved {
+        let server = Peer {
+            address: "127.0.0.1:80".into(),
+            weight: 1,
+            max_fails: 2,
+            fail_timeout_ms: 10_000,
+            down: false,
+            backup: true,
+        };
+        Saved {
+            saved_ms: 5,
+            version,
+            upstreams: vec![SavedUpstream {
+                name: "test".into(),
+                changed: 1,
+                learned: true,
+                confirmed_ms: Some(4),
+                pinned: None,
+                servers: vec![server],
+            }],
+            history: vec![RawValue::from_string("{\"version\":1}".into()).unwrap()],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.state");
+        assert!(read(&path).unwrap().is_none());
+        write(&path, &saved(1)).unwrap();
+        write(&path, &saved(2)).unwrap();
+        let back = read(&path).unwrap().unwrap();
+        assert_eq!((back.version, back.upstreams), (2, saved(2).upstreams));
+        assert_eq!(back.history[0].get(), "{\"version\":1}");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn every_damage_is_found_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.state");
+        let good = render(&saved(1));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.contains("weir.state\" is not used: it"), "{error}");
+        }
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(read(&path).is_err(), "{length} bytes");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(read(&path).is_err());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(read(&path).is_err());
+    }
+
+    #[test]
+    fn the_latest_is_written_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.state");
+        let writer = Writer::start(Log::new(Vec::new(), Arc::from([]))).unwrap();
+        for version in 1..=50 {
+            writer.put(path.clone(), saved(version));
+        }
+        writer.finish();
+        assert_eq!(read(&path).unwrap().unwrap().version, 50);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.state");
+        write(&path, &saved(1)).unwrap();
+        // A folder in the temporary file's place cannot be removed as a file.
+        std::fs::create_dir(folder.path().join("weir.state.tmp")).unwrap();
+        assert!(write(&path, &saved(2)).is_err());
+        assert_eq!(read(&path).unwrap().unwrap().version, 1);
+    }
+}
