@@ -30,13 +30,18 @@ bench:
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes
 	$(TARGET)/release/micro
 
-# Binaries, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
+# Binaries, manual pages, completions, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
 # A configuration that is there already is kept; the new one then lies beside it as NAME.default.
 install:
 	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX has to begin with /: $(PREFIX)" >&2; exit 1 ;; esac
 	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --release --bins
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/conf" "$(DESTDIR)$(PREFIX)/logs"
 	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/completions"
+	"$(TARGET)/release/weirctl" man "$(DESTDIR)$(PREFIX)/share/man/man1" > /dev/null
+	for shell in bash zsh fish; do \
+		"$(TARGET)/release/weirctl" completions $$shell > "$(DESTDIR)$(PREFIX)/share/completions/weirctl.$$shell"; \
+	done
 	set -e; for file in conf/weir.conf conf/mime.types; do \
 		install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file.default"; \
 		[ -e "$(DESTDIR)$(PREFIX)/$$file" ] || cp "$(DESTDIR)$(PREFIX)/$$file.default" "$(DESTDIR)$(PREFIX)/$$file"; \
@@ -45,4 +50,5 @@ install:
 # Leaves configuration and logs.
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/sbin/weir" "$(DESTDIR)$(PREFIX)/sbin/weirctl"
+	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man1/weirctl*.1 "$(DESTDIR)$(PREFIX)"/share/completions/weirctl.*
 	rm -f "$(DESTDIR)$(PREFIX)/conf/weir.conf.default" "$(DESTDIR)$(PREFIX)/conf/mime.types.default"

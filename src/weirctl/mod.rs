@@ -1,63 +1,33 @@
-//! `weirctl`: shows the region of a weir, running or dead. It only ever reads.
+//! `weirctl`: shows the region of a weir, running or dead, and asks its master for changes. It
+//! never writes into the region.
 
+mod arguments;
+mod ask;
+mod change;
+mod check;
+mod diff;
+mod errors;
 mod find;
+mod history;
+mod latency;
+mod pages;
+mod place;
 mod show;
+mod sources;
+mod table;
 mod text;
+mod top;
+mod trial;
+mod wait;
 mod watch;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use weir_shm::{ReadError, Reader};
+use clap::Parser;
 
-/// Shows the upstream tables, workers and counters that a weir shares among its processes.
-#[derive(Debug, Parser)]
-#[command(name = "weirctl", version, disable_help_subcommand = true)]
-struct Arguments {
-    /// The configuration whose weir is meant
-    #[arg(
-        short = 'c',
-        value_name = "FILE",
-        global = true,
-        conflicts_with = "region"
-    )]
-    config: Option<String>,
-    /// The prefix whose weir is meant
-    #[arg(
-        short = 'p',
-        value_name = "PREFIX",
-        global = true,
-        conflicts_with = "region"
-    )]
-    prefix: Option<String>,
-    /// The region itself
-    #[arg(long, value_name = "FILE", global = true)]
-    region: Option<PathBuf>,
-    /// JSON instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-enum Command {
-    /// The upstream table: all upstreams, or one
-    Table {
-        /// The name of an upstream
-        upstream: Option<String>,
-    },
-    /// The workers: what they do and the table that they route by
-    Workers,
-    /// What was counted for each server
-    Counters,
-    /// A line for each table that is published, until Ctrl-C
-    Watch,
-    /// Checks the header, the checksums and the versions
-    Verify,
-}
+use arguments::{Arguments, Command};
+use place::Place;
 
 /// Why nothing was shown.
 #[derive(Debug)]
@@ -74,11 +44,30 @@ impl From<String> for Failure {
     }
 }
 
+/// What a command prints, and the code that it exits with.
+struct Outcome {
+    text: String,
+    code: u8,
+}
+
+impl Outcome {
+    /// With this code.
+    fn with(text: String, code: u8) -> Outcome {
+        Outcome { text, code }
+    }
+}
+
+impl From<String> for Outcome {
+    fn from(text: String) -> Outcome {
+        Outcome::with(text, 0)
+    }
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match perform(&arguments) {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(Failure::Unread) => ExitCode::SUCCESS,
         Err(Failure::Message(message)) => {
             let _ = writeln!(io::stderr(), "weirctl: {message}");
@@ -87,44 +76,63 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn perform(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let path = match (&arguments.region, &arguments.config, &arguments.prefix) {
-        (Some(path), ..) => path.clone(),
-        (None, None, None) => find::running()?,
-        (None, file, prefix) => find::configured(file.clone(), prefix.clone())?,
-    };
-    let about = |error: ReadError| format!("\"{}\": {error}", text::shown(&path.to_string_lossy()));
-    if matches!(arguments.command, Command::Watch) {
-        watch::run(&path, arguments.json)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut reader = Reader::open(&path).map_err(about)?;
-    let mut code = ExitCode::SUCCESS;
-    let shown = match &arguments.command {
-        Command::Table { upstream } => {
-            let table = reader.table().map_err(about)?;
-            show::table(&table, upstream.as_deref(), arguments.json)?
+fn perform(arguments: &Arguments) -> Result<u8, Failure> {
+    let outcome = match &arguments.command {
+        Command::Completions { shell } => pages::completions(*shell).into(),
+        Command::Man { folder } => pages::man(folder.as_deref())?.into(),
+        Command::Check => check::run(arguments),
+        Command::Watch => {
+            watch::run(&arguments.path()?, arguments.json)?;
+            return Ok(0);
         }
+        Command::Wait(wait) => wait::run(&arguments.path()?, wait, arguments.json)?,
+        Command::Top { interval } => {
+            top::run(&arguments.path()?, *interval)?;
+            return Ok(0);
+        }
+        command => in_place(command, Place::open(arguments)?)?,
+    };
+    write(&outcome.text)?;
+    Ok(outcome.code)
+}
+
+/// The commands that look at the region once.
+fn in_place(command: &Command, mut place: Place) -> Result<Outcome, Failure> {
+    let json = place.json;
+    Ok(match command {
+        Command::Table { upstream, at } => table::run(&place, upstream.as_deref(), *at)?.into(),
         Command::Workers => {
-            let rows = reader.workers().map_err(about)?;
-            let version = reader.version().map_err(about)?;
-            show::workers(version, &rows, find::is_alive, arguments.json)
+            let rows = place.read(|reader| reader.workers())?;
+            let version = place.read(|reader| reader.version())?;
+            show::workers(version, &rows, find::is_alive, json).into()
         }
         Command::Counters => {
-            let table = reader.table().map_err(about)?;
-            let counters = reader.counters(&table).map_err(about)?;
-            show::counters(table.version, &counters, arguments.json)
+            let table = place.read(|reader| reader.table())?;
+            let counters = place.read(|reader| reader.counters(&table))?;
+            show::counters(table.version, &counters, json).into()
         }
-        Command::Verify | Command::Watch => {
-            let report = reader.verify().map_err(about)?;
-            if !report.problems.is_empty() {
-                code = ExitCode::FAILURE;
-            }
-            show::report(&path, &report, arguments.json)
+        Command::Verify => {
+            let report = place.verify()?;
+            let code = u8::from(!report.problems.is_empty());
+            Outcome::with(show::report(&place.path, &report, json), code)
         }
-    };
-    write(&shown)?;
-    Ok(code)
+        Command::History { number } => history::run(&place, *number)?.into(),
+        Command::Diff { from, to } => diff::run(&place, *from, *to)?.into(),
+        Command::Sources => sources::run(&place)?.into(),
+        Command::Errors => errors::run(&place)?.into(),
+        Command::Latency => latency::run(&place)?.into(),
+        Command::Guard(guard) => change::guard(&place, guard)?.into(),
+        Command::Pin { upstream } => change::pin(&place, upstream.as_deref())?.into(),
+        Command::Unpin { upstream } => change::unpin(&place, upstream.as_deref())?.into(),
+        Command::Rollback { version } => change::rollback(&place, *version)?.into(),
+        Command::Try { what } => trial::run(&place, what)?,
+        Command::Check
+        | Command::Watch
+        | Command::Wait(_)
+        | Command::Top { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => String::new().into(),
+    })
 }
 
 /// Writes to standard output.

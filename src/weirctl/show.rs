@@ -4,90 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weir_shm::{Counts, Report, Server, ServerCounters, Table, Upstream, WorkerRow};
+use weir_shm::{Counts, Report, ServerCounters, WorkerRow};
 
-use super::text::{columns, shown, time};
-
-/// `table [UPSTREAM]`; the error is an upstream that is not there.
-pub fn table(table: &Table, only: Option<&str>, as_json: bool) -> Result<String, String> {
-    let upstreams: Vec<&Upstream> = table
-        .upstreams
-        .iter()
-        .filter(|upstream| only.is_none_or(|name| name == upstream.name))
-        .collect();
-    if let (Some(name), []) = (only, upstreams.as_slice()) {
-        let version = table.version;
-        return Err(format!(
-            "table version {version} has no upstream \"{}\"",
-            shown(name)
-        ));
-    }
-    if as_json {
-        let upstreams: Vec<Value> = upstreams.iter().map(|u| upstream_json(u)).collect();
-        return Ok(document(
-            &json!({ "version": table.version, "upstreams": upstreams }),
-        ));
-    }
-    let servers: usize = table
-        .upstreams
-        .iter()
-        .map(|upstream| upstream.servers.len())
-        .sum();
-    let mut out = format!(
-        "table version {}: upstreams {}, servers {servers}\n",
-        table.version,
-        table.upstreams.len()
-    );
-    for upstream in upstreams {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "\nupstream {}: servers {}, changed in version {}",
-            shown(&upstream.name),
-            upstream.servers.len(),
-            upstream.changed
-        );
-        for server in &upstream.servers {
-            let _ = writeln!(out, "        {}", server_text(server));
-        }
-    }
-    Ok(out)
-}
-
-fn server_text(server: &Server) -> String {
-    format!(
-        "server {} weight={} max_fails={} fail_timeout={}{}{};",
-        shown(&server.address.to_string()),
-        server.weight,
-        server.max_fails,
-        time(server.fail_timeout_ms),
-        if server.backup { " backup" } else { "" },
-        if server.down { " down" } else { "" },
-    )
-}
-
-fn upstream_json(upstream: &Upstream) -> Value {
-    let servers: Vec<Value> = upstream
-        .servers
-        .iter()
-        .map(|server| {
-            json!({
-                "address": server.address.to_string(),
-                "weight": server.weight,
-                "max_fails": server.max_fails,
-                "fail_timeout_ms": server.fail_timeout_ms,
-                "backup": server.backup,
-                "down": server.down,
-            })
-        })
-        .collect();
-    json!({
-        "name": upstream.name,
-        "changed": upstream.changed,
-        "learned": upstream.learned,
-        "servers": servers,
-    })
-}
+use super::text::{columns, shown};
 
 /// `workers`; `alive` tells whether a process still exists.
 pub fn workers(

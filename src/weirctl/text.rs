@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Local};
+use weir_worker::log::Clock;
+
 /// A text from the region, safe for a terminal: a damaged region may hold anything.
 pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -27,6 +30,48 @@ pub fn time(milliseconds: u64) -> String {
     } else {
         format!("{milliseconds}ms")
     }
+}
+
+/// How long ago something was, in the two largest units that say something: `12s`, `3m5s`, `2d4h`.
+pub fn age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    let both = |(large, l): (u64, char), (small, s): (u64, char)| match small {
+        0 => format!("{large}{l}"),
+        small => format!("{large}{l}{small}{s}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => both((minutes, 'm'), (seconds, 's')),
+        (0, ..) => both((hours, 'h'), (minutes, 'm')),
+        _ => both((days, 'd'), (hours, 'h')),
+    }
+}
+
+/// A moment of Unix time in milliseconds, as the logs write it, in local time.
+pub fn moment(ms: u64) -> String {
+    let time = i64::try_from(ms)
+        .ok()
+        .and_then(DateTime::from_timestamp_millis);
+    time.map_or_else(
+        || format!("{ms}ms"),
+        |time| {
+            let local = time.with_timezone(&Local);
+            local.format("%Y/%m/%d %H:%M:%S%.3f").to_string()
+        },
+    )
+}
+
+/// Now, in milliseconds of Unix time.
+pub fn now_ms() -> u64 {
+    Clock::system_millis()
+}
+
+/// `1 server`, `2 servers`.
+pub fn count(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
 }
 
 /// Rows under a heading; columns whose heading begins with `>` are aligned to the right.
@@ -89,6 +134,16 @@ mod tests {
             columns(&["N", ">C"], &rows),
             "N      C\na      1\nlong  22\n"
         );
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        let ages = [
+            0, 999, 59_999, 60_000, 185_000, 3_600_000, 90_000_000, 86_400_000,
+        ];
+        let shown = ages.map(age);
+        assert_eq!(shown, ["0s", "0s", "59s", "1m", "3m5s", "1h", "1d1h", "1d"]);
+        assert!(moment(u64::MAX).ends_with("ms"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod http_limits;
 mod listening;
 mod logs;
 mod messages;
+mod operate;
 mod processes;
 mod region;
 mod reload;

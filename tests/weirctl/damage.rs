@@ -14,7 +14,9 @@ use super::region::{CAPACITY, Fixture, run, weirctl};
 /// Mutated regions at least, and for how long more of them.
 const AT_LEAST: usize = 60;
 const SPAN: Duration = Duration::from_secs(6);
-const COMMANDS: [&str; 4] = ["table", "workers", "counters", "verify"];
+const COMMANDS: [&str; 8] = [
+    "table", "workers", "counters", "verify", "history", "sources", "errors", "latency",
+];
 
 fn refused(bytes: &[u8], reason: &str) {
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -291,4 +292,60 @@ fn watch_writes_json_and_tells_of_the_masters_end() {
         (&"ended".into(), &master.id().into())
     );
     drop(watching);
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let commands = [
+        "table", "workers", "counters", "watch", "history", "diff", "sources", "errors", "latency",
+        "wait", "pin", "unpin", "rollback", "guard", "try", "check", "top", "verify",
+    ];
+    let said = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(arguments);
+        let output = run(command);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&["completions", shell]);
+        for command in commands {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    assert!(said(&["man"]).contains(".TH weirctl 1"));
+    let folder = tempfile::tempdir().unwrap();
+    said(&["man", folder.path().to_str().unwrap()]);
+    for command in commands {
+        let page = fs::read_to_string(folder.path().join(format!("weirctl-{command}.1"))).unwrap();
+        assert!(page.contains(&format!("weirctl\\-{command}")), "{page}");
+    }
+}
+
+#[test]
+fn a_region_without_a_report_is_no_fault() {
+    let fixture = Fixture::new();
+    let path = fixture.path();
+    assert_eq!(shown(&path, &["history"]), "no changes are recorded\n");
+    assert_eq!(shown(&path, &["errors"]), "refused entries 0\n");
+    assert!(shown(&path, &["sources"]).starts_with("syncer 0: sources 0\n"));
+    assert_eq!(shown(&path, &["guard", "list"]), "held answers 0\n");
+    assert!(shown(&path, &["latency"]).contains("published to worker 0"));
+    let output = run(weirctl(&path, &["diff", "1"]));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("reaches back to version 3, not to 1"),
+        "{output:?}"
+    );
+    assert!(shown(&path, &["wait", "3"]).starts_with("1 worker routes by table version 3"));
+    let output = run(weirctl(&path, &["wait", "4", "--timeout", "20ms"]));
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    // Nobody writes it: neither master nor syncer are there.
+    let output = run(weirctl(Path::new("/nonexistent"), &["check"]));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.starts_with("CRITICAL ") && text.lines().count() == 1,
+        "{text}"
+    );
 }
