@@ -759,7 +759,7 @@ fn versions_go_on_from_those_of_another_region() {
     drop(first);
     let reader = Reader::open(&fixture.path).unwrap();
     assert_eq!(reader.table().unwrap().version, 42);
-    let worker = fixture.region.worker(0).unwrap();
+    let mut worker = fixture.region.worker(0).unwrap();
     let mut snapshot = Snapshot::default();
     worker.read(0, &mut snapshot).unwrap();
     assert_eq!(snapshot.version, 42);
