@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the results are its output")]
 
 mod codec;
+mod plan;
 mod region;
 
 use std::hint::black_box;
@@ -24,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:<44} {:>12} {:>12}", "", "fastest", "median");
     codec::run(&mut bench)?;
     region::run(&mut bench)?;
+    plan::run(&mut bench)?;
     Ok(())
 }
 
@@ -46,6 +48,16 @@ impl Bench {
             time(rounds[0]),
             time(rounds[ROUNDS / 2])
         );
+    }
+}
+
+impl Bench {
+    /// Reports what was measured elsewhere.
+    pub fn report(&self, name: &str, fastest: Duration, median: Duration) {
+        if name.contains(&self.filter) {
+            let shown = [fastest, median].map(|duration| time(duration.as_nanos() as f64));
+            println!("{name:<44} {:>12} {:>12}", shown[0], shown[1]);
+        }
     }
 }
 

@@ -111,7 +111,7 @@ fn rows(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn folder() -> std::io::Result<tempfile::TempDir> {
+pub fn folder() -> std::io::Result<tempfile::TempDir> {
     let shared = std::path::Path::new("/dev/shm");
     if shared.is_dir() {
         tempfile::tempdir_in(shared)
@@ -124,7 +124,7 @@ fn list(servers: usize) -> Vec<Server> {
     list_from(0, servers)
 }
 
-fn list_from(first: u32, servers: usize) -> Vec<Server> {
+pub fn list_from(first: u32, servers: usize) -> Vec<Server> {
     (first..first + servers as u32)
         .map(|number| Server {
             address: Address::Ip((std::net::Ipv4Addr::from(0x0a00_0000 + number), 8080).into()),
