@@ -92,8 +92,17 @@ fn prepare(
         .hold()
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
     let mut listening = Listening::bind(&settings.listeners, workers_of(settings))?;
-    let opened =
-        control(settings).and_then(|control| Ok((control, shared(settings, &resolved, log)?)));
+    let opened = control(settings).and_then(|control| {
+        let shared = shared(settings, &resolved, log);
+        match shared {
+            Ok(shared) => Ok((control, shared)),
+            Err(message) => {
+                // The message says what matters.
+                let _ = control.map(Control::remove);
+                Err(message)
+            }
+        }
+    });
     let (control, (region, wakers)) = match opened {
         Ok(opened) => opened,
         Err(message) => {

@@ -34,7 +34,7 @@ use super::turns::WatchId;
 use super::vault::Vault;
 use super::watch::{Tell, Told};
 use super::watches::Watches;
-use crate::settings::{PrivateFile, Settings};
+use crate::settings::{Kind, PrivateFile, Settings, Upsync};
 use crate::{Built, ResolvedUpstream};
 
 /// What found no room in the region is tried again this often.
@@ -294,7 +294,7 @@ impl Hub {
                 .map(|upstream| Configured {
                     name: upstream.name.clone(),
                     is_fed: upstream.upsync.is_some(),
-                    folder: upstream.upsync.as_ref().map(|upsync| upsync.prefix.clone()),
+                    folder: upstream.upsync.as_ref().and_then(folder),
                 })
                 .collect(),
             state: settings.state.clone(),
@@ -535,6 +535,14 @@ fn open(region: Region, writer: File, events: Sender<Event>) -> std::io::Result<
             let _ = events.send(Event::Opened(opened));
         })?;
     Ok(())
+}
+
+/// The folder of a source that has keys.
+fn folder(upsync: &Upsync) -> Option<String> {
+    match upsync.kind {
+        Kind::Consul | Kind::Etcd | Kind::Etcd3 => Some(upsync.prefix.clone()),
+        Kind::ConsulServices | Kind::ConsulHealth => None,
+    }
 }
 
 /// The pins that a report tells of; the table has their content.

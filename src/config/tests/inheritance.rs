@@ -318,7 +318,7 @@ fn main_settings() {
     let settings = &built.settings;
     let log = settings.upsync_log.unwrap();
     assert!(log.json);
-    assert!(format!("{:?}", settings.resources[log.resource]).contains("/logs/u.log"));
+    assert!(format!("{:?}", settings.resources[log.resource]).contains("logs/u.log"));
     assert!(!settings.daemon && !settings.master_process && built.worker.multi_accept);
     assert_eq!(
         (settings.worker_processes, settings.worker_connections),

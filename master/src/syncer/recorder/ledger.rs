@@ -120,10 +120,11 @@ impl Ledger {
             }
             Note::Source(mut status) => {
                 let known = self.sources.get(&status.id);
+                let answer = |of: &SourceStatus| (of.success_ms, of.index);
                 status.version = match known {
-                    // An answer was handled: its lesson was noted before this.
-                    Some(known) if known.success_ms == status.success_ms => known.version,
+                    Some(known) if answer(known) == answer(&status) => known.version,
                     _ if status.success_ms.is_none() => 0,
+                    // An answer was handled: what it changed was noted before this.
                     _ => self.table.version,
                 };
                 self.sources.insert(status.id, status);
