@@ -127,6 +127,31 @@ fn what_is_really_gone_is_found_gone_by_a_direct_read() {
     assert!(!syncer.log().contains("cannot share"), "{}", syncer.log());
 }
 
+/// Most servers of one upstream go at once: that is read a second time, by itself, and other changes
+/// do not wait for it.
+#[test]
+fn a_large_removal_is_read_a_second_time() {
+    let (consul, syncer) = started(Fault::None);
+    let keys: Vec<_> = (3..9).map(|port| format!("up/b/2.2.2.2:{port}")).collect();
+    let came: Vec<_> = keys.iter().map(|key| (key.as_str(), Some(""))).collect();
+    consul.transaction(&came);
+    poll("seven servers", || {
+        (syncer.table("b").1?.len() == 7).then_some(())
+    });
+    assert_eq!(consul.asked_for("up/b/"), 0);
+
+    let gone: Vec<_> = keys.iter().map(|key| (key.as_str(), None)).collect();
+    let removed = Instant::now();
+    consul.transaction(&gone);
+    syncer.wait_for_log("it is read a second time");
+    consul.put("up/a/1.1.1.1:2", "");
+    syncer.wait_for("a", &["1.1.1.1:2", "1.1.1.1:1"]);
+    syncer.wait_for("b", &["2.2.2.2:2"]);
+    assert!(removed.elapsed() >= Duration::from_millis(400));
+    assert_eq!(consul.asked_for("up/b/"), 1);
+    assert_eq!(consul.connections(), 1);
+}
+
 #[test]
 fn much_of_others_below_the_parent_ends_the_sharing() {
     let consul = Consul::start(Fault::None);

@@ -1,9 +1,9 @@
 //! The syncer: the one process that long-polls Consul and publishes upstream tables.
 //!
-//! Blocking code, a thread a task: a [`watch`] for each `upsync` (or for [many](share)) asks Consul, one [resolves](names) the names
-//! of `server … resolve`, one reads the
-//! master's orders, one takes signals, one writes dumps; all tell the [`hub`], which owns the
-//! [`book`] of what is known and is the only one that publishes.
+//! Blocking code, a thread a task: a few for each source ask for its [watches], one
+//! [resolves](names) the names of `server … resolve`, one reads the master's orders, one takes
+//! signals, one writes dumps; all tell the [`hub`], which owns the [`book`] of what is known and is
+//! the only one that publishes.
 
 pub mod backoff;
 pub mod book;
