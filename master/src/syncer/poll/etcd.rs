@@ -248,6 +248,17 @@ pub struct Bell {
     line: Vec<u8>,
 }
 
+/// What a bell does. The strongest counts, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sound {
+    /// Nothing.
+    Quiet,
+    /// It is time to read, and it will ring again.
+    Rings,
+    /// It is time to read, and this bell has rung for the last time.
+    Breaks,
+}
+
 /// The longest line of a watch that is looked at, in bytes: it holds the changes of one revision.
 const LINE_MAX: usize = 64 << 20;
 
@@ -289,24 +300,24 @@ impl Bell {
         }
     }
 
-    /// Takes in what came of the body; whether something changed after `index`, or may have:
-    /// what is not understood counts as a change, as reading once too often does no harm.
-    pub fn hears(&mut self, piece: &[u8], index: u64) -> bool {
+    /// Takes in what came of the body: it rings if something changed after `index`, and breaks when
+    /// etcd ends the watch or says what is not understood, as reading once too often does no harm.
+    pub fn hears(&mut self, piece: &[u8], index: u64) -> Sound {
         if self.kind == Kind::Etcd {
             // The answer is complete when something has changed.
-            return false;
+            return Sound::Quiet;
         }
-        let mut rung = false;
+        let mut sound = Sound::Quiet;
         self.line.extend_from_slice(piece);
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
-            rung |= rings(&line, index);
+            sound = sound.max(rings(&line, index));
         }
         if self.line.len() > LINE_MAX {
             self.line.clear();
-            rung = true;
+            sound = Sound::Breaks;
         }
-        rung
+        sound
     }
 
     /// The answer is complete: time to read, unless it is a fault.
@@ -321,22 +332,26 @@ impl Bell {
     }
 }
 
-fn rings(line: &[u8], index: u64) -> bool {
+fn rings(line: &[u8], index: u64) -> Sound {
     if line.trim_ascii().is_empty() {
-        return false;
+        return Sound::Quiet;
     }
     let Ok(Message {
         result: Some(heard),
     }) = serde_json::from_slice(line)
     else {
-        return true;
+        return Sound::Breaks;
     };
     let events = heard.events.unwrap_or_default();
     // Canceled: changes after `index` were compacted away, or the watch is over for another reason.
     // A store that was wiped and counts from the beginning tells so as the watch begins.
-    heard.canceled
-        || (heard.created && heard.header.revision.0 < index)
-        || events.iter().any(|event| event.kv.mod_revision.0 > index)
+    if heard.canceled || (heard.created && heard.header.revision.0 < index) {
+        Sound::Breaks
+    } else if events.iter().any(|event| event.kv.mod_revision.0 > index) {
+        Sound::Rings
+    } else {
+        Sound::Quiet
+    }
 }
 
 #[cfg(test)]

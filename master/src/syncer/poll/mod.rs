@@ -18,7 +18,7 @@ use super::stop::Stop;
 use super::tls;
 use super::vault::Vault;
 use crate::settings::{Kind, Secret, Upsync};
-use etcd::Bell;
+use etcd::{Bell, Sound};
 
 /// An upstream whose servers a poller learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -343,8 +343,11 @@ impl Hung {
         loop {
             match self.stream.next(until)? {
                 Piece::Nothing => return Ok(true),
-                Piece::Body(piece) if self.bell.hears(&piece, index) => return Ok(true),
-                Piece::Body(_) => {}
+                Piece::Body(piece) => match self.bell.hears(&piece, index) {
+                    Sound::Quiet => {}
+                    Sound::Rings => return Ok(true),
+                    Sound::Breaks => return Ok(false),
+                },
                 Piece::End(response) => {
                     self.bell.ended(&response)?;
                     return Ok(false);

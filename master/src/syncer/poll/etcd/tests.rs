@@ -134,17 +134,25 @@ fn what_is_no_answer_is_a_fault() {
 fn the_bell_rings_for_what_is_new() {
     let rings =
         |line: &str, index| Bell::new(Kind::Etcd3).hears(format!("{line}\n").as_bytes(), index);
-    assert!(rings(EVENT, 7) && !rings(EVENT, 8));
-    assert!(
-        !rings(CREATED, 7) && rings(CREATED, 8),
-        "the store was wiped"
+    assert_eq!(
+        [7, 8].map(|index| rings(EVENT, index)),
+        [Sound::Rings, Sound::Quiet]
     );
-    assert!(rings(COMPACTED, 7));
-    assert!(!rings("", 7));
-    assert!(rings("garbage", 7) && rings(r#"{"error":{"http_code":500}}"#, 7));
+    // At 8 the store was wiped since.
+    assert_eq!(
+        [7, 8].map(|index| rings(CREATED, index)),
+        [Sound::Quiet, Sound::Breaks]
+    );
+    assert_eq!(rings("", 7), Sound::Quiet);
+    for over in [COMPACTED, "garbage", r#"{"error":{"http_code":500}}"#] {
+        assert_eq!(rings(over, 7), Sound::Breaks, "{over}");
+    }
+    let both = format!("{COMPACTED}\n{EVENT}");
+    assert_eq!(rings(&both, 7), Sound::Breaks);
     let mut bell = Bell::new(Kind::Etcd3);
     let (start, end) = EVENT.as_bytes().split_at(40);
-    assert!(!bell.hears(start, 7) && !bell.hears(end, 7) && bell.hears(b"\n", 7));
+    let sounds = [start, end, b"\n"].map(|piece| bell.hears(piece, 7));
+    assert_eq!(sounds, [Sound::Quiet, Sound::Quiet, Sound::Rings]);
     let two = Bell::new(Kind::Etcd);
     two.ended(&response(200, "{}")).unwrap();
     two.ended(&response(400, r#"{"errorCode":401,"index":1104}"#))
@@ -184,7 +192,7 @@ proptest! {
         let mut rung = 0;
         for cut in cuts.iter().cycle() {
             let (now, later) = rest.split_at((*cut).min(rest.len()));
-            rung += usize::from(bell.hears(now, 7));
+            rung += usize::from(bell.hears(now, 7) == Sound::Rings);
             rest = later;
             if rest.is_empty() { break; }
         }
