@@ -17,7 +17,7 @@ check:
 
 # Unpacks what is missing (tests/setup), then everything that has to hold.
 test:
-	tests/setup consul nginx haproxy strace python3 curl
+	tests/setup consul etcd nginx haproxy strace python3 curl
 	$(MAKE) check
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace --no-fail-fast
 

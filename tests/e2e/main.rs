@@ -36,6 +36,7 @@ mod resolver;
 mod routes;
 mod scale;
 mod signals;
+mod sources;
 mod syncer;
 mod syscalls;
 mod timeouts;

@@ -17,6 +17,8 @@ const TRANSACTION: usize = 64;
 /// A running agent.
 pub struct Consul {
     port: u16,
+    /// What its requests are made with.
+    token: Option<String>,
     /// `None` for one that another thread runs.
     process: Option<Process>,
 }
@@ -47,9 +49,19 @@ impl Consul {
     }
 
     pub fn start_at(port: u16) -> Consul {
+        Consul::start_with(port, serde_json::json!({}), None)
+    }
+
+    /// One with more settings, and the token that it takes if it takes not any.
+    pub fn start_with(port: u16, more: serde_json::Value, token: Option<&str>) -> Consul {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("agent.json");
         std::fs::write(&config, settings(port)).unwrap();
+        let added = folder.path().join("more.json");
+        std::fs::write(&added, more.to_string()).unwrap();
+        let header = token.map_or(String::new(), |token| {
+            format!("X-Consul-Token: {token}\r\n")
+        });
         let mut command = guarded(tool("consul"));
         command.args([
             "agent",
@@ -67,7 +79,9 @@ impl Consul {
                 "warn",
                 "-config-file",
             ])
-            .arg(&config);
+            .arg(&config)
+            .arg("-config-file")
+            .arg(&added);
         let log = folder.path().join("log");
         let mut process = Process::start(&mut command, &log);
         wait_for(START, "consul has a leader and takes keys", || {
@@ -75,11 +89,14 @@ impl Consul {
                 panic!("consul has ended, {status}: {}", read_lossy(&log));
             }
             let mut client = Client::try_connect(format!("127.0.0.1:{port}")).ok()?;
-            let answer = client.request("PUT", "/v1/kv/ready", "", b"yes").ok()?;
+            let answer = client
+                .request("PUT", "/v1/kv/ready", &header, b"yes")
+                .ok()?;
             (answer.status == 200).then_some(())
         });
         Consul {
             port,
+            token: token.map(str::to_owned),
             process: Some(process),
         }
     }
@@ -88,6 +105,7 @@ impl Consul {
     pub fn at(port: u16) -> Consul {
         Consul {
             port,
+            token: None,
             process: None,
         }
     }
@@ -152,10 +170,14 @@ impl Consul {
     }
 
     #[track_caller]
-    fn request(&self, method: &str, target: &str, body: &str) -> Response {
+    pub fn request(&self, method: &str, target: &str, body: &str) -> Response {
+        let token = self.token.as_ref();
+        let header = token.map_or(String::new(), |token| {
+            format!("X-Consul-Token: {token}\r\n")
+        });
         let run = || -> Result<Response, Failure> {
             let mut client = Client::try_connect(self.address())?;
-            client.request(method, target, "", body.as_bytes())
+            client.request(method, target, &header, body.as_bytes())
         };
         run().unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }

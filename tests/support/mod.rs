@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod consul;
 pub mod dns;
+pub mod etcd;
 pub mod fault;
 pub mod load;
 pub mod nginx;
