@@ -130,7 +130,7 @@ fn a_change_is_waited_for_compared_and_undone() {
         "{back}"
     );
     wait_has(&weir, &first);
-    assert_eq!(addresses(&weir), [first.clone()]);
+    assert_eq!(addresses(&weir), std::slice::from_ref(&first));
     assert_eq!(weir.get("/").text(), "old\n");
     assert!(version(&weir) > now, "the old content is a new version");
     wait_until(SOON, "it is shown", || state(&weir)["state"] == "pinned");
@@ -491,6 +491,40 @@ fn entries_are_tried_without_being_applied() {
     });
     assert!(told(&weir, &["errors"]).contains("value is not JSON"));
     fails(&weir.weirctl(&["check"]), 1, "refused: 1 entry");
+}
+
+#[test]
+fn sources_tell_how_they_do_and_an_index_is_waited_for() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let proxy = FaultProxy::start(&consul.address(), Fault::None);
+    let weir = Setup::http(&http(proxy.address(), &folder))
+        .workers(2)
+        .start();
+    consul.put(&format!("{folder}/192.0.2.1:1"), ENTRY);
+    let index = consul.index(&folder).to_string();
+    told(&weir, &["wait", "--index", &index, "--upstream", "test"]);
+    assert_eq!(addresses(&weir), ["192.0.2.1:1"]);
+    let late = weir.weirctl(&["wait", "--index", "9999999999", "--timeout", "20ms"]);
+    fails(&late, 3, "no source has answered with it");
+    let source = weir.weirctl_json(&["sources"])["sources"][0].clone();
+    assert_eq!(source["upstreams"][0], "test", "{source}");
+    assert!(
+        source["path"].as_str().unwrap().contains(&folder),
+        "{source}"
+    );
+    assert!(source["version"].as_u64().unwrap() > 0, "{source}");
+    let text = told(&weir, &["sources"]);
+    assert!(
+        text.contains(&format!("consul {}", proxy.address())),
+        "{text}"
+    );
+    proxy.refuse();
+    wait_until(SOON, "it fails", || {
+        let source = weir.weirctl_json(&["sources"])["sources"][0].clone();
+        source["state"] == "failing" && source["error"]["text"].is_string()
+    });
+    fails(&weir.weirctl(&["check"]), 1, "failing: consul ");
 }
 
 #[test]

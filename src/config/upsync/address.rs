@@ -44,7 +44,7 @@ pub fn read(upsync: &mut Upsync, call: &Call) -> Result<bool, Fault> {
         .join(",");
     upsync.addresses = addresses;
     upsync.prefix = prefix;
-    upsync.token = token.map(|text| Token::Text(text));
+    upsync.token = token.map(Token::Text);
     Ok(https)
 }
 
