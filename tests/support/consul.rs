@@ -163,6 +163,19 @@ impl Consul {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Registers an instance of a service.
+    #[track_caller]
+    pub fn register(&self, service: &str, server: &str) {
+        let (address, port) = server.rsplit_once(':').unwrap();
+        let instance = serde_json::json!({
+            "ID": format!("{service}-{server}"), "Name": service,
+            "Address": address, "Port": port.parse::<u16>().unwrap(),
+        });
+        let target = "/v1/agent/service/register";
+        let answer = self.request("PUT", target, &instance.to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// The modify index that a watch of `folder` starts from.
     pub fn index(&self, folder: &str) -> u64 {
         let answer = self.request("GET", &format!("/v1/kv/{folder}?recurse"), "");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::checks::{few, kept, lines_of, named, seen, short, soon};
 use super::row::{How, Row, run};
 use super::scene::{Asked, Scene};
-use super::{RECOVERED, at_most, bounded};
+use super::{RECOVERED, at_most, requests};
 use crate::support::fault::Fault;
 use crate::support::sight::Look;
 use crate::support::wait_until;
@@ -36,8 +36,10 @@ fn each_check_finds_what_it_looks_for() {
     assert!(named(&lines, &["reset".to_owned()]).is_ok() && named(&lines, &[]).is_ok());
     assert!(named(&lines, &["refused".to_owned()]).is_err());
     assert!(short(&lines).is_ok() && short(&[&"x".repeat(2001)]).is_err());
-    let bound = bounded(Duration::from_secs(1));
-    assert!(few("lines", bound, bound).is_ok() && few("lines", bound + 1, bound).is_err());
+    let bound = requests(Duration::from_secs(1));
+    assert!(few("requests", bound, bound).is_ok() && few("requests", bound + 1, bound).is_err());
+    // A line for each request is too much.
+    assert!(super::lines(Duration::from_secs(60)) < 60);
     let limit = at_most(RECOVERED);
     assert!(soon("it", limit, limit).is_ok());
     assert!(soon("it", limit + Duration::from_nanos(1), limit).is_err());
@@ -78,12 +80,8 @@ fn a_wrong_row_is_found() {
 fn a_lost_server_is_found() {
     let scene = Scene::start(&["lost"], Asked::Alone);
     let before = Instant::now();
-    scene
-        .consul
-        .put(&scene.key("lost", "127.0.0.1:1"), "{\"max_fails\":0}");
-    scene
-        .consul
-        .delete(&scene.key("lost", scene.stage.server(0)));
+    scene.put("lost", "127.0.0.1:1", "{\"max_fails\":0}");
+    scene.delete("lost", scene.stage.server(0));
     wait_until(SOON, "it is gone", || {
         scene.stage.sight.servers("lost") == ["127.0.0.1:1"]
     });

@@ -18,6 +18,7 @@ mod scene;
 mod situations;
 mod sizes;
 mod stage;
+mod tokens;
 mod workers;
 
 use std::time::Duration;
@@ -42,10 +43,18 @@ fn at_most(bound: Duration) -> Duration {
     (bound * 10).min(bound + Duration::from_secs(10))
 }
 
-/// Requests and log lines that a fault may cost: so many at once, and so many a second after that.
-const BURST: usize = 15;
-const A_SECOND: usize = 10;
+/// Requests that a fault may cost: so many at once, and so many a second after that.
+const REQUESTS: usize = 15;
+const REQUESTS_A_SECOND: usize = 10;
 
-fn bounded(span: Duration) -> usize {
-    BURST + A_SECOND * (span.as_secs() as usize + 1)
+fn requests(span: Duration) -> usize {
+    REQUESTS + REQUESTS_A_SECOND * (span.as_secs() as usize + 1)
+}
+
+/// Log lines that a fault may cost: each kind once, and once more every so often.
+const LINES: usize = 25;
+const LINES_AGAIN: Duration = Duration::from_secs(5);
+
+fn lines(span: Duration) -> usize {
+    LINES + (span.as_secs() / LINES_AGAIN.as_secs()) as usize
 }

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::checks::{few, kept, lines_of, named, seen, short, soon};
+use super::checks::{few, kept, lines_of, named, seen, short};
 use super::scene::{Asked, Scene, too};
-use super::stage::SERVERS;
-use super::{LASTS, RECOVERED, at_most, bounded};
-use crate::support::consul::ENTRY;
+use super::{LASTS, RECOVERED, lines, requests};
 use crate::support::fault::{Fault, FaultProxy};
 use crate::support::holds_for;
 use crate::support::weir::SOON;
@@ -40,8 +38,8 @@ pub struct Row {
     bound: Duration,
     /// Keys and values that come before the change, for what Consul holds.
     entries: Vec<(String, String)>,
-    /// Of the change.
-    value: String,
+    /// Of the change's key, if it is to have a certain one.
+    value: Option<String>,
 }
 
 /// What a row has taken.
@@ -64,7 +62,7 @@ impl Row {
             lasts: LASTS,
             bound: RECOVERED,
             entries: Vec::new(),
-            value: ENTRY.to_owned(),
+            value: None,
         }
     }
 
@@ -94,7 +92,7 @@ impl Row {
     }
 
     pub fn value(mut self, value: &str) -> Row {
-        self.value = value.to_owned();
+        self.value = Some(value.to_owned());
         self
     }
 
@@ -104,9 +102,10 @@ impl Row {
         let (before, asked) = (Instant::now(), asked(proxy));
         self.begin(scene, proxy);
         let put = Instant::now();
-        scene
-            .consul
-            .put(&scene.key(self.name, scene.stage.server(1)), &self.value);
+        match &self.value {
+            Some(value) => scene.put(self.name, scene.stage.server(1), value),
+            None => scene.add(self.name, scene.stage.server(1)),
+        }
         if self.passes {
             self.wait(scene, 1, put)?;
         } else {
@@ -119,7 +118,9 @@ impl Row {
             learnt,
             asked: self::asked(proxy) - asked,
             lines: lines_of(&scene.stage.weir.error_log(), self.name).len(),
-            later: self.later_puts(scene)?,
+            later: scene.stage.later_puts(self.name, |server| {
+                scene.add(self.name, server);
+            })?,
         };
         for upstream in [self.name.to_owned(), too(self.name)] {
             let looks = scene.stage.sight.history(&upstream);
@@ -128,8 +129,8 @@ impl Row {
             }
         }
         self.check_log(scene)?;
-        few("requests", figures.asked, bounded(before.elapsed()))?;
-        few("lines", figures.lines, bounded(before.elapsed()))?;
+        few("requests", figures.asked, requests(before.elapsed()))?;
+        few("lines", figures.lines, lines(before.elapsed()))?;
         Ok(figures)
     }
 
@@ -150,11 +151,7 @@ impl Row {
     fn begin(&self, scene: &Scene, proxy: &FaultProxy) {
         self.strike(proxy);
         for (key, value) in &self.entries {
-            let entry = (key.clone(), value.clone());
-            let folder = scene.key(self.name, "");
-            scene
-                .consul
-                .put_many(folder.trim_end_matches('/'), &[entry]);
+            scene.put(self.name, key, value);
         }
         if !self.entries.is_empty() {
             crate::support::wait_until(SOON, "the answer with the fault", || proxy.scripted() == 0);
@@ -184,40 +181,15 @@ impl Row {
         }
     }
 
-    /// Waits until the server is seen; how long after `since` that was.
     fn wait(&self, scene: &Scene, number: usize, since: Instant) -> Result<Duration, String> {
-        let limit = at_most(self.bound);
-        let server = scene.stage.server(number);
-        loop {
-            if let Some(at) = seen(&scene.stage.sight.history(self.name), server) {
-                let took = at.saturating_duration_since(since);
-                return soon("the change", took, limit).map(|()| took);
-            }
-            if since.elapsed() > limit {
-                return Err(format!("the change is not there after {limit:?}"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// One PUT after another, each of which must appear; the longest that one took.
-    fn later_puts(&self, scene: &Scene) -> Result<Duration, String> {
-        let mut longest = Duration::ZERO;
-        for number in 2..SERVERS {
-            let since = Instant::now();
-            let key = scene.key(self.name, scene.stage.server(number));
-            scene.consul.put(&key, ENTRY);
-            let took = self.wait(scene, number, since);
-            longest = longest.max(took.map_err(|why| format!("later PUT {number}: {why}"))?);
-        }
-        Ok(longest)
+        scene.stage.wait(self.name, number, since, self.bound)
     }
 
     fn check_log(&self, scene: &Scene) -> Result<(), String> {
         let log = scene.stage.weir.error_log();
-        let lines = lines_of(&log, self.name);
-        named(&lines, &self.says)?;
-        short(&lines)
+        let said = lines_of(&log, self.name);
+        named(&said, &self.says)?;
+        short(&said)
     }
 }
 

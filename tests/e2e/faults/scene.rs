@@ -3,23 +3,64 @@
 use std::collections::BTreeMap;
 
 use super::row::Row;
-use super::stage::{Stage, backends};
+use super::stage::{Stage, Upstream, backends};
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::fault::{Fault, FaultProxy};
 
 pub struct Scene {
     pub stage: Stage,
-    pub consul: &'static Consul,
     proxies: BTreeMap<String, FaultProxy>,
+    place: Place,
+}
+
+/// Where the upstreams' servers are listed.
+struct Place {
+    consul: &'static Consul,
+    asked: Asked,
     root: String,
+}
+
+impl Place {
+    fn folder(&self, row: &str, upstream: &str) -> String {
+        format!("{}/{row}/{upstream}", self.root)
+    }
+
+    /// A name for Consul's catalog, which knows no folders.
+    fn service(&self, row: &str) -> String {
+        self.folder(row, row).replace('/', "-")
+    }
+
+    fn upstream(&self, row: &str, name: &str, address: &str) -> Upstream {
+        match self.asked {
+            Asked::Alone | Asked::Together => Upstream::kv(name, address, &self.folder(row, name)),
+            Asked::Catalog => Upstream::catalog(name, address, &self.service(row)),
+            Asked::Health => Upstream::health(name, address, &self.service(row)),
+        }
+    }
+
+    /// Lists one more server; `value` is its key's.
+    fn add(&self, row: &str, upstream: &str, server: &str, value: &str) {
+        match self.asked {
+            Asked::Alone | Asked::Together => {
+                let key = format!("{}/{server}", self.folder(row, upstream));
+                self.consul.put(&key, value);
+            }
+            Asked::Catalog | Asked::Health => self.consul.register(&self.service(row), server),
+        }
+    }
 }
 
 /// How the upstreams of a scene are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
+    /// By keys, each by a long poll of its own.
     Alone,
-    /// Each with another one, [`too`], by one long poll for their parent folder.
+    /// By keys, each with another one, [`too`], by one long poll for their parent folder.
     Together,
+    /// As a service of the catalog.
+    Catalog,
+    /// As a service and its health.
+    Health,
 }
 
 /// The upstream that shares a folder with `upstream`.
@@ -52,26 +93,33 @@ impl Scene {
         configured: bool,
     ) -> Scene {
         let (consul, root, backends) = (Consul::shared(), consul::folder(), backends());
+        let server = match configured {
+            true => format!("server {};", backends[0].address()),
+            false => String::new(),
+        };
         let mut proxies = BTreeMap::new();
         let mut sources = Vec::new();
+        let place = Place {
+            consul,
+            asked,
+            root,
+        };
         for upstream in upstreams {
             let proxy = FaultProxy::start(&consul.address(), Fault::None);
             let both = [(*upstream).to_owned(), too(upstream)];
             let all = if asked == Asked::Together { 2 } else { 1 };
             for name in both.into_iter().take(all) {
-                let folder = format!("{root}/{upstream}/{name}");
-                consul.put(&format!("{folder}/{}", backends[0].address()), ENTRY);
-                let source = format!("{}/v1/kv/{folder}", proxy.address());
-                sources.push((name, source));
+                place.add(upstream, &name, backends[0].address(), ENTRY);
+                let source = place.upstream(upstream, &name, proxy.address());
+                sources.push(source.with(&server));
             }
             proxies.insert((*upstream).to_owned(), proxy);
         }
         begin(&proxies);
         Scene {
-            stage: Stage::start(&sources, configured, backends),
-            consul,
+            stage: Stage::start(&sources, backends),
             proxies,
-            root,
+            place,
         }
     }
 
@@ -79,7 +127,19 @@ impl Scene {
         &self.proxies[upstream]
     }
 
-    pub fn key(&self, upstream: &str, name: &str) -> String {
-        format!("{}/{upstream}/{upstream}/{name}", self.root)
+    /// Lists one more server of an upstream.
+    pub fn add(&self, upstream: &str, server: &str) {
+        self.place.add(upstream, upstream, server, ENTRY);
+    }
+
+    /// Sets a key of an upstream's folder.
+    pub fn put(&self, upstream: &str, name: &str, value: &str) {
+        let folder = self.place.folder(upstream, upstream);
+        self.place.consul.put(&format!("{folder}/{name}"), value);
+    }
+
+    pub fn delete(&self, upstream: &str, name: &str) {
+        let folder = self.place.folder(upstream, upstream);
+        self.place.consul.delete(&format!("{folder}/{name}"));
     }
 }

@@ -1,9 +1,9 @@
-//! The same faults in other situations: at the start, during a reload, and with one long poll for
-//! several upstreams.
+//! The same faults in other situations: at the start, during a reload, with one long poll for several
+//! upstreams, and with other sources than keys.
 
-use super::HALF_OPEN;
 use super::row::{How, Row, check_in};
 use super::scene::{Asked, Scene};
+use super::{HALF_OPEN, PARKED};
 use crate::support::fault::Ending::{Fin, Reset};
 use crate::support::fault::{Fault, Upto};
 
@@ -22,6 +22,11 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+fn scene(asked: Asked) -> Scene {
+    let names: Vec<_> = rows().iter().map(|row| row.name).collect();
+    Scene::start(&names, asked)
+}
+
 #[test]
 fn started_into() {
     let mut rows = rows();
@@ -31,8 +36,7 @@ fn started_into() {
 
 #[test]
 fn reloaded_meanwhile() {
-    let names: Vec<_> = rows().iter().map(|row| row.name).collect();
-    let scene = Scene::start(&names, Asked::Alone);
+    let scene = scene(Asked::Alone);
     for row in rows() {
         row.strike(scene.proxy(row.name));
     }
@@ -42,6 +46,24 @@ fn reloaded_meanwhile() {
 
 #[test]
 fn asked_together() {
-    let names: Vec<_> = rows().iter().map(|row| row.name).collect();
-    check_in(Scene::start(&names, Asked::Together), &rows());
+    check_in(scene(Asked::Together), &rows());
+}
+
+/// A service without an instance is an empty list, too: it is held, and the next answer is awaited.
+fn services() -> Vec<Row> {
+    let held = |row: Row| match row.name {
+        "empty_list" => row.within(PARKED).says(&["held"]),
+        _ => row,
+    };
+    rows().into_iter().map(held).collect()
+}
+
+#[test]
+fn services_of_the_catalog() {
+    check_in(scene(Asked::Catalog), &services());
+}
+
+#[test]
+fn services_and_their_health() {
+    check_in(scene(Asked::Health), &services());
 }
