@@ -52,7 +52,7 @@ fn requests(span: Duration) -> usize {
 }
 
 /// Log lines that a fault may cost: each kind once, and once more every so often.
-const LINES: usize = 25;
+const LINES: usize = 6;
 const LINES_AGAIN: Duration = Duration::from_secs(5);
 
 fn lines(span: Duration) -> usize {

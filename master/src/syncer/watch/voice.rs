@@ -14,6 +14,9 @@ use crate::settings::Upsync;
 
 /// A fault that lasts is logged this often.
 const LASTING: Duration = Duration::from_secs(10);
+/// So many different ones are logged in that time: one cause may show itself in turns, and what a
+/// source says of it may differ each time.
+const KINDS: usize = 3;
 
 /// What was logged about an upstream.
 #[derive(Debug, Default)]
@@ -23,13 +26,30 @@ struct Said {
     empty: bool,
 }
 
+/// The faults of a row of failed requests that were logged, and when.
+#[derive(Debug, Default)]
+struct Faults(Vec<(String, Duration)>);
+
+impl Faults {
+    /// Whether a fault is to be logged at `now`.
+    fn is_news(&mut self, fault: &str, now: Duration) -> bool {
+        self.0.retain(|(_, at)| now < *at + LASTING);
+        let is_known = self.0.iter().any(|(known, _)| known == fault);
+        let is_news = !is_known && self.0.len() < KINDS;
+        if is_news {
+            self.0.push((fault.to_owned(), now));
+        }
+        is_news
+    }
+}
+
 /// See the module.
 pub struct Voice {
     log: Log,
     host: String,
     said: HashMap<FeedId, Said>,
-    /// The last request failed: how, and when that was logged.
-    failing: Option<(String, Duration)>,
+    /// The last request failed: what was logged of this row, and when.
+    failing: Option<Faults>,
     /// When it was last said that the token is not alive.
     warned: Option<Duration>,
 }
@@ -59,8 +79,7 @@ impl Voice {
     /// A request failed.
     pub fn fails(&mut self, poller: &Poller, fault: &Fault, now: Duration) {
         let text = fault.to_string();
-        let is_old = |(before, at): &(String, Duration)| *before == text && now < *at + LASTING;
-        if self.failing.as_ref().is_some_and(is_old) {
+        if !self.failing.get_or_insert_default().is_news(&text, now) {
             return;
         }
         self.log.log(
@@ -71,7 +90,6 @@ impl Voice {
                 upstreams(poller),
             ),
         );
-        self.failing = Some((text, now));
     }
 
     /// Tells which addresses failed although another one was left.
@@ -148,5 +166,22 @@ fn upstreams(poller: &Poller) -> String {
         [first, rest @ ..] => {
             format!("upstream \"{}\" and {} more", first.upstream, rest.len())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_lasts_is_logged_now_and_then_however_it_shows_itself() {
+        let logged = |text: fn(u64) -> String| {
+            let mut faults = Faults::default();
+            let at = |second| faults.is_news(&text(second), Duration::from_secs(second));
+            (0..60).map(at).filter(|is_news| *is_news).count()
+        };
+        assert_eq!(logged(|_| "reset".to_owned()), 6);
+        assert_eq!(logged(|second| format!("reset {}", second % 2)), 12);
+        assert_eq!(logged(|second| format!("at {second}")), 6 * KINDS);
     }
 }
