@@ -48,4 +48,6 @@ pub struct Verdict {
     pub changed: bool,
     /// Feeds whose list was not applied: it is to be read once more, directly, a moment later.
     pub confirm: Vec<FeedId>,
+    /// A list waits for somebody to accept it.
+    pub held: bool,
 }

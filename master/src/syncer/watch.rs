@@ -32,6 +32,10 @@ use voice::Voice;
 /// So many direct reads are made before the next request: each may take a moment.
 const DIRECT_MAX: usize = 16;
 
+/// While a list is held back, a request waits for no longer than this: what a token may read again
+/// moves no index, and a query that waits is answered by the rights that it began with.
+const HELD_WAIT: Duration = Duration::from_secs(2);
+
 /// What a watch has to say.
 pub enum Told {
     /// What an answer, or a direct read, taught.
@@ -123,6 +127,8 @@ pub struct Watch {
     began: Instant,
     /// No request before, on the clock of `began`.
     next_ask: Duration,
+    /// The last answer's list is held back.
+    held: bool,
     random: RandomState,
 }
 
@@ -151,6 +157,7 @@ impl Watch {
             tell,
             began: Instant::now(),
             next_ask: Duration::ZERO,
+            held: false,
             random: RandomState::new(),
         }
     }
@@ -221,6 +228,9 @@ impl Watch {
         if let Some(due) = self.reads.next() {
             wait = wait.min(due.saturating_sub(self.now()));
         }
+        if self.held {
+            wait = wait.min(HELD_WAIT);
+        }
         let asked = self.index.get();
         self.status.asks();
         let answer = match self.poller.ask(asked, wait) {
@@ -232,6 +242,7 @@ impl Watch {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
         };
+        self.held = verdict.held;
         if self.voice.answers() {
             self.voice.all(&self.poller, Level::Notice, "answers again");
         }

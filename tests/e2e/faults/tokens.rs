@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::{few, kept, lines_of, named, seen, short};
 use super::stage::{Stage, Upstream, backends};
-use super::{LASTS, PARKED, lines};
+use super::{LASTS, lines};
 use crate::support::consul::ENTRY;
 use crate::support::fault::{Fault, FaultProxy};
 use crate::support::server::Server;
@@ -13,8 +13,8 @@ use crate::support::{holds_for, wait_until};
 
 const FOLDER: &str = "upstreams/test";
 /// How soon rights that are back count: the long poll under way has those that it began with, and
-/// only the one after it is answered by the new ones.
-const RESTORED: Duration = PARKED.saturating_mul(2);
+/// only the one after it is answered by the new ones; neither waits for long while a list is held.
+const RESTORED: Duration = Duration::from_secs(5);
 /// How soon a new token in the token's file counts.
 const ROTATED: Duration = Duration::from_secs(1);
 

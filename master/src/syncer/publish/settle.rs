@@ -128,7 +128,7 @@ impl Tables {
             match heed {
                 Heed::Apply { .. } => good.lists.push((feed, heard.servers)),
                 Heed::Confirm { .. } => verdict.confirm.push(feed),
-                Heed::Hold { .. } => {}
+                Heed::Hold { .. } => verdict.held = true,
             }
         }
         (verdict, good)
