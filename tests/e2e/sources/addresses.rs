@@ -24,7 +24,7 @@ fn the_next_address_is_asked_when_one_fails() {
     .start();
     wait_servers(&weir, &["192.0.2.1:1"]);
     weir.wait_log(&format!(
-        "127.0.0.1:{dead} failed and is passed over: connect() failed"
+        "127.0.0.1:{dead} failed, another address is asked: connect() failed"
     ));
     one.set(Fault::ResetAtOnce);
     one.reset_open();
