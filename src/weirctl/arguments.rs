@@ -182,3 +182,40 @@ pub enum Guard {
         upstream: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines that a document shows, as words, quotes taken off.
+    fn shown(document: &str) -> Vec<Vec<String>> {
+        let lines = document.lines().filter_map(|line| {
+            let line = line.strip_prefix("    ")?;
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            line.starts_with("weirctl ").then_some(line)
+        });
+        let usage = |line: &&str| !line.contains("COMMAND");
+        let words = |line: &str| {
+            let line = line.split(" # ").next().unwrap_or(line);
+            let words = line.split_whitespace();
+            words
+                .map(|word| word.trim_matches('\'').to_owned())
+                .collect()
+        };
+        lines.filter(usage).map(words).collect()
+    }
+
+    #[test]
+    fn the_documents_show_command_lines_that_are_taken() {
+        let readme = include_str!("../../README.md");
+        let page = include_str!("../../docs/weirctl.md");
+        let lines: Vec<_> = [readme, page].into_iter().flat_map(shown).collect();
+        assert!(lines.len() > 10, "{lines:?}");
+        for line in lines {
+            let taken = Arguments::try_parse_from(&line);
+            assert!(taken.is_ok(), "{line:?}: {taken:?}");
+        }
+        // The negative control.
+        assert!(Arguments::try_parse_from(["weirctl", "rollback", "yesterday"]).is_err());
+    }
+}
