@@ -2,40 +2,32 @@
 //! publishes, and follows the master's orders; it never blocks on anything but its queue.
 
 mod command;
+mod orders;
 mod reload;
+mod start;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use weir_shm::{Publisher, Reader, Region, Table, Upstream};
+use weir_shm::{Reader, Table};
 use weir_worker::channel::{Answer, Channel, Order};
-use weir_worker::settings::Level;
 
 use super::Start;
-use super::book::{Book, FeedId, Pin, Pins};
-use super::lesson::Verdict;
+use super::book::{Book, FeedId};
 use super::log::Log;
 use super::names::{Names, Resolved};
 use super::prepare::{Handed, Plan};
 use super::publish::{Learned, Tables};
-use super::recorder::audit::To;
-use super::recorder::history::Cause;
-use super::recorder::note::Configured;
-use super::recorder::report::Report;
-use super::recorder::{Beginning, Note, Recorder};
-use super::tls;
+use super::recorder::Recorder;
 use super::turns::WatchId;
 use super::vault::Vault;
-use super::watch::{Tell, Told};
 use super::watches::Watches;
-use crate::settings::{Kind, PrivateFile, Settings, Upsync};
-use crate::{Built, ResolvedUpstream};
+use crate::Built;
+use crate::settings::PrivateFile;
+use start::{First, Opened};
 
 /// What found no room in the region is tried again this often.
 const HELD_RETRY: Duration = Duration::from_secs(1);
@@ -62,13 +54,6 @@ pub enum Event {
     End,
 }
 
-/// The region, with its lock.
-pub struct Opened {
-    publisher: Publisher,
-    /// For what others wrote: the report, the history.
-    reader: Reader,
-}
-
 enum Phase {
     /// The region's lock is not had yet.
     Locked,
@@ -92,13 +77,6 @@ enum Phase {
         generation: u64,
         plan: Box<Plan>,
     },
-}
-
-/// What the first table is made of, kept until the lock is had.
-struct First {
-    settings: Settings,
-    resolved: Vec<ResolvedUpstream>,
-    wakers: Vec<OwnedFd>,
 }
 
 /// See the module.
@@ -149,9 +127,9 @@ impl Hub {
         }
         let private = start.settings.private.clone();
         let thread_error = |error: std::io::Error| format!("thread: {error}");
-        listen(Arc::clone(&channel), events.clone(), log.clone()).map_err(thread_error)?;
-        open(start.region, start.writer, events.clone()).map_err(thread_error)?;
-        let watches = watches(&events, &vault, &log, Recorder::mute());
+        start::listen(Arc::clone(&channel), events.clone(), log.clone()).map_err(thread_error)?;
+        start::open(start.region, start.writer, events.clone()).map_err(thread_error)?;
+        let watches = start::watches(&events, &vault, &log, Recorder::mute());
         Ok(Hub {
             events,
             queue,
@@ -254,57 +232,6 @@ impl Hub {
         }
     }
 
-    fn opened(&mut self, opened: Opened) -> Result<(), String> {
-        let Opened { publisher, reader } = opened;
-        let Some(first) = self.first.take() else {
-            return Ok(());
-        };
-        // A report that cannot be read is missed by people only, and by pins.
-        let report = Report::parse(&reader.report().unwrap_or_default());
-        self.book = Book::new(&first.settings, first.resolved, publisher.table());
-        self.book.set_pins(pins(report.as_ref(), publisher.table()));
-        self.reader = Some(Arc::new(reader));
-        let journal = publisher.journal();
-        let records = journal.history().unwrap_or_default().into_iter();
-        let beginning = Beginning {
-            table: publisher.table().clone(),
-            report: report.clone(),
-            records: records.filter_map(|record| record.text).collect(),
-            log: self.log.clone(),
-        };
-        let thread_error = |error| format!("thread: {error}");
-        self.recorder = Recorder::start(journal, beginning).map_err(thread_error)?;
-        self.configured(&first.settings);
-        let recorder = self.recorder.clone();
-        self.watches = watches(&self.events, &self.vault, &self.log, recorder.clone());
-        let mut tables = Tables::new(publisher, first.wakers, recorder, self.log.clone())
-            .map_err(thread_error)?;
-        tables.publish_or_retry(&self.book, Cause::Start);
-        self.tables = Some(tables);
-        let deadline = Instant::now() + self.start_timeout;
-        self.phase = Phase::Starting { deadline };
-        self.watch(0)
-    }
-
-    /// Tells the recorder what is in force.
-    fn configured(&self, settings: &Settings) {
-        let upstreams = settings.upstreams.iter();
-        self.recorder.note(Note::Configured {
-            upstreams: upstreams
-                .map(|upstream| Configured {
-                    name: upstream.name.clone(),
-                    is_fed: upstream.upsync.is_some(),
-                    folder: upstream.upsync.as_ref().and_then(folder),
-                })
-                .collect(),
-            state: settings.state.clone(),
-            log: settings.upsync_log.map(|log| To {
-                files: Arc::clone(self.log.current().files()),
-                log,
-            }),
-        });
-    }
-
     /// Starts to resolve the names from `first_new` on.
     fn resolve(&mut self, first_new: FeedId) -> Result<(), String> {
         for (id, name) in self.book.names(first_new) {
@@ -402,193 +329,4 @@ impl Hub {
         }
         Ok(())
     }
-
-    fn order(&mut self, order: Order, descriptors: Vec<OwnedFd>) {
-        match order {
-            Order::Prepare {
-                generation,
-                descriptors: roles,
-                more,
-            } => {
-                self.handed.add(roles, descriptors);
-                if !more {
-                    let handed = std::mem::take(&mut self.handed);
-                    self.prepare(generation, handed);
-                }
-            }
-            Order::Commit { generation } => self.commit(generation),
-            Order::Abort { generation } => {
-                self.handed = Handed::default();
-                self.early = None;
-                if self.generation() == Some(generation) {
-                    self.withdraw();
-                }
-            }
-            Order::Reopen {
-                descriptors: roles,
-                more,
-            } => {
-                self.handed.add(roles, descriptors);
-                if !more {
-                    let Handed { files, private, .. } = std::mem::take(&mut self.handed);
-                    self.log.reopen(files);
-                    let known = std::mem::take(&mut self.private);
-                    self.renew(&known, private);
-                    self.private = known;
-                }
-            }
-            Order::Command { id, command } => self.command(id, command),
-            Order::Adopt { .. } | Order::Quit => {}
-        }
-    }
-
-    /// Takes in private files that were opened anew, `known` naming them, and lets those who ask with
-    /// them ask anew.
-    fn renew(&self, known: &[PrivateFile], opened: Vec<(usize, File)>) {
-        for (id, file) in opened {
-            let Some(private) = known.get(id) else {
-                continue;
-            };
-            match self.vault.put(private, &file) {
-                Ok(true) => self.tell_renewed(&private.path),
-                Ok(false) => {}
-                Err(why) => self.log.log(Level::Error, format_args!("{why}")),
-            }
-        }
-    }
-
-    fn tell_renewed(&self, path: &Path) {
-        let mut said: Vec<String> = Vec::new();
-        for (id, feed) in self.book.feeds() {
-            let upsync = &feed.upsync;
-            if !upsync.private().iter().any(|used| *used == path) {
-                continue;
-            }
-            // Of a certificate and its key one is there before the other: what was in use stays so.
-            let fits = upsync.tls.as_ref().map(|tls| tls::config(tls, &self.vault));
-            if let Some(Err(why)) = fits
-                && !said.contains(&why)
-            {
-                self.log.log(
-                    Level::Warn,
-                    format_args!("{why}; what was read before stays in use"),
-                );
-                said.push(why);
-            }
-            self.watches.nudge(id);
-        }
-    }
-
-    /// Forgets feeds that the book has no more.
-    fn unwatch(&mut self, gone: &[FeedId]) {
-        if gone.is_empty() {
-            return;
-        }
-        for id in gone {
-            if let Some(names) = &self.names {
-                names.forget(*id);
-            }
-        }
-        if let Err(error) = self.watch(FeedId::MAX) {
-            self.log.log(Level::Alert, format_args!("{error}"));
-        }
-    }
-
-    fn answer(&self, answer: &Answer) {
-        if let Err(error) = self.channel.send(answer, &[]) {
-            self.log.log(
-                Level::Alert,
-                format_args!("answer to the master failed ({error})"),
-            );
-        }
-    }
-}
-
-/// Watches that tell the hub what they learn and wait until it is handled: what became of it, `None`
-/// when the hub has ended, which drops what it did not handle.
-fn watches(events: &Sender<Event>, vault: &Arc<Vault>, log: &Log, recorder: Recorder) -> Watches {
-    let events = events.clone();
-    let speak = move |watch| -> Tell {
-        let events = events.clone();
-        Box::new(move |told| match told {
-            Told::Split(is_split) => {
-                let sent = events.send(Event::Split(watch, is_split));
-                sent.ok().map(|()| Verdict::default())
-            }
-            Told::Lesson(lesson) => {
-                let (done, handled) = mpsc::sync_channel(1);
-                let learned = Learned { lesson, done };
-                events.send(Event::Learned(watch, learned)).ok()?;
-                handled.recv().ok()
-            }
-        })
-    };
-    Watches::new(Box::new(speak), Arc::clone(vault), log.clone(), recorder)
-}
-
-/// Waits for the region's lock: an orphan of a killed master may still hold it.
-fn open(region: Region, writer: File, events: Sender<Event>) -> std::io::Result<()> {
-    thread::Builder::new()
-        .name("lock".to_owned())
-        .spawn(move || {
-            let opened = take_over(&region, writer).map(Box::new);
-            let _ = events.send(Event::Opened(opened));
-        })?;
-    Ok(())
-}
-
-/// The folder of a source that has keys.
-fn folder(upsync: &Upsync) -> Option<String> {
-    match upsync.kind {
-        Kind::Consul | Kind::Etcd | Kind::Etcd3 => Some(upsync.prefix.clone()),
-        Kind::ConsulServices | Kind::ConsulHealth => None,
-    }
-}
-
-/// The pins that a report tells of; the table has their content.
-fn pins(report: Option<&Report>, table: &Table) -> Pins {
-    let pin = |upstream: &Upstream| {
-        let pin = report?.upstream(&upstream.name)?.pinned.as_ref()?;
-        let pin = Pin {
-            version: pin.version,
-            servers: upstream.servers.clone(),
-            learned: upstream.learned,
-        };
-        Some((upstream.name.clone(), pin))
-    };
-    table.upstreams.iter().filter_map(pin).collect()
-}
-
-fn take_over(region: &Region, writer: File) -> Result<Opened, String> {
-    let shared = writer.try_clone().map_err(|error| error.to_string())?;
-    Ok(Opened {
-        publisher: Publisher::new(region, writer).map_err(|error| error.to_string())?,
-        reader: Reader::new(shared).map_err(|error| error.to_string())?,
-    })
-}
-
-/// Reads the master's orders until its end of the channel is closed.
-fn listen(channel: Arc<Channel>, events: Sender<Event>, log: Log) -> std::io::Result<()> {
-    thread::Builder::new()
-        .name("orders".to_owned())
-        .spawn(move || {
-            loop {
-                let event = match channel.recv() {
-                    Ok(Some((order, descriptors))) => Event::Order(order, descriptors),
-                    Ok(None) => Event::End,
-                    Err(error) => {
-                        log.log(
-                            Level::Alert,
-                            format_args!("order of the master is lost ({error})"),
-                        );
-                        Event::End
-                    }
-                };
-                let ended = matches!(event, Event::End);
-                if events.send(event).is_err() || ended {
-                    return;
-                }
-            }
-        })?;
-    Ok(())
 }
