@@ -299,7 +299,7 @@ impl Book {
 }
 
 /// What makes a server what it is; its counter row is the region's business.
-fn content(server: &Server) -> impl PartialEq + '_ {
+pub(super) fn content(server: &Server) -> impl PartialEq + '_ {
     let Server {
         address,
         weight,

@@ -1,10 +1,11 @@
 //! The guard: which answers are not believed at once, or not at all until somebody says so. Pure.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use weir_shm::{Address, Server};
 
+use super::book::content;
 use super::lesson::{Heard, Origin};
 use crate::settings::Guard;
 
@@ -73,7 +74,7 @@ pub fn judge(guard: &Guard, base: &[Server], heard: &Heard, asked: Option<&Remov
             (false, true) => Why::Empty,
         });
     }
-    if heard.filtered {
+    if heard.filtered && !is_same(base, servers) {
         return Ruling::Hold(Why::Filtered);
     }
     if base.iter().any(is_up) && !servers.iter().any(is_up) {
@@ -90,6 +91,17 @@ pub fn judge(guard: &Guard, base: &[Server], heard: &Heard, asked: Option<&Remov
         Some(asked) if *asked == removed => Ruling::Apply,
         _ => Ruling::Confirm(removed),
     }
+}
+
+/// Whether an answer changes nothing.
+fn is_same(base: &[Server], servers: &[Server]) -> bool {
+    let known = base.iter().map(|server| (&server.address, server));
+    let known: HashMap<&Address, &Server> = known.collect();
+    let is_known = |server: &Server| {
+        let known = known.get(&server.address);
+        known.is_some_and(|known| content(known) == content(server))
+    };
+    base.len() == servers.len() && servers.iter().all(is_known)
 }
 
 #[cfg(test)]
@@ -156,6 +168,26 @@ mod tests {
         assert_eq!(why(&more), Ruling::Apply);
         more.filtered = true;
         assert_eq!(why(&more), Ruling::Hold(Why::Filtered));
+    }
+
+    #[test]
+    fn what_is_left_out_matters_only_where_something_changes() {
+        let base = servers(1..4);
+        let filtered = |mut servers: Vec<Server>| {
+            servers.reverse();
+            let mut heard = heard(servers);
+            heard.filtered = true;
+            judge(&GUARD, &base, &heard, None)
+        };
+        let held = Ruling::Hold(Why::Filtered);
+        // As the first answer was, or one that was accepted.
+        assert_eq!(filtered(base.clone()), Ruling::Apply);
+        assert_eq!(filtered(servers(1..5)), held);
+        assert_eq!(filtered(servers(1..3)), held);
+        assert_eq!(filtered(servers(2..5)), held);
+        let mut weighty = base.clone();
+        weighty[0].weight = 9;
+        assert_eq!(filtered(weighty), held);
     }
 
     #[test]
