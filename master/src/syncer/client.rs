@@ -19,6 +19,10 @@ const READ: usize = 64 * 1024;
 /// Read at once of a stream, in bytes.
 const STREAM_READ: usize = 4 * 1024;
 
+/// An answer that comes more slowly than so many bytes a second, for long, keeps changes back: it
+/// is given up.
+pub const LEAST_RATE: u32 = 64 * 1024;
+
 /// How long each part of a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
@@ -28,6 +32,8 @@ pub struct Deadlines {
     pub answer: Duration,
     /// Between two reads of an answer that has begun.
     pub silence: Duration,
+    /// So much longer than at [`LEAST_RATE`] may an answer take from its first byte on.
+    pub slack: Duration,
     /// From the request to the last byte of the answer.
     pub total: Duration,
 }
@@ -241,20 +247,25 @@ impl Client {
     ) -> Result<Response, Fault> {
         let began = Instant::now();
         let mut parser = Parser::default();
+        // How much has come, and from when on.
+        let mut come: Option<(Instant, usize)> = None;
         loop {
-            let begun = !parser.is_untouched();
-            let pause = if begun {
-                deadlines.silence
-            } else {
-                deadlines.answer
+            let begun = come.is_some();
+            let (due, doing) = match come {
+                None => (began + deadlines.answer, "waiting for the answer"),
+                Some((since, bytes)) => {
+                    let due = since + deadlines.slack + at_least_rate(bytes);
+                    let silent = Instant::now() + deadlines.silence;
+                    (due.min(silent), "reading the answer")
+                }
             };
-            let doing = if begun {
-                "reading the answer"
-            } else {
-                "waiting for the answer"
-            };
-            let until = (began + deadlines.total).min(Instant::now() + pause);
-            match connection.receive(&mut self.buffer, until) {
+            let until = due.min(began + deadlines.total);
+            let received = connection.receive(&mut self.buffer, until);
+            if let Ok(count) = received {
+                let (since, bytes) = come.unwrap_or((Instant::now(), 0));
+                come = Some((since, bytes + count));
+            }
+            match received {
                 Ok(0) => return parser.end().ok_or(Fault::Closed(begun)),
                 Ok(count) => match parser.feed(&self.buffer[..count]).map_err(Fault::Invalid)? {
                     Some(response) => return Ok(response),
@@ -346,6 +357,12 @@ impl Stream {
     }
 }
 
+/// How long so many bytes take at [`LEAST_RATE`].
+fn at_least_rate(bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Duration::from_secs(1) * bytes / LEAST_RATE
+}
+
 /// `fault`, unless there is something behind it.
 fn why(stop: &Stop, fault: Fault) -> Fault {
     if stop.is_cut() {
@@ -363,4 +380,61 @@ pub fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    const MS: Duration = Duration::from_millis(1);
+    /// For everything that is not what the test is about.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What becomes of an answer of so many bytes that comes in such pieces, with such pauses.
+    fn got(length: usize, piece: usize, pause: Duration) -> Result<usize, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+            for part in vec![b' '; length].chunks(piece) {
+                if stream.write_all(part).is_err() {
+                    return;
+                }
+                std::thread::sleep(pause);
+            }
+        });
+        let address = SourceAddress::tcp("127.0.0.1", port);
+        let mut client = Client::new(address, Arc::default());
+        let deadlines = Deadlines {
+            connect: LONG,
+            answer: LONG,
+            silence: LONG,
+            slack: 300 * MS,
+            total: LONG,
+        };
+        let response = client.get(b"GET / HTTP/1.1\r\n\r\n", deadlines, None);
+        drop(client);
+        server.join().unwrap();
+        response.map(|response| response.body.len())
+    }
+
+    #[test]
+    fn an_answer_that_trickles_is_given_up_and_a_large_one_has_its_time() {
+        let began = Instant::now();
+        let trickled = got(2000, 1, 20 * MS);
+        assert!(
+            matches!(trickled, Err(Fault::TimedOut("reading the answer"))),
+            "{trickled:?}"
+        );
+        assert!(began.elapsed() < LONG / 4);
+        // It takes longer than the slack alone: what comes buys time.
+        let rate = LEAST_RATE as usize;
+        assert_eq!(got(rate, rate / 10, 60 * MS).unwrap(), rate);
+    }
 }

@@ -14,6 +14,8 @@ pub const OWN_TOKEN: &str = "/v1/acl/token/self";
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Consul adds up to a sixteenth to `wait`; this much more is the network's.
 pub const GRACE: Duration = Duration::from_secs(2);
+/// What an answer that has begun may be late by.
+pub const SLACK: Duration = Duration::from_secs(5);
 /// Consul's `wait=0` means five minutes.
 pub const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -33,6 +35,7 @@ pub fn deadlines(wait: Duration, timeout: Duration) -> Deadlines {
         connect: GRACE.min(timeout),
         answer: (wait + wait / 16 + GRACE).min(timeout),
         silence: GRACE,
+        slack: SLACK,
         total: timeout,
     }
 }
