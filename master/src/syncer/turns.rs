@@ -24,6 +24,12 @@ const PLACES_MIN: usize = 8;
 const GROWTH: Duration = Duration::from_secs(5);
 /// Each watch is asked at least this often, wherever there are more watches than places.
 pub const ROUND: Duration = Duration::from_secs(3);
+/// So many watches that are refused ask as often as they may; more of them share that rate.
+const REFUSED: usize = 20;
+/// However many are refused, each is asked this often; it is also how often one that is refused no
+/// more lets all the others try.
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+const PARDON: Duration = Duration::from_secs(1);
 /// What the source asks for beyond this with `Retry-After` is not heeded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -70,6 +76,8 @@ struct Member {
     /// Keeps its place.
     steady: bool,
     was_stranded: bool,
+    /// Its last request failed by what is its own.
+    is_refused: bool,
     state: State,
 }
 
@@ -92,6 +100,10 @@ pub struct Turns {
     stranded: BTreeSet<(Duration, WatchId)>,
     asking: usize,
     steady: usize,
+    /// Members that are refused.
+    refused: usize,
+    /// When those that are refused were last let try at once.
+    pardoned: Option<Duration>,
     places: usize,
     /// When `places` last changed.
     grown: Duration,
@@ -106,6 +118,8 @@ impl Default for Turns {
             stranded: BTreeSet::new(),
             asking: 0,
             steady: 0,
+            refused: 0,
+            pardoned: None,
             places: PLACES,
             grown: Duration::ZERO,
             pace: None,
@@ -120,6 +134,7 @@ impl Turns {
         let member = Member {
             steady,
             was_stranded: false,
+            is_refused: false,
             state: State::Ready(now),
         };
         self.ready.insert((now, id));
@@ -130,6 +145,7 @@ impl Turns {
     pub fn remove(&mut self, id: WatchId) {
         if let Some(member) = self.members.remove(&id) {
             self.steady -= usize::from(member.steady);
+            self.refused -= usize::from(member.is_refused);
             self.unqueue(id, member.state);
         }
     }
@@ -240,8 +256,29 @@ impl Turns {
         };
         member.state = State::Ready(now + delay);
         self.ready.insert((now + delay, id));
+        let was_refused = std::mem::take(&mut member.is_refused);
         if member.was_stranded {
             self.free(now);
+        }
+        self.refused -= usize::from(was_refused);
+        if was_refused && self.pardoned.is_none_or(|at| now >= at + PARDON) {
+            self.pardon(now);
+        }
+    }
+
+    /// One that was refused is answered: so may others be, whose token is the same.
+    fn pardon(&mut self, now: Duration) {
+        self.pardoned = Some(now);
+        for (id, member) in self
+            .members
+            .iter_mut()
+            .filter(|(_, member)| member.is_refused)
+        {
+            if let State::Ready(due) = member.state {
+                self.ready.remove(&(due, *id));
+                self.ready.insert((due.min(now), *id));
+                member.state = State::Ready(due.min(now));
+            }
         }
     }
 
@@ -264,8 +301,9 @@ impl Turns {
             Some(State::Asking(began)) => began,
             _ => now,
         };
+        self.refuse(id, matches!(failure, Failure::Own(_)));
         let state = match failure {
-            Failure::Own(delay) => State::Ready(now + delay),
+            Failure::Own(delay) => State::Ready(now + self.shared(delay)),
             Failure::Source { .. } => State::Stranded(now),
         };
         if let Failure::Source {
@@ -287,6 +325,21 @@ impl Turns {
             State::Stranded(due) => self.stranded.insert((due, id)),
             State::Ready(due) | State::Asking(due) => self.ready.insert((due, id)),
         };
+    }
+
+    fn refuse(&mut self, id: WatchId, is_refused: bool) {
+        if let Some(member) = self.members.get_mut(&id) {
+            self.refused += usize::from(is_refused);
+            self.refused -= usize::from(member.is_refused);
+            member.is_refused = is_refused;
+        }
+    }
+
+    /// The delay of one that is refused, among all that are.
+    fn shared(&self, delay: Duration) -> Duration {
+        let crowd = u32::try_from(self.refused.div_ceil(REFUSED)).unwrap_or(u32::MAX);
+        let longer = delay.saturating_mul(crowd.max(1));
+        longer.min(REFUSED_MAX.max(delay))
     }
 
     fn slow_down(

@@ -213,6 +213,44 @@ fn a_watch_that_fails_alone_holds_up_nobody() {
 }
 
 #[test]
+fn watches_that_are_refused_share_a_rate_and_are_let_in_together() {
+    const DELAY: Duration = Duration::from_secs(1);
+    for count in [1u64, 20, 1000] {
+        let mut turns = Turns::default();
+        for id in 0..count {
+            turns.add(id, false, Duration::ZERO);
+        }
+        let (mut now, mut asked) = (Duration::ZERO, 0u64);
+        while now < 40 * DELAY {
+            match turns.next(now) {
+                Next::Ask(id, _) => {
+                    asked += u64::from(now >= 20 * DELAY);
+                    turns.failed(id, now, Failure::Own(DELAY), 0);
+                }
+                Next::At(at) => now = at,
+                Next::Nothing => unreachable!(),
+            }
+        }
+        let most = if count == 1000 { 100 } else { count };
+        assert!((15 * most..=21 * most).contains(&asked), "{count}: {asked}");
+
+        // The token may read again: all find out as soon as one has.
+        now += 11 * DELAY;
+        let Next::Ask(first, _) = turns.next(now) else {
+            panic!("nobody is asked");
+        };
+        turns.answered(first, now, FULL);
+        for _ in 1..count {
+            let Next::Ask(id, _) = turns.next(now) else {
+                panic!("one of {count} has to wait");
+            };
+            turns.answered(id, now, FULL);
+        }
+        assert_eq!((turns.refused, turns.next(now)), (0, Next::At(now + FULL)));
+    }
+}
+
+#[test]
 fn what_the_source_asks_for_is_heeded_within_reason() {
     let asks = |seconds| Failure::Source {
         crowded: true,
@@ -304,7 +342,7 @@ proptest! {
 
     #[test]
     fn no_order_of_events_loses_a_watch(
-        events in proptest::collection::vec((0u8..6, 0u64..6, any::<u64>()), 1..200)
+        events in proptest::collection::vec((0u8..7, 0u64..6, any::<u64>()), 1..200)
     ) {
         let mut turns = Turns::default();
         let mut known = BTreeSet::new();
@@ -318,11 +356,14 @@ proptest! {
                 2 => if asking.remove(&id) { turns.answered(id, now, MS * 5); },
                 3 => if asking.remove(&id) { turns.failed(id, now, SOURCE, random); },
                 4 => turns.wake(id, now),
+                5 => if asking.remove(&id) { turns.failed(id, now, Failure::Own(MS), random); },
                 _ => if let Next::Ask(id, _) = turns.next(now) {
                     prop_assert!(known.contains(&id) && asking.insert(id));
                 },
             }
             prop_assert_eq!(turns.asking(), asking.len());
+            let refused = turns.members.values().filter(|member| member.is_refused).count();
+            prop_assert_eq!(turns.refused, refused);
         }
         for id in asking {
             turns.failed(id, now, SOURCE, 1);
