@@ -2,6 +2,7 @@
 //! for as long as they are fed from there. Blocking; a [pool](super::pool) says when it may ask.
 
 mod absent;
+mod doubt;
 mod reads;
 mod status;
 mod voice;
@@ -25,16 +26,13 @@ use super::turns::{Failure, WatchId};
 use super::vault::Vault;
 use crate::settings::Upsync;
 use absent::Sharing;
+use doubt::Doubt;
 use reads::{Reads, SECOND, Why};
 use status::Status;
 use voice::Voice;
 
 /// So many direct reads are made before the next request: each may take a moment.
 const DIRECT_MAX: usize = 16;
-
-/// While a list is held back, a request waits for no longer than this: what a token may read again
-/// moves no index, and a query that waits is answered by the rights that it began with.
-const HELD_WAIT: Duration = Duration::from_secs(2);
 
 /// What a watch has to say.
 pub enum Told {
@@ -127,8 +125,7 @@ pub struct Watch {
     began: Instant,
     /// No request before, on the clock of `began`.
     next_ask: Duration,
-    /// The last answer's list is held back.
-    held: bool,
+    doubt: Doubt,
     random: RandomState,
 }
 
@@ -157,7 +154,7 @@ impl Watch {
             tell,
             began: Instant::now(),
             next_ask: Duration::ZERO,
-            held: false,
+            doubt: Doubt::default(),
             random: RandomState::new(),
         }
     }
@@ -228,9 +225,7 @@ impl Watch {
         if let Some(due) = self.reads.next() {
             wait = wait.min(due.saturating_sub(self.now()));
         }
-        if self.held {
-            wait = wait.min(HELD_WAIT);
-        }
+        wait = self.doubt.wait(wait, self.now());
         let asked = self.index.get();
         self.status.asks();
         let answer = match self.poller.ask(asked, wait) {
@@ -238,11 +233,12 @@ impl Watch {
             Ok(answer) => answer,
         };
         let (index, took) = (answer.index, answer.took);
+        let is_empty = answer.heard.iter().all(|heard| heard.servers.is_empty());
         let verdict = match self.hear(answer, asked)? {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
         };
-        self.held = verdict.held;
+        self.doubt.answered(verdict.held, is_empty, self.now());
         if self.voice.answers() {
             self.voice.all(&self.poller, Level::Notice, "answers again");
         }
@@ -259,7 +255,7 @@ impl Watch {
         };
         let delay = self.index.answered(answered, self.random());
         self.status.answered(index, verdict.changed);
-        Ok(delay)
+        Ok(self.doubt.delay(delay, self.now()))
     }
 
     /// Teaches what an answer says: what became of it, or the delay after which a parent folder

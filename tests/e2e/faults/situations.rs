@@ -1,8 +1,6 @@
 //! The same faults in other situations: at the start, during a reload, with one long poll for several
 //! upstreams, and with other sources than keys.
 
-use std::time::Duration;
-
 use super::HALF_OPEN;
 use super::row::{How, Row, check_in};
 use super::scene::{Asked, Scene};
@@ -51,13 +49,10 @@ fn asked_together() {
     check_in(scene(Asked::Together), &rows());
 }
 
-/// So soon what was held back is asked for again.
-const HELD: Duration = Duration::from_secs(3);
-
 /// A service without an instance is an empty list, too: it is held, and the next answer is awaited.
 fn services() -> Vec<Row> {
     let held = |row: Row| match row.name {
-        "empty_list" => row.within(HELD).says(&["held"]),
+        "empty_list" => row.says(&["held"]),
         _ => row,
     };
     rows().into_iter().map(held).collect()
