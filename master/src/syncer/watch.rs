@@ -238,6 +238,9 @@ impl Watch {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
         };
+        if verdict.changed {
+            self.poller.is_news();
+        }
         self.doubt.answered(verdict.held, is_empty, self.now());
         if self.voice.answers() {
             self.voice.all(&self.poller, Level::Notice, "answers again");

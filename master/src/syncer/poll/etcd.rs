@@ -308,10 +308,12 @@ impl Bell {
             return Sound::Quiet;
         }
         let mut sound = Sound::Quiet;
-        self.line.extend_from_slice(piece);
-        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.line.drain(..=end).collect();
-            sound = sound.max(rings(&line, index));
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                sound = sound.max(rings(&self.line, index));
+                self.line.clear();
+            }
         }
         if self.line.len() > LINE_MAX {
             self.line.clear();

@@ -99,6 +99,8 @@ struct Hung {
     since: u64,
     stream: Stream,
     bell: Bell,
+    /// It has not rung when it was last waited for.
+    is_quiet: bool,
 }
 
 /// An address.
@@ -187,6 +189,11 @@ impl Poller {
         let result = self.somewhere(|poller| poller.question(&upsync, ask, &targets));
         self.targets = targets;
         result
+    }
+
+    /// What the last answer said was new: a bell that did not ring for it may be dead.
+    pub fn is_news(&mut self) {
+        self.bell = self.bell.take().filter(|hung| !hung.is_quiet);
     }
 
     /// One target's own folder or service as it is now, by the leader's word: the answer has its
@@ -312,6 +319,7 @@ impl Poller {
             since: index,
             stream: line.client.stream(&request, deadlines, tls)?,
             bell: Bell::new(upsync.kind),
+            is_quiet: false,
         })
     }
 
@@ -340,9 +348,13 @@ impl Poller {
 impl Hung {
     /// Waits until it rings for a change after `index`, or until then; whether it can ring again.
     fn wait(&mut self, index: u64, until: Instant) -> Result<bool, Fault> {
+        self.is_quiet = false;
         loop {
             match self.stream.next(until)? {
-                Piece::Nothing => return Ok(true),
+                Piece::Nothing => {
+                    self.is_quiet = true;
+                    return Ok(true);
+                }
                 Piece::Body(piece) => match self.bell.hears(&piece, index) {
                     Sound::Quiet => {}
                     Sound::Rings => return Ok(true),
@@ -459,6 +471,66 @@ fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// An etcd that tells of no change; counts those who want to be told.
+    fn deaf() -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let watches = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&watches);
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = [0; 4096];
+                let count = stream.read(&mut head).unwrap();
+                if head[..count].starts_with(b"POST /v3/watch ") {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    open.push(stream);
+                    continue;
+                }
+                let body = r#"{"header":{"revision":"7"}}"#;
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+                );
+                stream
+                    .write_all(format!("{head}{body}").as_bytes())
+                    .unwrap();
+            }
+        });
+        (port, watches)
+    }
+
+    #[test]
+    fn a_bell_that_missed_a_change_is_hung_anew() {
+        let (port, watches) = deaf();
+        let upsync = Upsync {
+            kind: Kind::Etcd3,
+            ..Upsync::folder("127.0.0.1", port, "up/a")
+        };
+        let mut poller = Poller::new(
+            upsync,
+            vec![target(0, "up/a")],
+            Arc::default(),
+            Arc::default(),
+        );
+        let wait = Duration::from_millis(20);
+        for _ in 0..3 {
+            assert_eq!(poller.ask(7, wait).unwrap().index, 7);
+        }
+        assert_eq!(
+            watches.load(Ordering::SeqCst),
+            1,
+            "there was nothing to tell"
+        );
+        poller.is_news();
+        poller.ask(7, wait).unwrap();
+        assert_eq!(watches.load(Ordering::SeqCst), 2);
+    }
 
     fn target(feed: FeedId, prefix: &str) -> Target {
         let upsync = Upsync::folder("127.0.0.1", 8500, prefix);
