@@ -29,7 +29,7 @@ use absent::Sharing;
 use doubt::Doubt;
 use reads::{Reads, SECOND, Why};
 use status::Status;
-use voice::Voice;
+use voice::{DEAD_TOKEN, Voice};
 
 /// So many direct reads are made before the next request: each may take a moment.
 const DIRECT_MAX: usize = 16;
@@ -351,7 +351,7 @@ impl Watch {
             Ok(answer) => answer,
             Err(fault) => {
                 self.reads.add(target.feed, self.now() + SECOND, why);
-                return self.unread(target, fault);
+                return self.unread(target, why, fault);
             }
         };
         let found = answer.heard.into_iter().next().unwrap_or_default();
@@ -365,6 +365,7 @@ impl Watch {
             // What a token that is gone may not read is not gone.
             self.reads.add(target.feed, self.now() + SECOND, why);
             self.voice.dead_token(&target.upstream, self.now());
+            self.status.doubts(DEAD_TOKEN);
             return Ok(None);
         }
         let list = vec![(target.feed, found)];

@@ -132,7 +132,8 @@ impl Watch {
                     let due = now + SECOND;
                     self.reads.add(target.feed, due, Why::Absent(index));
                     unknown.push(target.feed);
-                    if let Some(why) = self.unread(&target, fault)? {
+                    let why = Why::Absent(index);
+                    if let Some(why) = self.unread(&target, why, fault)? {
                         return Ok(Some(why));
                     }
                 }
@@ -146,12 +147,22 @@ impl Watch {
     pub(super) fn unread(
         &mut self,
         target: &Target,
+        why: Why,
         fault: Fault,
     ) -> Result<Option<String>, Fault> {
         if matches!(failure(&fault, SECOND), Failure::Source { .. }) {
             return Err(fault);
         }
-        self.voice.unread(&self.poller, &target.upstream, &fault);
+        let what = match why {
+            Why::Second => "its servers stay: the second read failed".to_owned(),
+            Why::Absent(_) => {
+                let folder = &self.poller.upsync().prefix;
+                format!("it is not below {folder}/ and could not be read directly")
+            }
+        };
+        self.voice
+            .unread(&target.upstream, &what, &fault, self.now());
+        self.status.doubts(&format!("{what}: {fault}"));
         let hidden = self.sharing.is_some().then(|| format!("{fault}"));
         Ok(hidden)
     }

@@ -95,6 +95,11 @@ impl Status {
         self.blame(fault.to_string());
     }
 
+    /// A direct read says nothing that counts.
+    pub fn doubts(&mut self, why: &str) {
+        self.blame(why.to_owned());
+    }
+
     /// It leaves its upstreams to others.
     pub fn is_split(&mut self, why: &str) {
         self.now.state = SourceState::Waiting;

@@ -18,6 +18,9 @@ const LASTING: Duration = Duration::from_secs(10);
 /// source says of it may differ each time.
 const KINDS: usize = 3;
 
+/// Why a second read does not count.
+pub const DEAD_TOKEN: &str = "its servers stay: the source does not know the token";
+
 /// What was logged about an upstream.
 #[derive(Debug, Default)]
 struct Said {
@@ -50,8 +53,8 @@ pub struct Voice {
     said: HashMap<FeedId, Said>,
     /// The last request failed: what was logged of this row, and when.
     failing: Option<Faults>,
-    /// When it was last said that the token is not alive.
-    warned: Option<Duration>,
+    /// What was last said of direct reads that failed.
+    warned: Faults,
 }
 
 impl Voice {
@@ -62,7 +65,7 @@ impl Voice {
             host: upsync.host.clone(),
             said: HashMap::new(),
             failing: None,
-            warned: None,
+            warned: Faults::default(),
         }
     }
 
@@ -106,22 +109,23 @@ impl Voice {
     }
 
     /// An upstream could not be read by itself.
-    pub fn unread(&self, poller: &Poller, upstream: &str, fault: &Fault) {
+    pub fn unread(&mut self, upstream: &str, what: &str, fault: &Fault, now: Duration) {
         let upstream = format!("upstream \"{upstream}\"");
-        let folder = &poller.upsync().prefix;
-        let what = format!("it is not below {folder}/ and could not be read directly: {fault}");
-        self.say(&upstream, Level::Warn, &what);
+        let what = format!("{what}: {fault}");
+        if self.warned.is_news(&format!("{upstream} {what}"), now) {
+            self.say(&upstream, Level::Warn, &what);
+        }
     }
 
     /// What an upstream lost is not believed: the token is not alive.
     pub fn dead_token(&mut self, upstream: &str, now: Duration) {
-        if self.warned.is_some_and(|at| now < at + LASTING) {
-            return;
-        }
-        self.warned = Some(now);
         let upstream = format!("upstream \"{upstream}\"");
-        let what = "its servers stay: the source does not know the token";
-        self.say(&upstream, Level::Error, what);
+        if self
+            .warned
+            .is_news(&format!("{upstream} {DEAD_TOKEN}"), now)
+        {
+            self.say(&upstream, Level::Error, DEAD_TOKEN);
+        }
     }
 
     /// Logs what is new about one upstream: entries that are none, and the first of a row of
