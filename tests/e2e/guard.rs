@@ -129,3 +129,29 @@ fn a_large_removal_is_applied_after_a_second_read() {
     weir.wait_log("removes 5 of 6 servers, it is read a second time");
     wait_servers(&weir, 1);
 }
+
+#[test]
+fn what_an_earlier_run_learned_is_guarded_from_the_first_answer_on() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let backend = Backend::named("here");
+    consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
+    let mut weir = Setup::http(&text(&folder, "", "")).workers(1).start();
+    wait_until(SOON, "it is learned", || weir.get("/").status == 200);
+    weir.stop();
+    consul.delete_folder(&folder);
+    let count = |weir: &Weir| weir.error_log().matches("is held by upsync_guard").count();
+    for (nth, from) in ["the region", "the state file"].into_iter().enumerate() {
+        if nth > 0 {
+            std::fs::remove_file(weir.path("weir.region")).unwrap();
+        }
+        weir.start_again();
+        wait_until(SOON, from, || count(&weir) > nth);
+        assert_eq!(weir.get("/").text(), "here\n", "from {from}");
+        weir.stop();
+    }
+    // The negative control: a weir that has learned nothing has nothing to guard.
+    let new = Setup::http(&text(&folder, "", "")).workers(1).start();
+    new.wait_log("has no server");
+    assert_eq!(count(&new), 0);
+}

@@ -1,5 +1,6 @@
 //! etcd by both APIs.
 
+use super::tls::Authority;
 use super::{upstream, wait_servers};
 use crate::support::etcd::Etcd;
 use crate::support::fault::{Fault, FaultProxy};
@@ -99,4 +100,32 @@ fn keys_of_the_second_api_come_and_go_and_forgotten_events_are_found() {
     wait_servers(&weir, &["192.0.2.1:2", "192.0.2.1:3"]);
     etcd.delete_old("up/test/192.0.2.1:2");
     wait_servers(&weir, &["192.0.2.1:3"]);
+}
+
+#[test]
+fn a_token_is_shown_over_tls() {
+    let authority = Authority::new();
+    let certificate = authority.path("dc1-server-consul-0.pem");
+    let (mut etcd, port) =
+        Etcd::start_secure(&certificate, &authority.path("dc1-server-consul-0-key.pem"));
+    etcd.put("up/test/192.0.2.1:1", "");
+    let token = etcd.secure("up/test/", "up/test0");
+    let trusted = authority.trusted().display().to_string();
+    let asking = |more: &str| {
+        upstream(&format!(
+            "upsync https://127.0.0.1:{port}/v3/kv/up/test upsync_type=etcd3;\n\
+             upsync_ssl_trusted_certificate {trusted}; {more}"
+        ))
+    };
+    let weir = asking(&format!("upsync_token {token};")).start();
+    wait_servers(&weir, &["192.0.2.1:1"]);
+    for number in 2..4 {
+        etcd.put(&format!("up/test/192.0.2.1:{number}"), "");
+    }
+    wait_servers(&weir, &["192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"]);
+    assert!(!weir.error_log().contains(&token));
+    drop(weir);
+    let stranger = asking("").start();
+    stranger.wait_log("answered with status 4");
+    wait_servers(&stranger, &["127.0.0.1:11111"]);
 }

@@ -11,10 +11,10 @@ use crate::support::weir::Setup;
 use crate::support::{free_port, tool};
 
 /// A folder with an authority's certificate, a server's and a client's.
-struct Authority(tempfile::TempDir);
+pub struct Authority(tempfile::TempDir);
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let authority = Authority(tempfile::tempdir().unwrap());
         authority.consul(&["ca", "create"]);
         let ip = "-additional-ipaddress=127.0.0.1";
@@ -33,11 +33,11 @@ impl Authority {
         assert_eq!(finished.code, Some(0), "{finished:?}");
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn trusted(&self) -> PathBuf {
+    pub fn trusted(&self) -> PathBuf {
         self.path("consul-agent-ca.pem")
     }
 }

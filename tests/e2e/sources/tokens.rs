@@ -1,14 +1,17 @@
 //! Consul's ACL tokens: from the configuration, the URL and a file, never shown.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{upstream, wait_servers};
+use super::{shown, upstream, wait_servers};
 use crate::support::consul::{Consul, ENTRY};
 use crate::support::weir::{SOON, Weir};
-use crate::support::{free_port, wait_until};
+use crate::support::{free_port, holds_for, wait_until};
 
+/// Longer than it takes until what is removed is read a second time.
+const STAYS: Duration = Duration::from_millis(1500);
 const MANAGEMENT: &str = "5ec7e7a1-0000-4000-8000-00000000000a";
 const UNKNOWN: &str = "5ec7e7a1-0000-4000-8000-0000000000ff";
 
@@ -27,7 +30,7 @@ fn reader(consul: &Consul) -> String {
     let rules = r#"key_prefix "up/test/" { policy = "read" }"#;
     let policy = json!({"Name": "reader", "Rules": rules}).to_string();
     assert_eq!(consul.request("PUT", "/v1/acl/policy", &policy).status, 200);
-    reader_again(consul)
+    reader_again(consul).1
 }
 
 #[track_caller]
@@ -37,6 +40,19 @@ fn hides(weir: &Weir, secret: &str) {
     let dumped = weir.command(&["-T"]);
     assert!(!dumped.stdout.contains(secret) && !dumped.stderr.contains(secret));
     assert!(dumped.stdout.contains("upsync"), "{dumped:?}");
+    for what in ["sources", "errors", "table", "history"] {
+        for told in [weir.weirctl(&[what]), weir.weirctl(&[what, "--json"])] {
+            assert!(
+                !told.stdout.contains(secret) && !told.stderr.contains(secret),
+                "{what}"
+            );
+        }
+    }
+    let region = std::fs::read(weir.path("weir.region")).unwrap();
+    assert!(
+        !String::from_utf8_lossy(&region).contains(secret),
+        "the region"
+    );
 }
 
 #[test]
@@ -87,7 +103,7 @@ fn a_token_file_is_followed_without_a_reload() {
     replace(&path, &token);
     wait_servers(&weir, &["192.0.2.1:1", "192.0.2.1:2"]);
     // The token that is in use ends; the next one finds what has changed meanwhile.
-    let next = reader_again(&consul);
+    let (_, next) = reader_again(&consul);
     replace(&path, &next);
     consul.put("up/test/192.0.2.1:3", ENTRY);
     wait_servers(&weir, &["192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"]);
@@ -102,12 +118,47 @@ fn a_token_file_is_followed_without_a_reload() {
     });
 }
 
-/// Another token that may read the same.
-fn reader_again(consul: &Consul) -> String {
+/// Another token that may read the same; its accessor, and itself.
+fn reader_again(consul: &Consul) -> (String, String) {
     let token = json!({"Policies": [{"Name": "reader"}]}).to_string();
     let answer = consul.request("PUT", "/v1/acl/token", &token);
     let made: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-    made["SecretID"].as_str().unwrap().to_owned()
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("AccessorID"), text("SecretID"))
+}
+
+#[test]
+fn a_large_removal_is_not_believed_when_the_token_has_died() {
+    let consul = guarded();
+    reader(&consul);
+    let (accessor, token) = reader_again(&consul);
+    let entries = 1..=9;
+    let entries: Vec<_> = entries
+        .map(|n| (format!("192.0.2.1:{n}"), ENTRY.to_owned()))
+        .collect();
+    consul.put_many("up/test", &entries);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &token).unwrap();
+    let weir = upstream(&format!(
+        "upsync {}/v1/kv/up/test upsync_interval=100ms; upsync_token_file {};",
+        consul.address(),
+        file.path().display()
+    ))
+    .start();
+    let servers = || shown(&weir).len();
+    wait_until(SOON, "nine servers", || servers() == 9);
+    // The request under way is answered by the rights that it began with.
+    let target = format!("/v1/acl/token/{accessor}");
+    assert_eq!(consul.request("DELETE", &target, "").status, 200);
+    consul.delete_many("up/test", &entries[1..]);
+    weir.wait_log("answered with status 403");
+    holds_for(STAYS, "the servers stay", || servers() == 9);
+    let sources = weir.weirctl(&["sources"]).stdout;
+    assert!(sources.contains("403"), "{sources}");
+    hides(&weir, &token);
+    // A token that is alive confirms it.
+    std::fs::write(file.path(), reader_again(&consul).1).unwrap();
+    wait_servers(&weir, &["192.0.2.1:1"]);
 }
 
 fn opened(pid: u32) -> Vec<PathBuf> {
