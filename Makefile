@@ -22,12 +22,14 @@ test:
 	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace --no-fail-fast
 
 # weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long, ONLY= a part of
-# a workload's name. Then how soon a change in Consul is live on all workers, and the parts on their own.
+# a workload's name. Then how soon a change in Consul is live on all workers, what large tables cost, and
+# the parts on their own.
 bench:
 	tests/setup consul nginx haproxy strace wrk
 	$(CARGO) build --release --workspace --bins
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/compare
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes
+	PATH="$(TOOLS):$$PATH" $(TARGET)/release/scale
 	$(TARGET)/release/micro
 
 # Binaries, manual pages, completions, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer with a Content-Length.
+/// An answer with a Content-Length, or in chunks.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
@@ -81,11 +81,29 @@ impl Client {
             fields,
             body: Vec::new(),
         };
+        if answer.field("transfer-encoding") == Some("chunked") {
+            self.chunks(&mut answer.body)?;
+            return Ok(answer);
+        }
         let length = answer
             .field("content-length")
             .and_then(|text| text.parse().ok());
         answer.body.resize(length.ok_or_else(malformed)?, 0);
         self.stream.read_exact(&mut answer.body)?;
         Ok(answer)
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            let size = usize::from_str_radix(&self.line()?, 16);
+            let size = size.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            let has = body.len();
+            body.resize(has + size, 0);
+            self.stream.read_exact(&mut body[has..])?;
+            self.line()?;
+            if size == 0 {
+                return Ok(());
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod client;
+pub mod consul;
 pub mod forwarder;
 pub mod peer;
 pub mod responder;

@@ -88,7 +88,7 @@ pub fn tree(pid: u32) -> Vec<u32> {
 }
 
 /// Time on a CPU of every thread of `pid`, from schedstat.
-fn cpu_ns(pid: u32) -> u64 {
+pub fn cpu_ns(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()

@@ -52,7 +52,7 @@ pub fn run(place: &Place, what: &str) -> Result<Outcome, String> {
             continue;
         };
         let folder = percent_decode_str(prefix).decode_utf8_lossy().into_owned();
-        let mine = below(&folder, &entries);
+        let mine = below(&folder, &entries, |entry| &entry.key);
         let found = table.upstreams.iter().find(|u| u.name == status.name);
         let (Some(before), false) = (found, mine.is_empty()) else {
             continue;

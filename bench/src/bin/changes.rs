@@ -1,8 +1,10 @@
-//! How soon a change in Consul reaches the traffic of every worker: `make bench-changes`.
+//! How soon changes in Consul reach the traffic of every worker, one after another and in bursts.
 //!
 //! A real Consul, a weir with 4 workers, one persistent connection to each of them. 500 times one
 //! after another: a PUT moves the only server from one address to the other, and from the PUT's
-//! answer on each connection asks until it is served by the new address.
+//! answer on each connection asks until it is served by the new address. Then bursts: 1,000 PUTs
+//! as fast as they are answered while others ask all the time, none of which may fail; from the last
+//! PUT's answer until every worker serves by what it said.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -10,23 +12,31 @@
 )]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use weir_bench::client::Client;
-use weir_bench::peer::{self, Running};
+use weir_bench::consul::{Consul, Weir};
 use weir_bench::responder;
-use weir_bench::statistics::percentile;
+use weir_bench::statistics::{median, percentile};
 
 const WORKERS: usize = 4;
 const CHANGES: usize = 500;
 /// Changes before counting starts.
 const WARM_UP: usize = 20;
+/// Bursts, and changes of each.
+const BURSTS: usize = 5;
+const BURST: usize = 1000;
+/// Connections that ask all the time while a burst lasts, and their pause between two requests.
+const ASKING: usize = 8;
+const PAUSE: Duration = Duration::from_millis(2);
 /// A change that takes longer is a failure, not a sample.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const KEY: &str = "upstreams/test/one";
 
 fn main() -> ExitCode {
     match run() {
@@ -40,18 +50,31 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let text = |error: std::io::Error| error.to_string();
-    let servers = [start_server()?, start_server()?];
-    let (_consul, consul_port) = start_consul(folder.path())?;
-    let mut consul = Client::connect(consul_port).map_err(text)?;
-    put(&mut consul, &servers[0])?;
-    let (_weir, port) = start_weir(folder.path(), consul_port)?;
-    let mut clients = connect_to_all(port)?;
+    let servers = [start_server()?, start_server()?, start_server()?];
+    let mut consul = Consul::start(folder.path())?;
+    consul.put(KEY, &value(&servers[0]))?;
+    let http = format!(
+        "  upstream test {{ upsync 127.0.0.1:{}/v1/kv/upstreams/test upsync_type=consul; }}",
+        consul.port
+    );
+    let server = "    location / { proxy_pass http://test; add_header X-Pid $pid; \
+                  add_header X-Upstream $upstream_addr; }";
+    let weir = Weir::start(folder.path(), WORKERS, &http, server)?;
+    let mut clients = connect_to_all(weir.port)?;
+    one_by_one(&servers, &mut consul, &mut clients)?;
+    bursts(&servers, &mut consul, &mut clients, weir.port)
+}
+
+fn one_by_one(
+    servers: &[String; 3],
+    consul: &mut Consul,
+    clients: &mut [Client],
+) -> Result<(), String> {
     let mut samples = Vec::new();
     for change in 1..=WARM_UP + CHANGES {
         let server = &servers[change % 2];
-        put(&mut consul, server)?;
-        let elapsed = until_served_by(server, &mut clients)?;
+        consul.put(KEY, &value(server))?;
+        let elapsed = until_served_by(server, clients)?;
         if change > WARM_UP {
             samples.push(elapsed.as_secs_f64() * 1000.0);
         }
@@ -67,10 +90,74 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
+/// The last change of a burst names a server that no other change of it does.
+fn bursts(
+    servers: &[String; 3],
+    consul: &mut Consul,
+    clients: &mut [Client],
+    port: u16,
+) -> Result<(), String> {
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (samples, failed) = thread::scope(|scope| {
+        let ask = || ask_until(&stop, &answered, port);
+        let asking: Vec<_> = (0..ASKING).map(|_| scope.spawn(ask)).collect();
+        let samples: Result<Vec<f64>, String> = (0..BURSTS)
+            .map(|_| {
+                for change in 1..BURST {
+                    consul.put(KEY, &value(&servers[change % 2]))?;
+                }
+                consul.put(KEY, &value(&servers[2]))?;
+                let elapsed = until_served_by(&servers[2], clients)?;
+                Ok(elapsed.as_secs_f64() * 1000.0)
+            })
+            .collect();
+        stop.store(true, Ordering::Release);
+        let failed = asking.into_iter().map(|asking| asking.join().unwrap_or(1));
+        (samples, failed.sum::<usize>())
+    });
+    let samples = samples?;
+    println!(
+        "{BURSTS} bursts of {BURST} changes, {WORKERS} workers, the last PUT's answer to the first \
+         request on all workers: median {:.2} ms, max {:.2} ms; of {} other requests {failed} failed",
+        median(&samples),
+        percentile(&samples, 100.0),
+        answered.load(Ordering::Acquire) + failed,
+    );
+    match failed {
+        0 => Ok(()),
+        _ => Err(format!("{failed} requests failed while servers changed")),
+    }
+}
+
+/// Asks on one connection until told to stop; how often that failed.
+fn ask_until(stop: &AtomicBool, answered: &AtomicUsize, port: u16) -> usize {
+    let mut failed = 0;
+    let mut open = None;
+    while !stop.load(Ordering::Acquire) {
+        let client = match open.take() {
+            Some(client) => Ok(client),
+            None => Client::connect(port),
+        };
+        let asked = client.and_then(|mut client| {
+            let answer = client.request("GET", "/128", "")?;
+            Ok((client, answer.status))
+        });
+        match asked {
+            Ok((client, 200)) => {
+                open = Some(client);
+                answered.fetch_add(1, Ordering::AcqRel);
+            }
+            _ => failed += 1,
+        }
+        thread::sleep(PAUSE);
+    }
+    failed
+}
+
 /// A server thread; its `ip:port`.
 fn start_server() -> Result<String, String> {
     let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         responder::serve(([127, 0, 0, 1], 0).into(), |address| {
             let _ = send.send(address);
         })
@@ -81,16 +168,8 @@ fn start_server() -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn put(consul: &mut Client, server: &str) -> Result<(), String> {
-    let body = format!("{{\"server\":\"{server}\"}}");
-    let answer = consul
-        .request("PUT", "/v1/kv/upstreams/test/one", &body)
-        .map_err(|error| format!("PUT: {error}"))?;
-    if answer.status == 200 {
-        Ok(())
-    } else {
-        Err(format!("PUT: status {}", answer.status))
-    }
+fn value(server: &str) -> String {
+    format!("{{\"server\":\"{server}\"}}")
 }
 
 /// One connection to each worker, told apart by pid.
@@ -136,60 +215,4 @@ fn until_served_by(server: &str, clients: &mut [Client]) -> Result<Duration, Str
         }
     }
     Ok(start.elapsed())
-}
-
-fn start_consul(folder: &Path) -> Result<(Running, u16), String> {
-    let text = |error: std::io::Error| error.to_string();
-    let [http, serf_lan, serf_wan, server] = [(); 4].map(|()| peer::free_port());
-    let (http, serf_lan) = (http.map_err(text)?, serf_lan.map_err(text)?);
-    let (serf_wan, server) = (serf_wan.map_err(text)?, server.map_err(text)?);
-    let ports = format!(
-        "ports {{ http = {http} dns = -1 grpc = -1 https = -1 serf_lan = {serf_lan} serf_wan = {serf_wan} server = {server} }}\n"
-    );
-    let file = folder.join("consul.hcl");
-    fs::write(&file, ports).map_err(text)?;
-    let file = file.display().to_string();
-    let arguments = [
-        "agent",
-        "-dev",
-        "-bind=127.0.0.1",
-        "-client=127.0.0.1",
-        "-config-file",
-        &file,
-    ];
-    let process = Running::start_unpinned(
-        &peer::program("consul")?,
-        &arguments,
-        &folder.join("consul.log"),
-    )
-    .map_err(text)?;
-    peer::wait_for(http)?;
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let answer = Client::connect(http).and_then(|mut c| c.request("PUT", "/v1/kv/ready", "1"));
-        match answer {
-            Ok(answer) if answer.status == 200 => return Ok((process, http)),
-            _ if Instant::now() > deadline => return Err("Consul has no leader".into()),
-            _ => std::thread::yield_now(),
-        }
-    }
-}
-
-fn start_weir(folder: &Path, consul: u16) -> Result<(Running, u16), String> {
-    let port = peer::free_port().map_err(|error| error.to_string())?;
-    let shown = folder.display();
-    let configuration = format!(
-        "daemon off;\nworker_processes {WORKERS};\npid {shown}/weir.pid;\nerror_log {shown}/error.log;\n\
-         region {shown}/weir.region;\nevents {{ }}\nhttp {{\n  access_log off;\n  keepalive_requests 1000000000;\n\
-         \x20 upstream test {{ upsync 127.0.0.1:{consul}/v1/kv/upstreams/test upsync_type=consul; }}\n\
-         \x20 server {{ listen 127.0.0.1:{port};\n    location / {{ proxy_pass http://test; \
-         add_header X-Pid $pid; add_header X-Upstream $upstream_addr; }}\n  }}\n}}\n"
-    );
-    let file = folder.join("weir.conf");
-    fs::write(&file, configuration).map_err(|error| error.to_string())?;
-    let arguments = ["-p", &shown.to_string(), "-c", &file.display().to_string()];
-    let process = Running::start_unpinned(&peer::weir()?, &arguments, &folder.join("weir.log"))
-        .map_err(|error| error.to_string())?;
-    peer::wait_for(port)?;
-    Ok((process, port))
 }

@@ -37,8 +37,8 @@ impl Backoff {
 
 /// Answers without a change that may follow each other at once.
 pub const BURST: u32 = 20;
-/// Further ones are spaced by this much.
-pub const SPACING: Duration = Duration::from_millis(50);
+/// Further ones are spaced by this much: a change among them is live within 50 ms.
+pub const SPACING: Duration = Duration::from_millis(40);
 
 /// Spaces events that mean nothing new: a burst passes, then one every [`SPACING`].
 #[derive(Clone, Debug, Default)]

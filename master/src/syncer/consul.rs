@@ -169,12 +169,30 @@ pub fn entries(response: &Response) -> Result<Vec<Entry<'_>>, Fault> {
     if response.status == 404 {
         return Ok(Vec::new());
     }
-    let entries: Vec<Entry> = serde_json::from_slice(&response.body)
-        .map_err(|error| Fault::Invalid(format!("answered with invalid JSON: {error}")))?;
+    let entries: Vec<Entry> = serde_json::from_slice(&response.body).map_err(invalid_json)?;
     if entries.is_empty() {
-        return Err(Fault::Invalid("answered with an empty list".to_owned()));
+        return Err(empty_list());
     }
     Ok(entries)
+}
+
+/// Takes the body out of an answer whose keys are read otherwise; `None` for a 404.
+///
+/// # Errors
+/// It has another status.
+pub fn keys(response: &mut Response) -> Result<Option<Vec<u8>>, Fault> {
+    status(response, &[200, 404])?;
+    Ok((response.status == 200).then(|| std::mem::take(&mut response.body)))
+}
+
+/// The body is none that Consul writes.
+pub fn invalid_json(error: impl std::fmt::Display) -> Fault {
+    Fault::Invalid(format!("answered with invalid JSON: {error}"))
+}
+
+/// The list has no entry, for which Consul would have answered 404.
+pub fn empty_list() -> Fault {
+    Fault::Invalid("answered with an empty list".to_owned())
 }
 
 /// Whether Consul knows the token that it was asked with, by its answer for [`OWN_TOKEN`]: where it

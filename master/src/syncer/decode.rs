@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use foldhash::fast::RandomState;
 use serde::Deserialize;
 use serde_json::Value;
 use weir_shm::{Address, CounterId, Server};
@@ -81,20 +82,20 @@ pub fn decode(folder: &str, entries: &[Entry<'_>]) -> Decoded {
 
 /// What is gathered from entries, in key order: of those with one address the first counts.
 #[derive(Default)]
-struct Collected<'k> {
-    decoded: Decoded,
-    taken: HashMap<Address, &'k str>,
+pub(super) struct Collected<'k> {
+    pub decoded: Decoded,
+    taken: HashMap<Address, &'k str, RandomState>,
 }
 
 impl<'k> Collected<'k> {
-    fn with_room_for(entries: usize) -> Collected<'k> {
+    pub fn with_room_for(entries: usize) -> Collected<'k> {
         Collected {
             decoded: Decoded::default(),
-            taken: HashMap::with_capacity(entries),
+            taken: HashMap::with_capacity_and_hasher(entries, RandomState::default()),
         }
     }
 
-    fn add(&mut self, key: &'k str, modify_index: u64, server: Result<Server, String>) {
+    pub fn add(&mut self, key: &'k str, modify_index: u64, server: Result<Server, String>) {
         let server = server.and_then(|server| match self.taken.get(&server.address) {
             Some(by) => Err(format!(
                 "{} is already at key {}",
@@ -117,20 +118,20 @@ impl<'k> Collected<'k> {
     }
 }
 
-/// Of `entries`, which are in key order, those that lie below `folder`, however deep.
-pub fn below<'e, 'a>(folder: &str, entries: &'e [Entry<'a>]) -> &'e [Entry<'a>] {
+/// Of `entries`, which are in the order of their keys, those that lie below `folder`, however deep.
+pub fn below<'e, E>(folder: &str, entries: &'e [E], key: impl Fn(&E) -> &str) -> &'e [E] {
     let start = match folder {
         "" => String::new(),
         folder => format!("{folder}/"),
     };
-    let from = entries.partition_point(|entry| *entry.key < *start);
+    let from = entries.partition_point(|entry| *key(entry) < *start);
     let entries = &entries[from..];
-    let count = entries.partition_point(|entry| entry.key.starts_with(&start));
+    let count = entries.partition_point(|entry| key(entry).starts_with(&start));
     &entries[..count]
 }
 
 /// The last segment of `key` if it lies directly in `folder`.
-fn name_below<'k>(folder: &str, key: &'k str) -> Option<&'k str> {
+pub(super) fn name_below<'k>(folder: &str, key: &'k str) -> Option<&'k str> {
     let name = if folder.is_empty() {
         key
     } else {
@@ -151,7 +152,8 @@ struct Fields {
     backup: Option<Value>,
 }
 
-fn server(name: &str, value: Option<&str>) -> Result<Server, String> {
+/// The server of an entry: its key's last segment and its value.
+pub(super) fn server(name: &str, value: Option<&str>) -> Result<Server, String> {
     let fields = fields(value.unwrap_or_default())?;
     let address = match &fields.server {
         Some(Value::String(text)) => {

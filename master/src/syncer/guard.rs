@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use weir_shm::{Address, Server};
 
 use super::book::content;
@@ -37,7 +39,7 @@ impl fmt::Display for Why {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// What it says, in key order.
-    pub servers: Vec<Server>,
+    pub servers: Arc<[Server]>,
     /// Why it was not applied.
     pub why: Why,
     /// Where it came from.
@@ -80,7 +82,8 @@ pub fn judge(guard: &Guard, base: &[Server], heard: &Heard, asked: Option<&Remov
     if base.iter().any(is_up) && !servers.iter().any(is_up) {
         return Ruling::Hold(Why::AllDown);
     }
-    let stays: HashSet<&Address> = servers.iter().map(|server| &server.address).collect();
+    let stays: HashSet<&Address, RandomState> =
+        servers.iter().map(|server| &server.address).collect();
     let gone = || base.iter().filter(|s| !stays.contains(&s.address));
     let count = gone().count();
     if count < guard.servers || count * 100 <= usize::from(guard.share) * base.len() {
@@ -134,7 +137,7 @@ mod tests {
 
     fn heard(servers: Vec<Server>) -> Heard {
         Heard {
-            servers,
+            servers: servers.into(),
             ..Heard::default()
         }
     }
@@ -268,7 +271,7 @@ mod tests {
             for (heard, second) in answers {
                 let first = asked.take().filter(|_| second);
                 match judge(&guard, &base, &heard, first.as_ref()) {
-                    Ruling::Apply => base = heard.servers,
+                    Ruling::Apply => base = heard.servers.to_vec(),
                     Ruling::Hold(_) => {}
                     Ruling::Confirm(removed) => {
                         prop_assert!(removed.len() >= least);

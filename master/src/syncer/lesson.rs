@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_shm::Server;
 
 use super::book::FeedId;
-use super::decode::Refused;
+use super::decode::{Decoded, Refused};
 
 /// Where a lesson comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +22,23 @@ pub struct Origin {
 /// What an answer says about one upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// In key order, each address once; none: the source has no server for it.
-    pub servers: Vec<Server>,
+    /// In key order, each address once; none: the source has no server for it. A list that says the
+    /// same as the one before it may be the same one.
+    pub servers: Arc<[Server]>,
     /// The entries that are none, in key order.
     pub refused: Vec<Refused>,
     /// The source says that it left out what the token may not read.
     pub filtered: bool,
+}
+
+impl From<Decoded> for Heard {
+    fn from(decoded: Decoded) -> Heard {
+        Heard {
+            servers: decoded.servers.into(),
+            refused: decoded.refused,
+            filtered: false,
+        }
+    }
 }
 
 /// See the module.

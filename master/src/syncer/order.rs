@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use weir_shm::{Address, Server};
 
 /// `old` brought up to `new`, which is in key order with each address once.
@@ -9,7 +10,8 @@ use weir_shm::{Address, Server};
 /// A server that stays keeps its place and takes its new parameters, one that went vanishes, and
 /// of those that came each in key order is put first, so that the last of them leads.
 pub fn merge(old: &[Server], new: &[Server]) -> Vec<Server> {
-    let mut places: HashMap<&Address, usize> = HashMap::with_capacity(old.len());
+    let mut places: HashMap<&Address, usize, RandomState> =
+        HashMap::with_capacity_and_hasher(old.len(), RandomState::default());
     for (place, server) in old.iter().enumerate() {
         places.entry(&server.address).or_insert(place);
     }

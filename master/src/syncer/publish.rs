@@ -3,6 +3,7 @@
 mod operate;
 mod settle;
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Tables {
     seen: Seen,
     /// Lists for which the region has no room yet.
     waiting: Vec<Together>,
+    /// Feeds whose latest answer had entries that are not applied, as the recorder knows.
+    refusing: HashSet<FeedId>,
 }
 
 impl Tables {
@@ -61,6 +64,7 @@ impl Tables {
             behind: false,
             seen: Seen::NOBODY,
             waiting: Vec::new(),
+            refusing: HashSet::new(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! A feed of the book: the list that an `upsync` feeds, and what an answer makes of it.
 
+use std::sync::Arc;
+
 use weir_shm::Server;
 
 use super::{Book, FeedId, content};
@@ -17,6 +19,8 @@ pub struct Feed {
     pub upsync: Upsync,
     /// In the order of `upstream_show`.
     pub servers: Vec<Server>,
+    /// The answer that `servers` were brought up to: one that is the very same changes nothing.
+    pub(super) applied: Option<Arc<[Server]>>,
     /// `servers` came from a source, now or before: not the configured ones.
     pub learned: bool,
     /// The watch has had an answer.
@@ -34,14 +38,24 @@ impl Feed {
             upsync: upsync.clone(),
             learned: first.is_some(),
             servers: first.unwrap_or_default(),
+            applied: None,
             answered: false,
             held: None,
             asked: None,
         }
     }
 
+    /// The servers are those of this answer already.
+    fn has_applied(&self, servers: &Arc<[Server]>) -> bool {
+        let applied = self.applied.as_ref();
+        applied.is_some_and(|applied| Arc::ptr_eq(applied, servers))
+    }
+
     fn judge(&mut self, guard: Option<&Guard>, heard: &Heard, confirmed: bool) -> Ruling {
         let asked = self.asked.take().filter(|_| confirmed);
+        if !heard.filtered && self.has_applied(&heard.servers) {
+            return Ruling::Apply;
+        }
         let base = if self.learned { &self.servers[..] } else { &[] };
         match guard {
             Some(guard) => guard::judge(guard, base, heard, asked.as_ref()),
@@ -78,6 +92,7 @@ pub enum Heed {
 #[derive(Debug)]
 pub struct Before {
     servers: Vec<Server>,
+    applied: Option<Arc<[Server]>>,
     learned: bool,
 }
 
@@ -119,7 +134,7 @@ impl Book {
                 let news = !feed.held.as_ref().is_some_and(same);
                 if news {
                     feed.held = Some(Held {
-                        servers: heard.servers.clone(),
+                        servers: Arc::clone(&heard.servers),
                         why,
                         origin: origin.clone(),
                     });
@@ -140,10 +155,10 @@ impl Book {
 
     /// Applies a list in key order. An empty one empties what was learned, and leaves configured
     /// servers alone. Returns what was there before if that changed the feed.
-    pub fn learn(&mut self, id: FeedId, servers: &[Server]) -> Option<Before> {
+    pub fn learn(&mut self, id: FeedId, servers: &Arc<[Server]>) -> Option<Before> {
         let configured = self.slot_of(id).map_or(&[][..], |slot| &slot.configured);
         let feed = self.feeds.get(&id)?;
-        if servers.is_empty() && !feed.learned {
+        if feed.has_applied(servers) || (servers.is_empty() && !feed.learned) {
             return None;
         }
         let old = if feed.learned {
@@ -153,11 +168,14 @@ impl Book {
         };
         let merged = merge(old, servers);
         let now = feed.servers.iter().map(content);
-        if feed.learned && merged.iter().map(content).eq(now) {
+        let is_equal = feed.learned && merged.iter().map(content).eq(now);
+        let feed = self.feeds.get_mut(&id)?;
+        let applied = feed.applied.replace(Arc::clone(servers));
+        if is_equal {
             return None;
         }
-        let feed = self.feeds.get_mut(&id)?;
         Some(Before {
+            applied,
             servers: std::mem::replace(&mut feed.servers, merged),
             learned: std::mem::replace(&mut feed.learned, true),
         })
@@ -167,6 +185,7 @@ impl Book {
     pub fn unlearn(&mut self, id: FeedId, before: Before) {
         if let Some(feed) = self.feeds.get_mut(&id) {
             feed.servers = before.servers;
+            feed.applied = before.applied;
             feed.learned = before.learned;
         }
     }

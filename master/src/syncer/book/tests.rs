@@ -19,6 +19,10 @@ fn servers(ports: &[u16]) -> Vec<Server> {
     ports.iter().map(server).collect()
 }
 
+fn learn(book: &mut Book, id: FeedId, servers: &[Server]) -> Option<Before> {
+    book.learn(id, &servers.into())
+}
+
 /// An upstream: its name, configured ports, `upsync` prefix (`None` is none) and dump.
 type Line<'a> = (&'a str, &'a [u16], Option<&'a str>, Option<&'a str>);
 
@@ -147,14 +151,14 @@ fn a_start_goes_on_with_what_the_table_has_of_upsync_upstreams() {
 #[test]
 fn a_list_replaces_the_configured_servers_and_an_empty_one_only_what_was_learned() {
     let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[("a", &[1])], &[]);
-    assert!(book.learn(0, &servers(&[])).is_none());
+    assert!(learn(&mut book, 0, &servers(&[])).is_none());
     expect(&book, &[("a", &[1])]);
     assert!(book.dumps(0).is_empty());
-    let before = book.learn(0, &servers(&[2, 3])).unwrap();
+    let before = learn(&mut book, 0, &servers(&[2, 3])).unwrap();
     expect(&book, &[("a", &[3, 2])]);
     assert_eq!(book.dumps(0), [(PathBuf::from("/a"), servers(&[3, 2]))]);
-    assert!(book.learn(0, &servers(&[2, 3])).is_none(), "equal");
-    let full = book.learn(0, &servers(&[])).unwrap();
+    assert!(learn(&mut book, 0, &servers(&[2, 3])).is_none(), "equal");
+    let full = learn(&mut book, 0, &servers(&[])).unwrap();
     expect(&book, &[("a", &[])]);
     assert!(book.dumps(0).is_empty(), "nginx takes no empty list");
     book.unlearn(0, full);
@@ -162,12 +166,12 @@ fn a_list_replaces_the_configured_servers_and_an_empty_one_only_what_was_learned
     book.unlearn(0, before);
     expect(&book, &[("a", &[1])]);
     assert!(
-        book.learn(77, &servers(&[2])).is_none(),
+        learn(&mut book, 77, &servers(&[2])).is_none(),
         "a feed that is gone"
     );
     let mut weighty = servers(&[1]);
     weighty[0].weight = 5;
-    assert!(book.learn(0, &weighty).is_some());
+    assert!(learn(&mut book, 0, &weighty).is_some());
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn a_prepared_configuration_shows_only_its_new_names() {
         ("gone", &[1], Some("g"), None),
     ];
     let mut book = book(&old, &[], &[]);
-    book.learn(0, &servers(&[2])).unwrap();
+    learn(&mut book, 0, &servers(&[2])).unwrap();
     let new: [Line; 4] = [
         ("new", &[1], Some("n"), None),
         ("a", &[5], Some("a"), None),
@@ -189,8 +193,8 @@ fn a_prepared_configuration_shows_only_its_new_names() {
     assert_eq!(feeds, [2, 3], "a keeps its feed");
     let kept: &[(&str, &[u16])] = &[("a", &[2]), ("s", &[1]), ("gone", &[1])];
     expect(&book, &[kept, &[("new", &[1]), ("dumped", &[4])]].concat());
-    book.learn(2, &servers(&[8])).unwrap();
-    book.learn(0, &servers(&[2, 3])).unwrap();
+    learn(&mut book, 2, &servers(&[8])).unwrap();
+    learn(&mut book, 0, &servers(&[2, 3])).unwrap();
 
     assert_eq!(book.commit(), (vec![1], vec![]));
     expect(
@@ -204,13 +208,13 @@ fn a_prepared_configuration_shows_only_its_new_names() {
 fn an_abort_brings_everything_back() {
     let old: [Line; 2] = [("a", &[1], Some("a"), None), ("s", &[1], None, None)];
     let mut book = book(&old, &[], &[]);
-    book.learn(0, &servers(&[2])).unwrap();
+    learn(&mut book, 0, &servers(&[2])).unwrap();
     let new: [Line; 2] = [
         ("a", &[1], Some("other"), None),
         ("b", &[1], Some("b"), None),
     ];
     assert_eq!(prepare(&mut book, &new, &[]), [1, 2]);
-    book.learn(1, &servers(&[9])).unwrap();
+    learn(&mut book, 1, &servers(&[9])).unwrap();
     expect(&book, &[("a", &[2]), ("s", &[1]), ("b", &[1])]);
     assert_eq!(book.abort(), [1, 2]);
     expect(&book, &[("a", &[2]), ("s", &[1])]);
@@ -220,7 +224,7 @@ fn an_abort_brings_everything_back() {
 #[test]
 fn a_changed_source_goes_on_with_the_old_list() {
     let mut book = book(&[("a", &[1], Some("a"), Some("/a"))], &[], &[]);
-    book.learn(0, &servers(&[2])).unwrap();
+    learn(&mut book, 0, &servers(&[2])).unwrap();
     let moved: [Line; 1] = [("a", &[1], Some("other"), Some("/a"))];
     assert_eq!(prepare(&mut book, &moved, &[]), [1]);
     assert!(book.dumps(1).is_empty(), "not in force yet");
@@ -230,7 +234,7 @@ fn a_changed_source_goes_on_with_the_old_list() {
         (vec![0], vec![(PathBuf::from("/a"), servers(&[2]))])
     );
     expect(&book, &[("a", &[2])]);
-    book.learn(1, &servers(&[2, 3])).unwrap();
+    learn(&mut book, 1, &servers(&[2, 3])).unwrap();
     expect(&book, &[("a", &[3, 2])]);
 }
 
@@ -248,7 +252,7 @@ fn strong_dependency_is_met_by_servers_from_a_source_or_an_answer_and_configured
         book.unmet(&[0, 1]).unwrap().contains("\"b\""),
         "nobody would be behind it"
     );
-    book.learn(1, &servers(&[3])).unwrap();
+    learn(&mut book, 1, &servers(&[3])).unwrap();
     assert_eq!(book.unmet(&[0, 1]), None);
 }
 
@@ -385,7 +389,7 @@ fn a_name_goes_on_over_reloads_and_begins_with_what_is_known_of_it() {
 
 fn heard(ports: &[u16]) -> Heard {
     Heard {
-        servers: servers(ports),
+        servers: servers(ports).into(),
         ..Heard::default()
     }
 }
@@ -404,7 +408,7 @@ fn what_the_guard_holds_is_released_by_a_better_answer_or_accepted() {
     let mut hear = |ports: &[u16], index| {
         let heed = book.hear(0, &heard(ports), &origin(index), false).unwrap();
         if matches!(heed, Heed::Apply { .. }) {
-            book.learn(0, &servers(ports));
+            learn(&mut book, 0, &servers(ports));
         }
         heed
     };
@@ -425,7 +429,7 @@ fn what_the_guard_holds_is_released_by_a_better_answer_or_accepted() {
     assert!(book.accept("b").unwrap_err().contains("no upstream \"b\""));
     let (feed, held) = book.accept("a").unwrap();
     assert_eq!((feed, held.origin.index), (0, 6));
-    book.learn(feed, &held.servers).unwrap();
+    learn(&mut book, feed, &held.servers).unwrap();
     expect(&book, &[("a", &[])]);
     assert!(book.accept("a").unwrap_err().contains("no answer is held"));
 }
@@ -433,7 +437,7 @@ fn what_the_guard_holds_is_released_by_a_better_answer_or_accepted() {
 #[test]
 fn a_large_removal_is_applied_when_the_second_read_says_the_same() {
     let mut book = book(&[("a", &[], Some("a"), None)], &[], &[]);
-    book.learn(0, &servers(&[1, 2, 3, 4, 5, 6]));
+    learn(&mut book, 0, &servers(&[1, 2, 3, 4, 5, 6]));
     let mut hear = |ports: &[u16], confirmed| {
         let heed = book.hear(0, &heard(ports), &origin(1), confirmed).unwrap();
         matches!(heed, Heed::Apply { .. })
@@ -473,15 +477,15 @@ fn pins_hold_while_learning_goes_on() {
         ("s", &[7], None, None),
     ];
     let mut book = book(&lines, &[], &[]);
-    book.learn(0, &servers(&[2])).unwrap();
+    learn(&mut book, 0, &servers(&[2])).unwrap();
     assert!(book.pin(Some("s"), 4).unwrap_err().contains("no source"));
     assert!(book.pin(Some("x"), 4).unwrap_err().contains("no upstream"));
     assert!(book.unpin(Some("a")).unwrap_err().contains("not pinned"));
     assert_eq!(book.pin(Some("a"), 4).unwrap(), ["a"]);
     assert_eq!(book.pin(None, 5).unwrap(), ["b"], "a is pinned already");
     assert_eq!(book.pins()["a"].version, 4);
-    book.learn(0, &servers(&[3])).unwrap();
-    book.learn(1, &servers(&[4])).unwrap();
+    learn(&mut book, 0, &servers(&[3])).unwrap();
+    learn(&mut book, 1, &servers(&[4])).unwrap();
     let pinned: &[(&str, &[u16])] = &[("a", &[2]), ("b", &[1]), ("s", &[7])];
     expect(&book, pinned);
     assert!(!book.table()[1].learned, "b has its configured servers");
@@ -499,7 +503,7 @@ fn pins_hold_while_learning_goes_on() {
     let mut next = Book::new(&settings, resolved, &table);
     next.set_pins(book.pins().clone());
     assert!(next.pins().keys().eq(["b"]), "there is no a any more");
-    next.learn(0, &servers(&[5])).unwrap();
+    learn(&mut next, 0, &servers(&[5])).unwrap();
     expect(&next, &[("b", &[1]), ("s", &[7])]);
 
     assert_eq!(book.unpin(None).unwrap(), ["a", "b"]);

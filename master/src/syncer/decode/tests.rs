@@ -260,7 +260,7 @@ fn a_folder_is_found_among_sorted_entries() {
     ];
     let entries: Vec<_> = keys.map(|key| entry(key, "", 1)).into();
     let found = |folder| -> Vec<&str> {
-        let found = below(folder, &entries).iter();
+        let found = below(folder, &entries, |entry| &entry.key).iter();
         found.map(|entry| &*entry.key).collect()
     };
     assert_eq!(found("up"), ["up/", "up/a", "up/a/b"]);
@@ -270,5 +270,8 @@ fn a_folder_is_found_among_sorted_entries() {
     for none in ["b", "u", "upy", "~"] {
         assert!(found(none).is_empty(), "{none}");
     }
-    assert_eq!(decode("up", below("up", &entries)), decode("up", &entries));
+    assert_eq!(
+        decode("up", below("up", &entries, |entry| &entry.key)),
+        decode("up", &entries)
+    );
 }

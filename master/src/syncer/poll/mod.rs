@@ -1,6 +1,7 @@
 //! The poller: asks one source, blocking, and reads its answers.
 
 mod etcd;
+mod memory;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::tls;
 use super::vault::Vault;
 use crate::settings::{Kind, Secret, Upsync};
 use etcd::{Bell, Sound};
+use memory::Memory;
 
 /// An upstream whose servers a poller learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,8 @@ pub struct Poller {
     wait: Duration,
     /// Where etcd tells of changes.
     bell: Option<Hung>,
+    /// What Consul's store said last.
+    memory: Memory,
 }
 
 /// A bell that etcd may ring.
@@ -126,6 +130,7 @@ impl Poller {
             passed: Vec::new(),
             wait: consul::wait(upsync.timeout),
             bell: None,
+            memory: Memory::default(),
             upsync,
             targets,
         }
@@ -256,7 +261,7 @@ impl Poller {
     /// Asks for what `upsync` is about and reads what the answer says about each of `targets`.
     fn question(&mut self, upsync: &Upsync, ask: Ask, targets: &[Target]) -> Result<Answer, Fault> {
         let sent = Instant::now();
-        let response = match ask {
+        let mut response = match ask {
             _ if upsync.kind.is_consul() => {
                 let target = consul::target(upsync, ask);
                 let wait = ask.wait();
@@ -275,7 +280,10 @@ impl Poller {
             )?,
         };
         let (took, seen_ns) = (sent.elapsed(), now_ns());
-        let (index, heard, share) = read(upsync.kind, targets, &response)?;
+        let (index, heard, share) = match (upsync.kind, ask) {
+            (Kind::Consul, Ask::Blocking(..)) => self.recall(targets, &mut response)?,
+            (kind, _) => read(kind, targets, &response)?,
+        };
         Ok(Answer {
             index,
             took,
@@ -283,6 +291,28 @@ impl Poller {
             heard,
             share,
         })
+    }
+
+    /// What an answer of Consul's store says, of which most may have been said before.
+    fn recall(&mut self, targets: &[Target], response: &mut Response) -> Said {
+        let index = consul::index(response);
+        let result = consul::keys(response).and_then(|body| {
+            let taken = match body {
+                Some(body) => self.memory.take(body),
+                None => {
+                    self.memory.clear();
+                    return Ok(());
+                }
+            };
+            taken.map_err(consul::invalid_json)?;
+            match self.memory.is_empty() {
+                true => Err(consul::empty_list()),
+                false => Ok(()),
+            }
+        });
+        result?;
+        let (heard, share) = self.memory.hear(targets, consul::is_filtered(response));
+        Ok((index?, heard, share))
     }
 
     /// Waits until etcd tells of a change after `index`, or until then. Whatever else comes between
@@ -392,12 +422,11 @@ impl Line {
     }
 }
 
+/// The index of an answer, what it says about each target, and how much of it is about them.
+type Said = Result<(u64, Vec<Heard>, Share), Fault>;
+
 /// What one answer says about each target.
-fn read(
-    kind: Kind,
-    targets: &[Target],
-    response: &Response,
-) -> Result<(u64, Vec<Heard>, Share), Fault> {
+fn read(kind: Kind, targets: &[Target], response: &Response) -> Said {
     if !kind.is_consul() {
         let folder = etcd::folder(kind, response)?;
         let (heard, share) = hear_each(targets, folder.entries, false);
@@ -406,11 +435,10 @@ fn read(
     let filtered = consul::is_filtered(response);
     let service = |decode: fn(&[u8]) -> Result<Decoded, String>| {
         consul::status(response, &[200])?;
-        let Decoded { servers, refused } = decode(&response.body).map_err(Fault::Invalid)?;
+        let decoded = decode(&response.body).map_err(Fault::Invalid)?;
         let heard = Heard {
-            servers,
-            refused,
             filtered,
+            ..decoded.into()
         };
         let share = Share {
             ours: response.body.len(),
@@ -440,15 +468,13 @@ fn hear_each(
     let mut share = Share::default();
     let hear = |target: &Target| {
         let folder = &target.folder;
-        let own = decode::below(folder, &entries);
+        let own = decode::below(folder, &entries, |entry| &entry.key);
         share.ours += own.iter().map(size).sum::<usize>();
         let newest = own.iter().map(|entry| entry.modify_index).max();
         share.newest = share.newest.max(newest.unwrap_or_default());
-        let decoded = decode::decode(folder, own);
         Heard {
-            servers: decoded.servers,
-            refused: decoded.refused,
             filtered,
+            ..decode::decode(folder, own).into()
         }
     };
     let heard = targets.iter().map(hear).collect();

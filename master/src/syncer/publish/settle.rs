@@ -2,6 +2,7 @@
 //! whole for room; what the guard keeps back is its upstream's alone.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use weir_shm::{PublishError, Seen, Server};
 use weir_worker::log::Clock;
@@ -17,7 +18,7 @@ use crate::syncer::recorder::report::Hold;
 /// Lists that go into force together, in key order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Together {
-    lists: Vec<(FeedId, Vec<Server>)>,
+    lists: Vec<(FeedId, Arc<[Server]>)>,
 }
 
 /// Lists that are in the book and not in the region yet.
@@ -27,7 +28,7 @@ struct Applied {
 }
 
 impl Together {
-    pub(super) fn one(feed: FeedId, servers: Vec<Server>) -> Together {
+    pub(super) fn one(feed: FeedId, servers: Arc<[Server]>) -> Together {
         Together {
             lists: vec![(feed, servers)],
         }
@@ -75,7 +76,7 @@ impl Tables {
             let first = lesson.lists.iter().map(|(feed, _)| *feed);
             let first = first.filter(|id| book.feed(*id).is_some_and(|feed| !feed.answered));
             let first: Vec<FeedId> = first.collect();
-            notes.push(refused(&lesson, book));
+            notes.push(self.refused(&lesson, book));
             let origin = lesson.origin.clone();
             let (mut verdict, good) = self.hear(book, lesson);
             notes.push(confirmed(&good, book));
@@ -107,6 +108,32 @@ impl Tables {
             // The watch may have been stopped since.
             let _ = done.send(verdict);
         }
+    }
+
+    /// The entries of a lesson that are not applied, for the report, of upstreams that have such
+    /// or had them before.
+    fn refused(&mut self, lesson: &Lesson, book: &Book) -> Vec<Note> {
+        let at_ms = Clock::system_millis();
+        let mut notes = Vec::new();
+        for (id, heard) in &lesson.lists {
+            let was = match heard.refused.is_empty() {
+                true => self.refusing.remove(id),
+                false => !self.refusing.insert(*id),
+            };
+            let known = book.feed(*id).filter(|_| was || !heard.refused.is_empty());
+            notes.extend(known.map(|feed| {
+                Note::Refused {
+                    upstream: feed.upstream.clone(),
+                    entries: heard
+                        .refused
+                        .iter()
+                        .map(|e| (e.key.clone(), e.reason.clone()))
+                        .collect(),
+                    at_ms,
+                }
+            }));
+        }
+        notes
     }
 
     /// What the guard lets through of a lesson, with what it replaces of those that wait.
@@ -333,23 +360,6 @@ impl Tables {
             );
         }
     }
-}
-
-/// The entries of a lesson that are not applied, for the report.
-fn refused(lesson: &Lesson, book: &Book) -> Vec<Note> {
-    let at_ms = Clock::system_millis();
-    let known = lesson.lists.iter();
-    let known = known.filter_map(|(feed, heard)| Some((&book.feed(*feed)?.upstream, heard)));
-    known
-        .map(|(upstream, heard)| {
-            let entries = heard.refused.iter();
-            Note::Refused {
-                upstream: upstream.clone(),
-                entries: entries.map(|e| (e.key.clone(), e.reason.clone())).collect(),
-                at_ms,
-            }
-        })
-        .collect()
 }
 
 /// The upstreams of which a lesson said something good, for the report.

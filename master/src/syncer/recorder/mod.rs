@@ -31,6 +31,9 @@ use store::Store;
 const REPORT_PAUSE: Duration = Duration::from_millis(20);
 /// And so many times as long as writing one took, so that long ones cost no more than short ones.
 const REPORT_SHARE: u32 = 20;
+/// That a source has confirmed what is known is reported so much later at most: how the source does
+/// mostly is a moment later, and goes along.
+const CONFIRMED_PAUSE: Duration = Duration::from_secs(1);
 /// A syncer that ends waits at most this long for what is still to be written.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
@@ -92,7 +95,7 @@ impl Recorder {
             store,
             sink,
             log,
-            is_due: true,
+            due: Some(Instant::now()),
             next: Instant::now(),
             was_cut: false,
         };
@@ -137,8 +140,8 @@ struct Desk<S> {
     store: Store,
     sink: S,
     log: Log,
-    /// The report in the sink is out of date.
-    is_due: bool,
+    /// The report in the sink is out of date, and to be written then.
+    due: Option<Instant>,
     /// Not to be written before.
     next: Instant,
     was_cut: bool,
@@ -157,7 +160,7 @@ impl<S: Sink> Desk<S> {
                 }
                 None => {}
             }
-            if self.is_due && Instant::now() >= self.next {
+            if self.report_at().is_some_and(|at| at <= Instant::now()) {
                 self.write_report();
             }
             self.store.turn(&self.ledger, Instant::now());
@@ -167,8 +170,7 @@ impl<S: Sink> Desk<S> {
 
     /// The next order; nothing when the report is due first; `None` at the end.
     fn next(&self) -> Option<Option<Order>> {
-        let report = self.is_due.then_some(self.next);
-        let Some(next) = report.into_iter().chain(self.store.due()).min() else {
+        let Some(next) = self.report_at().into_iter().chain(self.store.due()).min() else {
             return self.queue.recv().ok().map(Some);
         };
         let left = next.saturating_duration_since(Instant::now());
@@ -179,13 +181,23 @@ impl<S: Sink> Desk<S> {
         }
     }
 
+    /// When the next report is to be written.
+    fn report_at(&self) -> Option<Instant> {
+        Some(self.due?.max(self.next))
+    }
+
     fn take(&mut self, note: Note) {
-        self.is_due = true;
+        let now = Instant::now();
+        self.due = match (&note, self.due) {
+            (Note::Confirmed { .. }, Some(due)) => Some(due),
+            (Note::Confirmed { .. }, None) => Some(now + CONFIRMED_PAUSE),
+            _ => Some(now),
+        };
         if let Note::Configured { log, state, .. } = &note {
             self.audit.exchange(log.clone());
             self.store.exchange(state.clone());
         }
-        self.store.note(&note, Instant::now());
+        self.store.note(&note, now);
         let told = self.ledger.take(note);
         if let Some(record) = &told.record {
             match serde_json::to_vec(record) {
@@ -204,7 +216,7 @@ impl<S: Sink> Desk<S> {
 
     fn write_report(&mut self) {
         let began = Instant::now();
-        self.is_due = false;
+        self.due = None;
         let report = self.ledger.report(Clock::system_millis());
         let text = serde_json::to_vec(&report).unwrap_or_default();
         if self.sink.report(&text) {
