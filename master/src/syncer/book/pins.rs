@@ -128,6 +128,11 @@ impl Book {
         self.pins = pins;
     }
 
+    /// Their names.
+    pub fn fed_names(&self) -> impl Iterator<Item = &str> {
+        self.all_fed().map(|slot| slot.name.as_str())
+    }
+
     /// The upstreams in force that something feeds: a source or a name.
     fn all_fed(&self) -> impl Iterator<Item = &Slot> {
         self.current.iter().filter(|slot| slot.is_fed())

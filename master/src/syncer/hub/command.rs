@@ -1,5 +1,7 @@
 //! What an operator asks: pins, a rollback, an answer to accept.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::thread;
 
 use weir_shm::Table;
@@ -9,6 +11,7 @@ use weir_worker::log::Clock;
 use super::super::publish::Done;
 use super::super::recorder::Note;
 use super::super::recorder::past::table_at;
+use super::orders::send_answer;
 use super::{Event, Hub};
 
 impl Hub {
@@ -33,13 +36,30 @@ impl Hub {
                 at_ms: Clock::system_millis(),
             });
         }
-        self.done(id, done);
+        let notes = done.as_ref().map(|done| self.notes(&command, done));
+        let notes = notes.unwrap_or_default();
+        self.done(id, done, notes);
+    }
+
+    /// What a command left as it is, and why.
+    fn notes(&self, command: &Command, done: &Done) -> Vec<String> {
+        let note = match command {
+            Command::Pin {
+                upstream: Some(name),
+            } if done.upstreams.is_empty() => format!("upstream \"{name}\" is pinned already"),
+            Command::Accept { upstream: name } if self.book.pins().contains_key(name) => format!(
+                "upstream \"{name}\" is pinned: what was accepted is in force when it is not any more"
+            ),
+            _ => return Vec::new(),
+        };
+        vec![note]
     }
 
     /// Reads what a table was, off this thread.
     fn look_back(&mut self, id: u64, version: u64) {
         let (Some(reader), events) = (self.reader.clone(), self.events.clone()) else {
-            return self.done(id, Err("the syncer process is still starting".to_owned()));
+            let starting = "the syncer process is still starting".to_owned();
+            return self.done(id, Err(starting), Vec::new());
         };
         let thread = thread::Builder::new()
             .name("past".to_owned())
@@ -48,7 +68,7 @@ impl Hub {
                 let _ = events.send(Event::LookedBack(id, table));
             });
         if let Err(error) = thread {
-            self.done(id, Err(format!("thread: {error}")));
+            self.done(id, Err(format!("thread: {error}")), Vec::new());
         }
     }
 
@@ -59,20 +79,32 @@ impl Hub {
         };
         let done = table
             .and_then(|table| tables.rollback(&mut self.book, table.version, &table.upstreams));
-        self.done(id, done);
+        let back = done.as_ref().map(|done| done.upstreams.as_slice());
+        let back: HashSet<&String> = back.unwrap_or_default().iter().collect();
+        let left = self
+            .book
+            .fed_names()
+            .filter(|name| !back.contains(&(*name).to_owned()));
+        let notes = left.map(|name| format!("upstream \"{name}\" was not there then and stays"));
+        let notes = notes.collect();
+        self.done(id, done, notes);
     }
 
-    fn done(&self, id: u64, done: Result<Done, String>) {
+    /// Answers once whoever looks at the region sees what was done.
+    fn done(&self, id: u64, done: Result<Done, String>, notes: Vec<String>) {
         let result = done.map(|Done { version, upstreams }| {
             let count = upstreams.len();
             let outcome = Outcome {
                 version,
                 count,
                 upstreams,
-                notes: Vec::new(),
+                notes,
             };
             outcome.bounded()
         });
-        self.answer(&Answer::Done { id, result });
+        let (channel, log) = (Arc::clone(&self.channel), self.log.clone());
+        let answer = Answer::Done { id, result };
+        self.recorder
+            .after(move || send_answer(&channel, &log, &answer));
     }
 }

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use weir_worker::channel::{Answer, Order};
+use weir_worker::channel::{Answer, Channel, Order};
 use weir_worker::settings::Level;
 
 use super::super::book::FeedId;
+use super::super::log::Log;
 use super::super::prepare::Handed;
 use super::super::tls;
 use super::Hub;
@@ -106,11 +107,15 @@ impl Hub {
     }
 
     pub(super) fn answer(&self, answer: &Answer) {
-        if let Err(error) = self.channel.send(answer, &[]) {
-            self.log.log(
-                Level::Alert,
-                format_args!("answer to the master failed ({error})"),
-            );
-        }
+        send_answer(&self.channel, &self.log, answer);
+    }
+}
+
+pub(super) fn send_answer(channel: &Channel, log: &Log, answer: &Answer) {
+    if let Err(error) = channel.send(answer, &[]) {
+        log.log(
+            Level::Alert,
+            format_args!("answer to the master failed ({error})"),
+        );
     }
 }

@@ -57,6 +57,7 @@ impl Sink for Journal {
 
 enum Order {
     Note(Box<Note>),
+    After(Box<dyn FnOnce() + Send>),
     Finish(SyncSender<()>),
 }
 
@@ -120,6 +121,18 @@ impl Recorder {
         }
     }
 
+    /// Does `then` once everything noted so far is in the report, on the recorder's thread.
+    pub fn after(&self, then: impl FnOnce() + Send + 'static) {
+        let then = Order::After(Box::new(then));
+        let unheard = match &self.orders {
+            Some(orders) => orders.send(then).err().map(|unsent| unsent.0),
+            None => Some(then),
+        };
+        if let Some(Order::After(then)) = unheard {
+            then();
+        }
+    }
+
     /// Waits until everything noted so far is written, [`FINISH_MAX`] at most.
     pub fn finish(self) {
         let (done, finished) = mpsc::sync_channel(1);
@@ -152,6 +165,12 @@ impl<S: Sink> Desk<S> {
         while let Some(order) = self.next() {
             match order {
                 Some(Order::Note(note)) => self.take(*note),
+                Some(Order::After(then)) => {
+                    if self.is_due {
+                        self.write_report();
+                    }
+                    then();
+                }
                 Some(Order::Finish(done)) => {
                     self.write_report();
                     self.store.finish(&self.ledger);

@@ -102,6 +102,31 @@ fn confirmed(at_ms: u64) -> Note {
 }
 
 #[test]
+fn what_follows_a_note_finds_it_in_the_report() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    let (tell, told) = mpsc::channel();
+    // The first report after another waits for its time.
+    for version in 1..=20 {
+        let pin = Some(report::Pin {
+            since_ms: 5,
+            version,
+        });
+        recorder.note(Note::Pinned {
+            upstream: "test".into(),
+            pin: pin.clone(),
+        });
+        let (tell, paper) = (tell.clone(), paper.clone());
+        recorder.after(move || drop(tell.send(paper.last())));
+        let seen = told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(seen.upstream("test").unwrap().pinned, pin);
+    }
+    // Nobody records: it is done all the same.
+    Recorder::mute().after(move || drop(tell.send(Report::default())));
+    assert!(told.try_recv().is_ok());
+}
+
+#[test]
 fn notes_become_reports_and_records() {
     let paper = Paper::default();
     let recorder = start(&paper, None);
