@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use weir_shm::Address;
 use weir_worker::unit;
 
-use super::{Failure, find};
+use super::{Failure, find, wait};
 
 /// Shows the upstream tables, workers, sources and counters that a weir shares among its processes,
 /// and asks its master for changes
@@ -152,11 +153,11 @@ pub struct Wait {
     #[arg(group = "what")]
     pub version: Option<u64>,
     /// A table in which the upstream has this server
-    #[arg(long, value_name = "UPSTREAM/ADDRESS", group = "what")]
-    pub has: Option<String>,
+    #[arg(long, value_name = "UPSTREAM/ADDRESS", group = "what", value_parser = wait::server)]
+    pub has: Option<(String, Address)>,
     /// A table in which the upstream does not have this server any more
-    #[arg(long, value_name = "UPSTREAM/ADDRESS", group = "what")]
-    pub gone: Option<String>,
+    #[arg(long, value_name = "UPSTREAM/ADDRESS", group = "what", value_parser = wait::server)]
+    pub gone: Option<(String, Address)>,
     /// What a source's answer with this index, or a later one, said
     #[arg(long, value_name = "INDEX", group = "what")]
     pub index: Option<u64>,

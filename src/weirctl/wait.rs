@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_master::syncer::recorder::history::address;
-use weir_master::syncer::recorder::report::Report;
+use weir_master::syncer::recorder::report::{Report, SourceStatus};
 use weir_shm::{Address, ReadError, Reader, Table, Upstream, WorkerRow};
 
 use super::arguments::Wait;
@@ -40,11 +40,13 @@ impl Goal {
                 ..
             } => Ok(Goal::Version(*version)),
             Wait {
-                has: Some(text), ..
-            } => server(text).map(|(u, a)| Goal::Has(u, a)),
+                has: Some((upstream, address)),
+                ..
+            } => Ok(Goal::Has(upstream.clone(), address.clone())),
             Wait {
-                gone: Some(text), ..
-            } => server(text).map(|(u, a)| Goal::Gone(u, a)),
+                gone: Some((upstream, address)),
+                ..
+            } => Ok(Goal::Gone(upstream.clone(), address.clone())),
             Wait {
                 index: Some(index), ..
             } => Ok(Goal::Index(*index, wait.upstream.clone())),
@@ -73,15 +75,65 @@ impl Goal {
                 Some(leaving.map_or(upstream.changed, |leaving| leaving.dropped))
             }
             Goal::Index(index, name) => {
-                let sources = report.sources.iter().filter(|source| {
-                    let mut fed = source.upstreams.iter();
-                    name.as_ref().is_none_or(|name| fed.any(|u| u == name))
+                let all = answered(report, *index, name.as_deref());
+                // One whose upstreams are all in force as it said.
+                let free = all.filter(|(_, upstreams)| {
+                    let mut upstreams = upstreams.iter();
+                    !upstreams.any(|upstream| kept(report, upstream).is_some())
                 });
-                let reached = sources.filter(|source| source.index >= *index);
-                reached.map(|source| source.version).min()
+                let version = |(source, upstreams): (&SourceStatus, Vec<&str>)| {
+                    let tables = upstreams.iter().filter_map(|name| find(table, name));
+                    // What was held or pinned came into force later.
+                    let changed = tables.map(|upstream| upstream.changed);
+                    changed.fold(source.version, u64::max)
+                };
+                free.map(version).min()
             }
         }
     }
+
+    /// Why there is no version yet.
+    fn missing(&self, report: &Report) -> String {
+        match self {
+            Goal::Version(_) => "it is not published".to_owned(),
+            Goal::Has(..) => "the upstream does not have it".to_owned(),
+            Goal::Gone(..) => "the upstream still has it".to_owned(),
+            Goal::Index(index, name) => {
+                let all = answered(report, *index, name.as_deref());
+                let mut upstreams = all.flat_map(|(_, upstreams)| upstreams);
+                let kept = upstreams.find_map(|upstream| kept(report, upstream));
+                kept.unwrap_or("no source has answered with it".to_owned())
+            }
+        }
+    }
+}
+
+/// The sources that have answered with this index or a later one, each with the upstreams that it is
+/// asked about: `name`, or all that it feeds.
+fn answered<'r>(
+    report: &'r Report,
+    index: u64,
+    name: Option<&'r str>,
+) -> impl Iterator<Item = (&'r SourceStatus, Vec<&'r str>)> {
+    let sources = report.sources.iter();
+    sources.filter_map(move |source| {
+        let fed = source.upstreams.iter().map(String::as_str);
+        let fed: Vec<&str> = fed
+            .filter(|fed| name.is_none_or(|name| name == *fed))
+            .collect();
+        (source.index >= index && !fed.is_empty()).then_some((source, fed))
+    })
+}
+
+/// Why an upstream does not have what its source has said, if that is so.
+fn kept(report: &Report, name: &str) -> Option<String> {
+    let status = report.upstream(name)?;
+    let why = match (&status.pinned, &status.held) {
+        (Some(_), _) => "it is pinned".to_owned(),
+        (None, Some(hold)) => format!("an answer is held: {}", shown(&hold.reason)),
+        (None, None) => return None,
+    };
+    Some(format!("upstream \"{}\": {why}", shown(name)))
 }
 
 fn find<'t>(table: &'t Table, name: &str) -> Option<&'t Upstream> {
@@ -96,11 +148,11 @@ fn has(upstream: &Upstream, address: &Address) -> bool {
 }
 
 /// `UPSTREAM/ADDRESS`; names may have a `/`, addresses begin after the last one, or at `unix:`.
-fn server(text: &str) -> Result<(String, Address), String> {
+pub fn server(text: &str) -> Result<(String, Address), String> {
     let at = text.find("/unix:").or_else(|| text.rfind('/'));
     let parts = at.map(|at| (&text[..at], &text[at + 1..]));
     let parsed = parts.and_then(|(name, rest)| Some((name.to_owned(), address(rest)?)));
-    parsed.ok_or_else(|| format!("\"{}\" is not UPSTREAM/IP:PORT", shown(text)))
+    parsed.ok_or_else(|| "it is not UPSTREAM/IP:PORT".to_owned())
 }
 
 /// What one look found.
@@ -108,6 +160,8 @@ struct Look {
     table: Table,
     /// The version to be routed by, if there is one.
     goal: Option<u64>,
+    /// Why there is none.
+    missing: String,
     /// Workers that do not route by it yet.
     behind: Vec<WorkerRow>,
     workers: usize,
@@ -134,6 +188,10 @@ impl Look {
         };
         Ok(Look {
             table,
+            missing: match version {
+                Some(_) => String::new(),
+                None => goal.missing(&report),
+            },
             goal: version,
             behind: rows,
             workers,
@@ -225,12 +283,7 @@ fn text(look: &Look, goal: &Goal, took: Duration) -> String {
             )
         }
         None => {
-            let what = match goal {
-                Goal::Version(_) => "it is not published",
-                Goal::Has(..) => "the upstream does not have it",
-                Goal::Gone(..) => "the upstream still has it",
-                Goal::Index(..) => "no source has answered with it",
-            };
+            let what = &look.missing;
             format!("timed out after {ms} ms: {what}, the table version is {version}")
         }
     };
@@ -253,6 +306,7 @@ fn to_json(look: &Look, took: Duration) -> Value {
     json!({
         "reached": look.is_reached(),
         "version": look.goal,
+        "missing": look.missing,
         "table_version": look.table.version,
         "workers": look.workers,
         "behind": behind,
@@ -265,6 +319,60 @@ fn to_json(look: &Look, took: Duration) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_master::syncer::recorder::report::{Hold, Pin, UpstreamStatus};
+
+    fn upstream(name: &str, changed: u64) -> Upstream {
+        Upstream {
+            name: name.into(),
+            changed,
+            learned: true,
+            servers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_held_or_pinned_is_not_what_an_answer_said() {
+        let table = Table {
+            version: 9,
+            upstreams: vec![upstream("a", 3), upstream("b", 8)],
+            ..Table::default()
+        };
+        let status = |name: &str| UpstreamStatus {
+            name: name.into(),
+            ..UpstreamStatus::default()
+        };
+        let mut report = Report {
+            sources: vec![SourceStatus {
+                upstreams: vec!["a".into(), "b".into()],
+                index: 81,
+                version: 5,
+                ..SourceStatus::default()
+            }],
+            upstreams: vec![status("a"), status("b")],
+            ..Report::default()
+        };
+        let of = |report: &Report, index: u64, name: Option<&str>| {
+            let goal = Goal::Index(index, name.map(str::to_owned));
+            goal.version(&table, report).ok_or(goal.missing(report))
+        };
+        let unanswered = Err("no source has answered with it".to_owned());
+        assert_eq!(of(&report, 81, Some("a")), Ok(5));
+        // What was accepted after the answer is in force since.
+        assert_eq!(of(&report, 80, None), Ok(8));
+        assert_eq!(of(&report, 82, None), unanswered);
+        assert_eq!(of(&report, 81, Some("c")), unanswered);
+        report.upstreams[1].held = Some(Hold {
+            reason: "it has no server".into(),
+            ..Hold::default()
+        });
+        let held = Err("upstream \"b\": an answer is held: it has no server".to_owned());
+        assert_eq!(of(&report, 81, None), held);
+        assert_eq!(of(&report, 81, Some("b")), held);
+        assert_eq!(of(&report, 81, Some("a")), Ok(5));
+        report.upstreams[0].pinned = Some(Pin::default());
+        let pinned = Err("upstream \"a\": it is pinned".to_owned());
+        assert_eq!(of(&report, 81, Some("a")), pinned);
+    }
 
     #[test]
     fn a_server_is_named_with_its_upstream() {

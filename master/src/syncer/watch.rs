@@ -215,7 +215,11 @@ impl Watch {
             let delay = self.ask(wait)?;
             self.next_ask = self.now() + delay;
         }
-        let due = self.reads.next().unwrap_or(self.next_ask);
+        let read = self.reads.next();
+        if read.is_none() {
+            self.status.settles();
+        }
+        let due = read.unwrap_or(self.next_ask);
         Ok(due.min(self.next_ask).saturating_sub(self.now()))
     }
 

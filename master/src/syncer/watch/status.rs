@@ -20,6 +20,8 @@ pub struct Status {
     now: SourceStatus,
     source: Arc<str>,
     noted: Instant,
+    /// The index of the latest answer; it is told when nothing of that is to be read again first.
+    latest: u64,
     /// Something that people wait for is not told yet.
     is_due: bool,
 }
@@ -43,6 +45,7 @@ impl Status {
             source: now.name().into(),
             now,
             noted: Instant::now(),
+            latest: 0,
             is_due: true,
         };
         status.describes(poller);
@@ -68,11 +71,16 @@ impl Status {
 
     /// An answer was handled.
     pub fn answered(&mut self, index: u64, changed: bool) {
-        self.is_due |= changed || index != self.now.index;
-        self.is_due |= self.now.state != SourceState::Watching;
-        self.now.index = index;
+        self.is_due |= changed || self.now.state != SourceState::Watching;
+        self.latest = index;
         self.now.success_ms = Some(Clock::system_millis());
         self.now.state = SourceState::Watching;
+    }
+
+    /// All that the latest answer says was handled, with the reads that it asked for.
+    pub fn settles(&mut self) {
+        self.is_due |= self.latest != self.now.index;
+        self.now.index = self.latest;
     }
 
     /// The next request follows after `delay`.
