@@ -36,7 +36,7 @@ fn text(changes: &Changes, from: u64, to: u64) -> String {
         let text = peer.server().map(|server| server_text(&server));
         format!("      {sign} {}\n", text.unwrap_or(shown(&peer.address)))
     };
-    for change in &changes.upstreams {
+    for change in changes.differing() {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\nupstream {}", shown(&change.name));
         change
@@ -70,7 +70,8 @@ fn text(changes: &Changes, from: u64, to: u64) -> String {
             servers.for_each(|peer| out.push_str(&line(sign, peer)));
         }
     }
-    if changes.is_empty() {
+    let wholes = changes.new.len() + changes.gone.len();
+    if changes.differing().next().is_none() && wholes == 0 {
         out.push_str("nothing is different\n");
     }
     out

@@ -48,7 +48,17 @@ fn line(record: &Record) -> String {
 
 fn cause(cause: &Cause) -> String {
     match cause {
-        Cause::Source { source, index } => format!("{} index {index}", shown(source)),
+        Cause::Source {
+            source,
+            index,
+            also,
+        } => {
+            let mut out = format!("{} index {index}", shown(source));
+            for also in also {
+                let _ = write!(out, ", {} index {}", shown(&also.source), also.index);
+            }
+            out
+        }
         other => other.to_string(),
     }
 }
@@ -89,7 +99,7 @@ pub fn describe(changes: &Changes, most: usize) -> Vec<String> {
         }
         out
     };
-    let kept = changes.upstreams.iter().map(each);
+    let kept = changes.differing().map(each);
     let new = changes.new.iter().map(|new| whole(new, "new", '+'));
     let gone = changes.gone.iter().map(|gone| whole(gone, "gone", '-'));
     kept.chain(new).chain(gone).collect()
@@ -143,10 +153,7 @@ mod tests {
             version: 3,
             before: 2,
             time_ms: 0,
-            cause: Cause::Source {
-                source: "consul x".into(),
-                index: 81,
-            },
+            cause: Cause::answers([("consul x".to_owned(), 81), ("etcd y".to_owned(), 9)]),
             held: 0,
             refused: 0,
             changes: Changes::between(&before, &after),
@@ -155,11 +162,17 @@ mod tests {
         let (_, text) = text.split_once(" version ").unwrap();
         assert_eq!(
             text,
-            "3 consul x index 81: a\\u{1b} +127.0.0.1:9 -127.0.0.1:2 ~127.0.0.1:1 \
+            "3 consul x index 81, etcd y index 9: a\\u{1b} +127.0.0.1:9 -127.0.0.1:2 ~127.0.0.1:1 \
              (1 in another order); b (new) +127.0.0.1:5; c (gone) -127.0.0.1:4"
         );
         let short = describe(&record.changes, 1);
         assert!(short[0].contains(" +127.0.0.1:9 and 2 more"), "{short:?}");
+        // As after a start.
+        let mut again = before.clone();
+        again.iter_mut().for_each(|upstream| upstream.changed = 3);
+        record.changes = Changes::between(&before, &again);
+        assert!(!record.changes.is_empty());
+        assert!(line(&record).ends_with(": the same servers"));
         record.changes = Changes::default();
         assert!(line(&record).ends_with(": the same servers"));
         record.before = 0;

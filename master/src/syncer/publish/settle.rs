@@ -68,7 +68,7 @@ impl Tables {
     pub fn settle(&mut self, book: &mut Book, batch: Vec<Learned>) {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut applied = Vec::with_capacity(batch.len());
-        let mut cause = Cause::Start;
+        let mut origins = Vec::new();
         let seen = batch.iter().map(|learned| learned.lesson.origin.seen_ns);
         self.seen = Seen(seen.filter(|seen| *seen > 0).min().unwrap_or_default());
         let mut notes = Vec::new();
@@ -84,10 +84,7 @@ impl Tables {
             let lists = good.apply(book);
             verdict.changed = !lists.is_empty();
             if verdict.changed {
-                cause = Cause::Source {
-                    source: origin.source.to_string(),
-                    index: origin.index,
-                };
+                origins.push((origin.source.to_string(), origin.index));
             }
             let changed = |id: &FeedId| lists.before.iter().any(|(feed, _)| feed == id);
             for id in first.into_iter().filter(|id| !changed(id)) {
@@ -96,7 +93,7 @@ impl Tables {
             applied.push(self.after_waiting(book, lists, &heard));
             outcomes.push((done, verdict));
         }
-        let published = self.put(book, applied, &cause);
+        let published = self.put(book, applied, &Cause::answers(origins));
         self.seen = Seen::NOBODY;
         if published {
             self.retry_waiting(book);

@@ -122,33 +122,49 @@ impl Summary {
     }
 }
 
-fn index(cause: &Cause) -> Option<u64> {
+/// The index of each source's answer.
+fn indexes(cause: &Cause) -> Vec<u64> {
     match cause {
-        Cause::Source { index, .. } => Some(*index),
-        _ => None,
+        Cause::Source { index, also, .. } => {
+            let also = also.iter().map(|also| also.index);
+            std::iter::once(*index).chain(also).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
 fn record_json(record: &Record) -> Value {
     let summary = Summary::of(&record.changes);
-    json!({
+    let (source, also) = match &record.cause {
+        Cause::Source { source, also, .. } => (source.clone(), also.as_slice()),
+        other => (other.to_string(), &[][..]),
+    };
+    let mut value = json!({
         "time": iso8601(record.time_ms),
         "time_ms": record.time_ms,
         "event": "published",
         "version": record.version,
-        "source": record.cause.to_string(),
-        "index": index(&record.cause),
+        "source": source,
+        "index": indexes(&record.cause).first(),
         "added": summary.added,
         "removed": summary.removed,
         "changed": summary.changed,
         "held": record.held,
         "refused": record.refused,
-    })
+    });
+    if !also.is_empty() {
+        value["also"] = json!(also);
+    }
+    value
 }
 
 fn record_text(record: &Record) -> String {
     let summary = Summary::of(&record.changes);
-    let index = index(&record.cause).map_or("-".to_owned(), |index| index.to_string());
+    let indexes: Vec<String> = indexes(&record.cause).iter().map(u64::to_string).collect();
+    let index = match indexes.is_empty() {
+        true => "-".to_owned(),
+        false => indexes.join(","),
+    };
     format!(
         "{} version={} source={} index={index} added={} removed={} changed={} held={} refused={}",
         iso8601(record.time_ms),
@@ -280,10 +296,7 @@ mod tests {
             version: 2,
             before: 1,
             time_ms: 0,
-            cause: Cause::Source {
-                source: "consul 127.0.0.1:8500/v1/kv/x".into(),
-                index: 81,
-            },
+            cause: Cause::answers([("consul 127.0.0.1:8500/v1/kv/x".to_owned(), 81)]),
             held: 1,
             refused: 2,
             changes: Changes {
@@ -307,6 +320,25 @@ mod tests {
         let value = record_json(&record());
         assert_eq!(value["added"][1], "a b/[::1]:80");
         assert_eq!((&value["index"], &value["held"]), (&json!(81), &json!(1)));
+        assert_eq!(value["also"], json!(null));
+    }
+
+    #[test]
+    fn all_sources_of_a_version_are_named() {
+        let mut record = record();
+        let answers = [("a", 80), ("b", 7), ("a", 81)];
+        record.cause = Cause::answers(answers.map(|(source, index)| (source.to_owned(), index)));
+        let line = record_text(&record);
+        assert!(
+            line.contains(" source=\"a, b\" index=81,7 added="),
+            "{line}"
+        );
+        let value = record_json(&record);
+        assert_eq!(
+            (&value["source"], &value["index"]),
+            (&json!("a"), &json!(81))
+        );
+        assert_eq!(value["also"], json!([{ "source": "b", "index": 7 }]));
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub enum Cause {
         source: String,
         /// The index of the answer; 0 if it has none.
         index: u64,
+        /// Other sources whose answers came into the same version.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<Also>,
     },
     /// An answer that had waited for room in the region.
     Room,
@@ -63,13 +66,47 @@ pub enum Cause {
     },
 }
 
+/// A source beside another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Also {
+    /// As `weirctl sources` shows it.
+    pub source: String,
+    /// The index of its answer.
+    pub index: u64,
+}
+
+impl Cause {
+    /// The answers of these sources, at least one; of several of one source the latest.
+    pub fn answers(answers: impl IntoIterator<Item = (String, u64)>) -> Cause {
+        let mut all: Vec<Also> = Vec::new();
+        for (source, index) in answers {
+            match all.iter_mut().find(|known| known.source == source) {
+                Some(known) => known.index = index,
+                None => all.push(Also { source, index }),
+            }
+        }
+        let mut all = all.into_iter();
+        let first = all.next();
+        let (source, index) = first.map_or_else(Default::default, |a| (a.source, a.index));
+        Cause::Source {
+            source,
+            index,
+            also: all.collect(),
+        }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Cause::Start => f.write_str("start"),
             Cause::Reload => f.write_str("reload"),
             Cause::Names => f.write_str("names"),
-            Cause::Source { source, .. } => f.write_str(source),
+            Cause::Source { source, also, .. } => {
+                f.write_str(source)?;
+                also.iter()
+                    .try_for_each(|also| write!(f, ", {}", also.source))
+            }
             Cause::Room => f.write_str("room"),
             Cause::Accept => f.write_str("accept"),
             Cause::Pin => f.write_str("pin"),
@@ -110,6 +147,18 @@ pub struct Whole {
     pub learned: bool,
     /// In the table's order.
     pub servers: Vec<Peer>,
+}
+
+impl Changes {
+    /// The upstreams in both tables whose servers differ. A start gives every upstream another
+    /// version that last changed it, which is no difference to anybody.
+    pub fn differing(&self) -> impl Iterator<Item = &Change> {
+        self.upstreams.iter().filter(|change| {
+            let kept = change.removed.is_empty() && change.added.is_empty();
+            let kept = kept && change.updated.is_empty() && change.moved.is_empty();
+            !kept || change.learned[0] != change.learned[1]
+        })
+    }
 }
 
 /// How one upstream differs.

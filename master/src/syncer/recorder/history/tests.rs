@@ -46,7 +46,7 @@ fn record(changes: Changes) -> Record {
         version: 2,
         before: 1,
         time_ms: 1_700_000_000_000,
-        cause: Cause::Source { source, index: 7 },
+        cause: Cause::answers([(source, 7), ("etcd 127.0.0.1:2379".to_owned(), 9)]),
         held: 0,
         refused: 3,
         changes,
