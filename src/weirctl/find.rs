@@ -68,9 +68,17 @@ pub fn configured(file: Option<String>, prefix: Option<String>) -> Result<PathBu
     Ok(loaded.settings.region.path)
 }
 
-/// Whether a process of this id exists.
+/// Whether a process of this id runs. One that nobody has reaped, as in a container whose first process
+/// does not do that, has ended.
 pub fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| !has_ended(&stat))
+}
+
+/// Of a `/proc/PID/stat`, in which the state follows a name that may hold anything.
+fn has_ended(stat: &[u8]) -> bool {
+    let name_ends = stat.iter().rposition(|&byte| byte == b')');
+    let state = name_ends.and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'Z' | b'X' | b'x'))
 }
 
 /// The processes that may be a master: the header of a region says which one is.
@@ -85,7 +93,7 @@ fn processes() -> BTreeSet<u32> {
     };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(is_weir)
+        .filter(|pid| is_weir(pid) && is_alive(*pid))
         .collect()
 }
 
@@ -114,4 +122,33 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
                 .is_some_and(|extension| extension == "region")
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_not_reaped_has_ended() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(u32::MAX));
+        assert!(has_ended(b"7 (we) R (ir) Z 1 7"));
+        assert!(!has_ended(b"7 (we) Z (ir) S 1 7"));
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("weir");
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        std::os::unix::fs::symlink(shell, &program).unwrap();
+        let mut child = std::process::Command::new(program);
+        let mut child = child.args(["-c", "exit 0"]).spawn().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        // Nobody reaps it before wait().
+        while is_alive(child.id()) {
+            assert!(std::time::Instant::now() < until, "it has not ended");
+            std::thread::yield_now();
+        }
+        let name = fs::read(format!("/proc/{}/comm", child.id())).unwrap();
+        assert_eq!(name, NAME, "it still has its name");
+        assert!(!processes().contains(&child.id()));
+        assert!(child.wait().unwrap().success());
+    }
 }
