@@ -1,37 +1,26 @@
 //! `try FILE|KEY=VALUE`: what entries would do, by the syncer's own decoder.
 
-use std::borrow::Cow;
-use std::fmt::Write;
-use std::fs;
+mod given;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use std::fmt::Write;
+
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_master::syncer::decode::{Decoded, Entry, below, decode};
+use weir_master::syncer::order::merge;
 use weir_master::syncer::recorder::history::Changes;
-use weir_shm::{Server, Upstream};
+use weir_master::syncer::recorder::report::{Report, SourceStatus};
+use weir_shm::{Server, Table, Upstream};
 
 use super::Outcome;
 use super::history::describe;
 use super::place::Place;
 use super::show::document;
 use super::text::shown;
+use given::{Given, Instances};
 
-/// A file is no longer, in bytes.
-const FILE_MAX: u64 = 64 << 20;
 /// The exit code when an entry is refused.
 const REFUSED: u8 = 1;
-
-/// An entry as Consul's API or `consul kv export` has it; the value is base64.
-#[derive(Deserialize)]
-struct Given {
-    #[serde(alias = "Key")]
-    key: String,
-    #[serde(alias = "Value", default)]
-    value: Option<String>,
-}
 
 /// What becomes of one upstream.
 struct Tried {
@@ -40,40 +29,19 @@ struct Tried {
     decoded: Decoded,
 }
 
-/// Tries entries.
+/// Tries what was given.
 pub fn run(place: &Place, what: &str) -> Result<Outcome, String> {
-    let (entries, whole) = given(what)?;
+    let given = Given::read(what)?;
     let table = place.read(|reader| reader.table())?;
     let report = place.report()?;
-    let mut tried = Vec::new();
-    let mut used = 0;
-    for status in &report.upstreams {
-        let Some(prefix) = &status.folder else {
-            continue;
-        };
-        let folder = percent_decode_str(prefix).decode_utf8_lossy().into_owned();
-        let mine = below(&folder, &entries, |entry| &entry.key);
-        let found = table.upstreams.iter().find(|u| u.name == status.name);
-        let (Some(before), false) = (found, mine.is_empty()) else {
-            continue;
-        };
-        used += mine.len();
-        let decoded = decode(&folder, mine);
-        let after = Upstream {
-            servers: after(before, &decoded.servers, whole),
-            ..before.clone()
-        };
-        tried.push(Tried {
-            before: before.clone(),
-            after,
-            decoded,
-        });
-    }
+    let (tried, unused) = match &given {
+        Given::Entries { entries, whole } => entered(&table, &report, entries, *whole),
+        Given::Instances(instances) => (listed(&table, &report, instances)?, 0),
+    };
     if tried.is_empty() {
-        return Err("no upstream has a folder with these keys".to_owned());
+        return Err(given.unused());
     }
     let refused = tried.iter().any(|tried| !tried.decoded.refused.is_empty());
-    let unused = entries.len().saturating_sub(used);
     let text = match place.json {
         true => document(&to_json(&tried, unused)),
         false => text(&tried, unused),
@@ -81,55 +49,57 @@ pub fn run(place: &Place, what: &str) -> Result<Outcome, String> {
     Ok(Outcome::with(text, if refused { REFUSED } else { 0 }))
 }
 
-/// The entries in key order, and whether they are all that their folders have.
-fn given(what: &str) -> Result<(Vec<Entry<'static>>, bool), String> {
-    // A key has no such name, unless there is a file of it.
-    if let Some((key, value)) = what.split_once('=')
-        && fs::metadata(what).is_err()
-    {
-        return Ok((
-            vec![entry(key.to_owned(), Some(STANDARD.encode(value)))],
-            false,
-        ));
+/// What entries do to the upstreams whose folders they lie in, and how many lie in none.
+fn entered(
+    table: &Table,
+    report: &Report,
+    entries: &[Entry<'_>],
+    whole: bool,
+) -> (Vec<Tried>, usize) {
+    let mut tried = Vec::new();
+    let mut used = 0;
+    for status in &report.upstreams {
+        let Some(prefix) = &status.folder else {
+            continue;
+        };
+        let folder = percent_decode_str(prefix).decode_utf8_lossy().into_owned();
+        let mine = below(&folder, entries, |entry| &entry.key);
+        let found = table.upstreams.iter().find(|u| u.name == status.name);
+        let (Some(before), false) = (found, mine.is_empty()) else {
+            continue;
+        };
+        used += mine.len();
+        tried.push(Tried::new(before, decode(&folder, mine), whole));
     }
-    let name = shown(what);
-    let fail = |error: &dyn std::fmt::Display| format!("\"{name}\": {error}");
-    let size = fs::metadata(what).map_err(|error| fail(&error))?.len();
-    if size > FILE_MAX {
-        return Err(fail(&format!("it has {size} bytes, more than {FILE_MAX}")));
-    }
-    let text = fs::read(what).map_err(|error| fail(&error))?;
-    let given: Vec<Given> = serde_json::from_slice(&text).map_err(|error| fail(&error))?;
-    let mut entries: Vec<Entry> = given.into_iter().map(|g| entry(g.key, g.value)).collect();
-    entries.sort_by(|one, other| one.key.cmp(&other.key));
-    Ok((entries, true))
+    (tried, entries.len().saturating_sub(used))
 }
 
-fn entry(key: String, value: Option<String>) -> Entry<'static> {
-    Entry {
-        key: Cow::Owned(key),
-        value: value.map(Cow::Owned),
-        modify_index: 0,
-    }
-}
-
-/// The servers afterwards: those alone, or put among those that there are.
-fn after(before: &Upstream, servers: &[Server], whole: bool) -> Vec<Server> {
-    if whole {
-        return servers.to_vec();
-    }
-    // What is only configured is replaced by what is learned.
-    let mut list = match before.learned {
-        true => before.servers.clone(),
-        false => Vec::new(),
+/// What a service's instances do to the upstreams that it feeds.
+fn listed(table: &Table, report: &Report, instances: &Instances) -> Result<Vec<Tried>, String> {
+    let feeds = |source: &&SourceStatus| {
+        let path = percent_decode_str(&source.path).decode_utf8_lossy();
+        source.kind == instances.kind.name()
+            && path.strip_prefix(instances.kind.path()) == Some(&instances.service)
     };
-    for server in servers {
-        match list.iter_mut().find(|s| s.address == server.address) {
-            Some(known) => *known = server.clone(),
-            None => list.insert(0, server.clone()),
+    let sources = report.sources.iter().filter(feeds);
+    let mut tried = Vec::new();
+    for name in sources.flat_map(|source| &source.upstreams) {
+        if let Some(before) = table.upstreams.iter().find(|u| u.name == *name) {
+            tried.push(Tried::new(before, instances.decode()?, true));
         }
     }
-    list
+    Ok(tried)
+}
+
+/// The servers afterwards, in the syncer's order: those alone, or put among those that there are.
+fn after(before: &Upstream, servers: &[Server], whole: bool) -> Vec<Server> {
+    let mut list = servers.to_vec();
+    // What is only configured is replaced by what is learned.
+    if !whole && before.learned {
+        let is_new = |known: &&Server| servers.iter().all(|s| s.address != known.address);
+        list.extend(before.servers.iter().filter(is_new).cloned());
+    }
+    merge(&before.servers, &list)
 }
 
 /// The share of requests, 0 to 1, that go to another server than before, by weight.
@@ -158,10 +128,24 @@ fn moved(before: &[Server], after: &[Server]) -> f64 {
     for (address, share) in new {
         *shares.entry(address).or_insert(0.0) += share;
     }
-    shares.values().filter(|share| **share > 0.0).sum()
+    // Not sum(): of nothing that is -0.
+    let more = shares.values().filter(|share| **share > 0.0);
+    more.fold(0.0, |sum, share| sum + share)
 }
 
 impl Tried {
+    fn new(before: &Upstream, decoded: Decoded, whole: bool) -> Tried {
+        let after = Upstream {
+            servers: after(before, &decoded.servers, whole),
+            ..before.clone()
+        };
+        Tried {
+            before: before.clone(),
+            after,
+            decoded,
+        }
+    }
+
     fn changes(&self) -> Changes {
         let one = std::slice::from_ref;
         Changes::between(one(&self.before), one(&self.after))
@@ -197,7 +181,7 @@ fn text(tried: &[Tried], unused: usize) -> String {
             );
         }
         if each.after.servers.is_empty() {
-            out.push_str("        no server is left: upsync_guard would hold this\n");
+            out.push_str("        no server is left: upsync_guard holds that, unless it is off\n");
         }
     }
     if unused > 0 {
@@ -267,6 +251,7 @@ mod tests {
         ] {
             let moved = moved(&before, &after);
             assert!((moved - share).abs() < 1e-9, "{moved} is not {share}");
+            assert!(moved.is_sign_positive());
         }
     }
 }
