@@ -231,8 +231,13 @@ impl Client {
     fn turn(&mut self, now: Instant) -> Option<Asked> {
         if now >= self.until {
             match self.stage {
-                Stage::Reading(_) | Stage::Waiting => {
-                    self.answer(Err("no answer in time".to_owned()));
+                Stage::Reading(_) => {
+                    self.answer(Err("no request came in time".to_owned()));
+                    self.until = now + PATIENCE;
+                }
+                Stage::Waiting => {
+                    let message = "no answer of the syncer process in time, it may still do it";
+                    self.answer(Err(message.to_owned()));
                     self.until = now + PATIENCE;
                 }
                 Stage::Writing(_) | Stage::Done => self.stage = Stage::Done,
@@ -398,7 +403,7 @@ mod tests {
         control.turn(now + PATIENCE);
         assert!(control.clients.len() <= 5);
         let first = idle.into_iter().next().unwrap();
-        assert!(line(first).contains("no answer in time"));
+        assert!(line(first).contains("no request came in time"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn perform(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Command::Wait(wait) => wait::run(&arguments.path()?, wait, arguments.json)?,
         Command::Top { interval } => {
-            top::run(&arguments.path()?, *interval)?;
+            top::run(&arguments.path()?, *interval, arguments.json)?;
             return Ok(0);
         }
         command => in_place(command, Place::open(arguments)?)?,

@@ -26,18 +26,23 @@ pub fn man(folder: Option<&Path>) -> Result<String, String> {
     let Some(folder) = folder else {
         return page(&command);
     };
-    let inner = command.get_subcommands();
-    let all = std::iter::once(&command).chain(inner.filter(|inner| inner.get_name() != "help"));
     let mut written = String::new();
-    for command in all {
-        // Built, a command of another has its name before its own.
-        let name = command.get_display_name().unwrap_or(command.get_name());
-        let path = folder.join(format!("{name}.1"));
-        let done = fs::write(&path, page(command)?);
-        done.map_err(|error| format!("\"{}\": {error}", path.display()))?;
-        written.push_str(&format!("{}\n", path.display()));
-    }
+    write(&command, folder, &mut written)?;
     Ok(written)
+}
+
+/// The pages of a command and of those below it.
+fn write(command: &Command, folder: &Path, written: &mut String) -> Result<(), String> {
+    // Built, a command of another has its name before its own.
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let path = folder.join(format!("{name}.1"));
+    let done = fs::write(&path, page(command)?);
+    done.map_err(|error| format!("\"{}\": {error}", path.display()))?;
+    written.push_str(&format!("{}\n", path.display()));
+    let inner = command.get_subcommands();
+    inner
+        .filter(|inner| inner.get_name() != "help")
+        .try_for_each(|inner| write(inner, folder, written))
 }
 
 fn page(command: &Command) -> Result<String, String> {

@@ -149,7 +149,7 @@ pub fn report(path: &Path, report: &Report, as_json: bool) -> String {
     }
     let mut out = format!(
         "region {}\nlayout version {}, {} bytes, boot id {:016x}\n\
-         capacity: servers {}, upstreams {}, workers {}, slots {}\n\
+         capacity: servers {}, upstreams {}, workers {}, slots {}, history {} bytes\n\
          master {}, writer {}\ntable version {}\n",
         shown(&path.to_string_lossy()),
         header.layout_version,
@@ -159,6 +159,7 @@ pub fn report(path: &Path, report: &Report, as_json: bool) -> String {
         capacity.upstreams,
         capacity.workers,
         capacity.slots,
+        capacity.history,
         header.master_pid,
         header.writer_pid,
         header.version,
@@ -205,6 +206,7 @@ fn report_document(path: &Path, report: &Report) -> String {
             "upstreams": capacity.upstreams,
             "workers": capacity.workers,
             "slots": capacity.slots,
+            "history_bytes": capacity.history,
         },
         "boot_id": format!("{:016x}", header.boot_id),
         "master_pid": header.master_pid,

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde_json::{Value, json};
 use weir_master::syncer::recorder::report::Report;
 use weir_shm::{CounterId, ReadError, Reader, ServerCounters, Table, WorkerRow};
 
@@ -90,6 +91,49 @@ impl Sampler {
         });
         Ok(sample)
     }
+}
+
+/// A look as JSON.
+pub fn to_json(sample: &Sample, alive: impl Fn(u32) -> bool) -> Value {
+    let workers: Vec<Value> = sample
+        .workers
+        .iter()
+        .map(|worker| {
+            json!({
+                "slot": worker.slot,
+                "pid": worker.pid,
+                "alive": alive(worker.pid),
+                "state": worker.state.to_string(),
+                "table_version": worker.table_version,
+                "connections": worker.status.active,
+                "requests_per_s": sample.worker_rates.get(&worker.slot).copied().unwrap_or(0.0),
+            })
+        })
+        .collect();
+    let servers: Vec<Value> = sample
+        .servers
+        .iter()
+        .map(|server| {
+            json!({
+                "upstream": server.upstream,
+                "address": server.address.to_string(),
+                "leaving": server.leaving,
+                "requests_per_s": sample.rates.get(&server.id).copied().unwrap_or(0.0),
+                "in_flight": server.total.in_flight,
+                "requests": server.total.requests,
+                "failures": server.total.failures,
+            })
+        })
+        .collect();
+    json!({
+        "master": sample.master,
+        "alive": alive(sample.master),
+        "table_version": sample.table.version,
+        "workers": workers,
+        "sources": sample.report.sources,
+        "upstreams": sample.report.upstreams,
+        "servers": servers,
+    })
 }
 
 fn rates<K: std::hash::Hash + Eq + Copy>(
