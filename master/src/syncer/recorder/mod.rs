@@ -166,7 +166,7 @@ impl<S: Sink> Desk<S> {
             match order {
                 Some(Order::Note(note)) => self.take(*note),
                 Some(Order::After(then)) => {
-                    if self.is_due {
+                    if self.due.is_some() {
                         self.write_report();
                     }
                     then();
