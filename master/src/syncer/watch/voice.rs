@@ -12,11 +12,16 @@ use super::super::log::Log;
 use super::super::poll::Poller;
 use crate::settings::Upsync;
 
-/// A fault that lasts is logged this often.
+/// A fault that lasts is logged again after this time, then after twice as long each time: a thousand
+/// upstreams may share one.
 const LASTING: Duration = Duration::from_secs(10);
-/// So many different ones are logged in that time: one cause may show itself in turns, and what a
-/// source says of it may differ each time.
-const KINDS: usize = 3;
+/// The longest that it doubles to.
+const LASTING_MAX: Duration = Duration::from_secs(320);
+/// So many lines are logged in the time of [`LASTING`]: one cause may show itself in turns, and what
+/// a source says of it may differ each time.
+const LINES: usize = 3;
+/// So many different ones are remembered.
+const KINDS: usize = 8;
 
 /// Why a second read does not count.
 pub const DEAD_TOKEN: &str = "its servers stay: the source does not know the token";
@@ -29,20 +34,47 @@ struct Said {
     empty: bool,
 }
 
-/// The faults of a row of failed requests that were logged, and when.
+/// The faults of a row of failed requests that were logged.
 #[derive(Debug, Default)]
-struct Faults(Vec<(String, Duration)>);
+struct Faults {
+    said: Vec<Fell>,
+    /// Lines logged since then.
+    lines: usize,
+    since: Duration,
+}
+
+/// A fault that was logged: its text, when, and how long it is not logged again.
+#[derive(Debug)]
+struct Fell {
+    text: String,
+    at: Duration,
+    pause: Duration,
+}
 
 impl Faults {
     /// Whether a fault is to be logged at `now`.
-    fn is_news(&mut self, fault: &str, now: Duration) -> bool {
-        self.0.retain(|(_, at)| now < *at + LASTING);
-        let is_known = self.0.iter().any(|(known, _)| known == fault);
-        let is_news = !is_known && self.0.len() < KINDS;
-        if is_news {
-            self.0.push((fault.to_owned(), now));
+    fn is_news(&mut self, text: &str, now: Duration) -> bool {
+        if now >= self.since + LASTING {
+            (self.since, self.lines) = (now, 0);
         }
-        is_news
+        if self.lines >= LINES {
+            return false;
+        }
+        match self.said.iter_mut().find(|fell| fell.text == text) {
+            Some(fell) if now < fell.at + fell.pause => return false,
+            Some(fell) => {
+                fell.pause = (fell.pause * 2).min(LASTING_MAX);
+                fell.at = now;
+            }
+            None => {
+                self.said.truncate(KINDS - 1);
+                let text = text.to_owned();
+                let (at, pause) = (now, LASTING);
+                self.said.insert(0, Fell { text, at, pause });
+            }
+        }
+        self.lines += 1;
+        true
     }
 }
 
@@ -179,13 +211,15 @@ mod tests {
 
     #[test]
     fn a_fault_that_lasts_is_logged_now_and_then_however_it_shows_itself() {
-        let logged = |text: fn(u64) -> String| {
+        let logged = |text: fn(u64) -> String, seconds: u64| {
             let mut faults = Faults::default();
             let at = |second| faults.is_news(&text(second), Duration::from_secs(second));
-            (0..60).map(at).filter(|is_news| *is_news).count()
+            (0..seconds).map(at).filter(|is_news| *is_news).count()
         };
-        assert_eq!(logged(|_| "reset".to_owned()), 6);
-        assert_eq!(logged(|second| format!("reset {}", second % 2)), 12);
-        assert_eq!(logged(|second| format!("at {second}")), 6 * KINDS);
+        let one = |_| "reset".to_owned();
+        assert_eq!(logged(one, 60), 3);
+        assert_eq!(logged(one, 3600), 5 + 11);
+        assert_eq!(logged(|second| format!("reset {}", second % 2), 60), 6);
+        assert_eq!(logged(|second| format!("at {second}"), 60), 6 * LINES);
     }
 }
