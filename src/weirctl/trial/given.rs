@@ -195,7 +195,7 @@ mod tests {
                 r#"[{"ServiceName": "a"}, {"Key": "b"}]"#,
                 "not all of one service",
             ),
-            ("{", "EOF while parsing"),
+            ("[", "EOF while parsing"),
             ("{}", "expected a sequence"),
         ] {
             let said = parse(text).unwrap_err();
