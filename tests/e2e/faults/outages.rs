@@ -7,9 +7,9 @@ use super::stage::{Stage, Upstream, backends};
 use super::{LASTS, PARKED, RECOVERED, lines};
 use crate::support::consul::ENTRY;
 use crate::support::fault::{Fault, FaultProxy};
-use crate::support::holds_for;
 use crate::support::process::read_lossy;
 use crate::support::server::Server;
+use crate::support::{holds_for, wait_until};
 
 const FOLDER: &str = "upstreams/test";
 
@@ -42,6 +42,8 @@ const REFUSED: [&str; 2] = [
 ];
 /// What is asked of a server without a leader waits for one before it fails.
 const LEADERLESS: [&str; 2] = ["status 500", "timed out"];
+/// A long poll that outlasts the leader, and one more that waits for another.
+const LEADERLESS_FAILS: Duration = Duration::from_secs(60);
 
 /// The end of each of these tests: the first change, every later one, and what was said.
 fn recovered(stage: Stage, server: &Server, began: Instant, (name, bound, says): Expected) {
@@ -117,6 +119,10 @@ fn left_without_a_leader() {
     proxy.reset_open();
     hold(&stage);
     assert!(!asked.try_put("anything", ""), "there is no leader");
+    wait_until(LEADERLESS_FAILS, "a request fails", || {
+        let log = stage.weir.error_log();
+        LEADERLESS.iter().any(|text| log.contains(text))
+    });
     others.iter_mut().for_each(Server::run);
     asked.wait_ready();
     recovered(stage, asked, began, ("no_leader", RECOVERED, LEADERLESS));
