@@ -40,6 +40,33 @@ pub(crate) fn build(
     table.collect()
 }
 
+/// What `upsync_discover` found in the last run, and finds again.
+pub(crate) fn discovered(settings: &settings::Settings, last: &LastRun) -> Vec<First> {
+    let is_again = |upstream: &Upstream| {
+        let template = upstream.template.as_deref();
+        let mut discovers = settings.discovers.iter();
+        let mut configured = settings.upstreams.iter();
+        discovers.any(|discover| Some(discover.template.as_str()) == template)
+            && !configured.any(|known| known.name.eq_ignore_ascii_case(&upstream.name))
+    };
+    let upstreams = last.upstreams().unwrap_or_default();
+    let again = upstreams.into_iter().filter(is_again);
+    again
+        .filter_map(|upstream| {
+            let known = last.known(&upstream.name)?;
+            let status = UpstreamStatus {
+                name: upstream.name.clone(),
+                is_fed: true,
+                ..UpstreamStatus::default()
+            };
+            Some(First {
+                upstream,
+                status: with_known(status, &known),
+            })
+        })
+        .collect()
+}
+
 /// Every upstream with its configured servers.
 pub(crate) fn configured(
     upstreams: &[settings::Upstream],
@@ -64,13 +91,7 @@ fn first(
     let mut learned = false;
     let mut servers = None;
     if let Some(known) = known {
-        status.state = match known.pinned {
-            Some(_) => State::Pinned,
-            None => State::Stale,
-        };
-        status.confirmed_ms = known.confirmed_ms;
-        status.from = Some(known.from);
-        status.pinned = known.pinned;
+        status = with_known(status, &known);
         learned = known.learned;
         servers = Some(known.servers);
     }
@@ -79,9 +100,24 @@ fn first(
             name: upstream.name.clone(),
             changed: 0,
             learned,
+            template: None,
             servers: servers.unwrap_or_else(|| resolved.servers.clone()),
         },
         status,
+    }
+}
+
+/// The status of an upstream that is served by what is known of it.
+fn with_known(status: UpstreamStatus, known: &Known) -> UpstreamStatus {
+    UpstreamStatus {
+        state: match known.pinned {
+            Some(_) => State::Pinned,
+            None => State::Stale,
+        },
+        confirmed_ms: known.confirmed_ms,
+        from: Some(known.from),
+        pinned: known.pinned.clone(),
+        ..status
     }
 }
 
@@ -159,6 +195,7 @@ mod tests {
                 name: "test".into(),
                 changed: 3,
                 learned,
+                template: None,
                 servers: ports.iter().copied().map(server).collect(),
             }],
             ..Table::default()

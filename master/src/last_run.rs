@@ -122,7 +122,7 @@ impl LastRun {
         saved.collect()
     }
 
-    /// The upstreams of the last table, for the history's sake.
+    /// The upstreams of the last table.
     pub(crate) fn upstreams(&self) -> Option<Vec<Upstream>> {
         if let Some(table) = &self.table {
             return Some(table.upstreams.clone());
@@ -133,6 +133,7 @@ impl LastRun {
                 name: saved.name.clone(),
                 changed: saved.changed,
                 learned: saved.learned,
+                template: saved.template.as_deref().map(Into::into),
                 servers: servers.collect::<Option<_>>()?,
             })
         });

@@ -81,7 +81,7 @@ impl PrivateFiles {
         for (private, opened) in settings.private.iter().zip(&opened) {
             vault.put(private, &opened.file)?;
         }
-        for upsync in settings.upstreams.iter().filter_map(|u| u.upsync.as_ref()) {
+        for upsync in settings.sources() {
             if let Some(token) = &upsync.token {
                 vault.token(token)?;
             }

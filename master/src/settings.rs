@@ -49,12 +49,23 @@ pub struct Settings {
     pub error_logs: Arc<[LogTarget]>,
     /// Every upstream, implicit ones too, in configuration order.
     pub upstreams: Vec<Upstream>,
+    /// Each `upsync_discover`.
+    pub discovers: Vec<Discover>,
     /// `upsync_start_timeout`: how long a start waits for first answers.
     pub start_timeout: Duration,
     /// `upsync_state`: the last good table on disk; `None` is off.
     pub state: Option<PathBuf>,
     /// `upsync_log`
     pub upsync_log: Option<UpsyncLog>,
+}
+
+impl Settings {
+    /// Where servers come from: each `upsync` and each `upsync_discover`.
+    pub fn sources(&self) -> impl Iterator<Item = &Upsync> {
+        let upstreams = self.upstreams.iter();
+        let own = upstreams.filter_map(|upstream| upstream.upsync.as_ref());
+        own.chain(self.discovers.iter().map(|discover| &discover.upsync))
+    }
 }
 
 /// `upsync_log FILE [json]`
@@ -170,6 +181,17 @@ pub struct Upstream {
     pub resolver_timeout: Duration,
     /// Where it stands, for errors.
     pub place: Place,
+}
+
+/// `upsync_discover ADDRESS/v1/kv/PREFIX template=NAME …`: every folder is an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    /// Where the folders are.
+    pub upsync: Upsync,
+    /// The upstream of the configuration that they are like.
+    pub template: String,
+    /// `upsync_guard` of the template.
+    pub guard: Option<Guard>,
 }
 
 /// `upsync_guard on [share=PERCENT%] [servers=NUMBER]`: which answers are not applied at once.

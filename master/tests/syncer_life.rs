@@ -111,6 +111,7 @@ fn a_successor_waits_for_the_lock_and_goes_on_from_the_table() {
         name: "a".into(),
         changed: 0,
         learned: true,
+        template: None,
         servers,
     };
     orphan

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use crate::error::Damage;
 use crate::layout::{Capacity, Layout, WORD, slot};
-use crate::table::{Address, CounterId, Leaving, Seen, Server, Table, Upstream, high, low};
+use crate::table::{
+    Address, CounterId, Leaving, Seen, Server, TEMPLATE_NAME_MAX, Table, Upstream, high, low,
+};
 
 /// Kinds of address in the low byte of a server's first word.
 pub(crate) const IPV4: u64 = 1;
@@ -107,6 +109,8 @@ pub(crate) struct UpstreamRecord {
     pub(crate) learned: bool,
     pub(crate) first: usize,
     pub(crate) servers: usize,
+    /// Its template's number from 1; 0 is none.
+    template: u64,
 }
 
 impl UpstreamRecord {
@@ -117,6 +121,7 @@ impl UpstreamRecord {
             learned: words[2] & LEARNED != 0,
             first: low(words[2]) as usize,
             servers: high(words[2] & !LEARNED) as usize,
+            template: words[3],
         }
     }
 
@@ -180,6 +185,26 @@ impl<'a> View<'a> {
             )));
         }
         Ok((record, self.string(record.name)?))
+    }
+
+    /// The name of the upstream that a discovered one is like.
+    pub(crate) fn template(&self, record: &UpstreamRecord) -> Result<Option<&'a str>, Damage> {
+        let Some(number) = record.template.checked_sub(1) else {
+            return Ok(None);
+        };
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        if number >= self.head.upstreams {
+            return Err(Damage(format!("an upstream has template {number}")));
+        }
+        let at = slot::HEAD + number * slot::UPSTREAM;
+        let template = UpstreamRecord::parse(&self.words[at..at + slot::UPSTREAM]);
+        // Every discovered upstream may have the same one: it is not counted as spent, but short.
+        let (at, length) = (low(template.name) as usize, high(template.name) as usize);
+        let name = self.text.get(at..at + length.min(TEMPLATE_NAME_MAX + 1));
+        let name = name.filter(|name| name.len() == length);
+        let name = name.and_then(|name| std::str::from_utf8(name).ok());
+        name.map(Some)
+            .ok_or_else(|| Damage("a template has no name".to_owned()))
     }
 
     pub(crate) fn server(&self, number: usize) -> Result<Server, Damage> {
@@ -285,6 +310,7 @@ impl<'a> View<'a> {
                 name: name.to_owned(),
                 changed: record.changed,
                 learned: record.learned,
+                template: self.template(&record)?.map(Arc::from),
                 servers: record
                     .range()
                     .map(|at| self.server(at))

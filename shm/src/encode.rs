@@ -1,11 +1,12 @@
 //! A table as the words of a slot.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::decode::{BACKUP, DOWN, IPV4, IPV6, LEARNED, UNIX};
 use crate::layout::{WORD, slot};
-use crate::table::{Address, Leaving, Server, Table, halves};
+use crate::table::{Address, Leaving, Server, Table, Upstream, halves};
 
 /// Bytes of names and paths of a table.
 pub(crate) fn text_bytes<'a>(
@@ -41,11 +42,13 @@ pub(crate) fn encode(table: &Table, words: &mut Vec<u64>) {
     words.clear();
     words.resize(slot::HEAD, 0);
     let mut first = 0;
+    let templates = Templates::new(&table.upstreams);
     for upstream in &table.upstreams {
         words.push(put(&mut text, upstream.name.as_bytes()));
         words.push(upstream.changed);
         let learned = if upstream.learned { LEARNED } else { 0 };
         words.push(halves(first, upstream.servers.len() as u32) | learned);
+        words.push(templates.of(upstream));
         first += upstream.servers.len() as u32;
     }
     for server in table
@@ -76,6 +79,27 @@ pub(crate) fn encode(table: &Table, words: &mut Vec<u64>) {
     words[slot::SEEN] = table.seen.0;
     words[slot::PUBLISHED] = table.published;
     words[slot::CHECKSUM] = u64::from(checksum_of_slot(words));
+}
+
+/// Where the templates of discovered upstreams are.
+struct Templates<'a>(HashMap<&'a str, usize>);
+
+impl<'a> Templates<'a> {
+    fn new(upstreams: &'a [Upstream]) -> Self {
+        let mut places = HashMap::new();
+        if upstreams.iter().any(|upstream| upstream.template.is_some()) {
+            let named = upstreams.iter().enumerate().rev();
+            places.extend(named.map(|(at, upstream)| (upstream.name.as_str(), at)));
+        }
+        Templates(places)
+    }
+
+    /// Its template's number from 1; 0 is none.
+    fn of(&self, upstream: &Upstream) -> u64 {
+        let template = upstream.template.as_deref();
+        let at = template.and_then(|template| self.0.get(template));
+        at.map_or(0, |at| *at as u64 + 1)
+    }
 }
 
 fn record(server: &Server, text: &mut Vec<u8>) -> [u64; slot::SERVER] {
@@ -149,7 +173,7 @@ mod tests {
     use super::*;
     use crate::decode::decode;
     use crate::layout::{Capacity, Layout};
-    use crate::table::{CounterId, Seen, Upstream};
+    use crate::table::{CounterId, Seen};
 
     const LAYOUT: Layout = Layout::new(Capacity {
         servers: 64,
@@ -220,6 +244,7 @@ mod tests {
                         changed % (version + 1)
                     },
                     learned,
+                    template: None,
                     servers,
                 };
                 Table {
@@ -255,6 +280,36 @@ mod tests {
             words[at] ^= 1u64 << bit;
             prop_assert!(decode(&words, &LAYOUT).is_err());
         }
+    }
+
+    #[test]
+    fn a_discovered_upstream_says_what_it_is_like() {
+        let upstream = |name: &str, template: Option<&str>| Upstream {
+            name: name.to_owned(),
+            changed: 1,
+            learned: true,
+            template: template.map(Into::into),
+            servers: Vec::new(),
+        };
+        let mut table = Table {
+            version: 1,
+            upstreams: vec![
+                upstream("a", None),
+                upstream("web", None),
+                upstream("found", Some("web")),
+                upstream("stray", Some("gone")),
+            ],
+            ..Table::default()
+        };
+        let mut words = Vec::new();
+        encode(&table, &mut words);
+        table.upstreams[3].template = None;
+        assert_eq!(decode(&words, &LAYOUT), Ok(table));
+
+        let at = slot::HEAD + 2 * slot::UPSTREAM + 3;
+        words[at] = 5;
+        words[slot::CHECKSUM] = u64::from(checksum_of_slot(&words));
+        assert!(decode(&words, &LAYOUT).unwrap_err().0.contains("template"));
     }
 
     #[test]

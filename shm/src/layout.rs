@@ -70,7 +70,7 @@ pub mod slot {
     /// Words of the head.
     pub const HEAD: usize = 9;
     /// Words of an upstream's record.
-    pub const UPSTREAM: usize = 3;
+    pub const UPSTREAM: usize = 4;
     /// Words of a server's record.
     pub const SERVER: usize = 7;
     /// Words of the record of a server that is leaving: a server's and two more.
@@ -393,7 +393,7 @@ const _: () = {
     assert!(slot::CHECKSUM == slot::HEAD - 1 && slot::HEAD == 9);
     assert!(report::HEAD == 3 && report::SLOTS == 2 && record::HEAD == 4);
     assert!(latency::LONGEST == 33 && latency::WORDS == 48 && latency::WORDS.is_multiple_of(APART));
-    assert!(slot::UPSTREAM == 3 && slot::SERVER == 7 && slot::LEAVER == 9);
+    assert!(slot::UPSTREAM == 4 && slot::SERVER == 7 && slot::LEAVER == 9);
     assert!(row::METRICS == 5 && row::WORDS == 16);
     assert!(counter::LATEST_FAILURE < counter::WORDS && counter::WORDS == 8);
     assert!(
@@ -404,17 +404,17 @@ const _: () = {
     );
     let layout = Layout::new(DEFAULT);
     assert!(layout.tables == 512);
-    assert!(layout.slot_words == 406_032 && layout.slot_words.is_multiple_of(APART));
-    assert!(layout.tenancy == 1_624_640);
-    assert!(layout.history == 1_657_408 && layout.history_words == 524_288);
-    assert!(layout.report == 2_181_696 && layout.report_words == 270_352);
-    assert!(layout.live == 2_722_816 && layout.live.is_multiple_of(PAGE));
-    assert!(layout.scoreboard == 2_722_832 && layout.scoreboard.is_multiple_of(APART));
-    assert!(layout.latencies == 2_722_976 && layout.latencies.is_multiple_of(APART));
-    assert!(layout.failures == 2_723_456 && layout.failures.is_multiple_of(APART));
-    assert!(layout.counters == 2_725_888 && layout.counters.is_multiple_of(PAGE));
+    assert!(layout.slot_words == 410_128 && layout.slot_words.is_multiple_of(APART));
+    assert!(layout.tenancy == 1_641_024);
+    assert!(layout.history == 1_673_792 && layout.history_words == 524_288);
+    assert!(layout.report == 2_198_080 && layout.report_words == 270_352);
+    assert!(layout.live == 2_739_200 && layout.live.is_multiple_of(PAGE));
+    assert!(layout.scoreboard == 2_739_216 && layout.scoreboard.is_multiple_of(APART));
+    assert!(layout.latencies == 2_739_360 && layout.latencies.is_multiple_of(APART));
+    assert!(layout.failures == 2_739_840 && layout.failures.is_multiple_of(APART));
+    assert!(layout.counters == 2_742_272 && layout.counters.is_multiple_of(PAGE));
     assert!(layout.counters_words == 262_144);
-    assert!(layout.words == 5_085_184);
+    assert!(layout.words == 5_101_568);
 };
 
 #[cfg(test)]

@@ -47,5 +47,5 @@ pub use publisher::{Publication, Publisher};
 pub use reader::{Header, Reader, ServerCounters};
 pub use region::Region;
 pub use scoreboard::{Metric, Row, Status, WorkerRow, WorkerState};
-pub use table::{Address, CounterId, Leaving, Seen, Server, Table, Upstream};
+pub use table::{Address, CounterId, Leaving, Seen, Server, TEMPLATE_NAME_MAX, Table, Upstream};
 pub use worker::{Snapshot, SnapshotUpstream, WorkerRegion};

@@ -53,7 +53,13 @@ pub(crate) fn reconcile(last: &[Upstream], upstreams: Vec<Upstream>) -> Matched 
             Event::Gone(server) => matched.gone.push((name(), server.clone())),
         });
         upstream.changed = match old {
-            Some(old) if equal && old.learned == upstream.learned => old.changed,
+            Some(old)
+                if equal
+                    && old.learned == upstream.learned
+                    && old.template == upstream.template =>
+            {
+                old.changed
+            }
             _ => 0,
         };
         matched.changed |= upstream.changed == 0;

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The longest name of an upstream that others are like, in bytes.
+pub const TEMPLATE_NAME_MAX: usize = 255;
+
 /// All upstreams at one table version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
@@ -57,6 +60,9 @@ pub struct Upstream {
     pub changed: u64,
     /// `servers` were learned, from Consul or a dump of what it said; else they are configured.
     pub learned: bool,
+    /// It was found by `upsync_discover`, and is like the upstream of this name; `None`: it is in
+    /// the configuration. At most [`TEMPLATE_NAME_MAX`] bytes.
+    pub template: Option<Arc<str>>,
     /// In the order of `upstream_show`: the most recently added server first.
     pub servers: Vec<Server>,
 }

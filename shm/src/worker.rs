@@ -1,5 +1,7 @@
 //! The region as a worker sees it: tables to read, rows of its own to write.
 
+use std::sync::Arc;
+
 use crate::clock;
 use crate::counters::Counters;
 use crate::decode::{Head, UpstreamRecord, View};
@@ -35,6 +37,8 @@ pub struct SnapshotUpstream {
     pub name: String,
     /// The table version that last changed it.
     pub changed: u64,
+    /// The name of the upstream that it is like, if it was discovered.
+    pub template: Option<Arc<str>>,
     /// Its servers, when it has changed since the version that was asked from.
     pub servers: Option<Vec<Server>>,
 }
@@ -236,17 +240,20 @@ fn update(view: &View<'_>, since: u64, into: &mut Snapshot) -> Result<(), Damage
         } else {
             None
         };
-        upstreams.push((name, record.changed, servers));
+        upstreams.push((name, record.changed, view.template(&record)?, servers));
     }
     into.version = view.head.version;
     into.published = view.head.published;
     into.upstreams
         .resize_with(upstreams.len(), SnapshotUpstream::default);
-    for (to, (name, changed, servers)) in into.upstreams.iter_mut().zip(upstreams) {
+    for (to, (name, changed, template, servers)) in into.upstreams.iter_mut().zip(upstreams) {
         if to.name != name {
             name.clone_into(&mut to.name);
         }
         to.changed = changed;
+        if to.template.as_deref() != template {
+            to.template = template.map(Arc::from);
+        }
         to.servers = servers;
     }
     Ok(())

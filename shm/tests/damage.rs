@@ -59,6 +59,7 @@ fn fixture() -> Fixture {
             name: name.to_owned(),
             changed: 0,
             learned: false,
+            template: None,
             servers: all.iter().skip(skip).map(server).collect(),
         });
         publisher.publish(upstreams.into(), Seen::now()).unwrap();
@@ -185,7 +186,7 @@ fn each_damage_has_its_error() {
         (header::SERVERS, 13, false, "damaged header: checksum"),
         (
             header::SERVERS,
-            13,
+            99,
             true,
             "damaged header: sizes and offsets",
         ),
@@ -248,13 +249,19 @@ fn each_damage_has_its_error() {
             "damaged table: upstream 0 begins at server 1",
         ),
         (
-            first + slot::HEAD + 6,
+            first + slot::HEAD + 3,
+            9,
+            true,
+            "damaged table: an upstream has template",
+        ),
+        (
+            first + 2 * slot::UPSTREAM + slot::HEAD,
             0,
             true,
             "damaged table: a server has an address of kind 0",
         ),
         (
-            first + slot::HEAD + 12,
+            first + 2 * slot::UPSTREAM + slot::HEAD + 6,
             99,
             true,
             "damaged table: a server has counter row 99 of 12",

@@ -199,6 +199,7 @@ fn upstream(name: &str) -> weir_shm::Upstream {
         name: name.to_owned(),
         changed: 0,
         learned: true,
+        template: None,
         servers: vec![],
     }
 }

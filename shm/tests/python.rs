@@ -56,6 +56,7 @@ fn upstream(name: &str, servers: Vec<Server>) -> Upstream {
         name: name.to_owned(),
         changed: 0,
         learned: name.len().is_multiple_of(2),
+        template: None,
         servers,
     }
 }

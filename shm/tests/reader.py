@@ -45,7 +45,7 @@ class Region:
         self.servers, self.upstreams, self.workers, self.slots, self.history_bytes = head[3:8]
         self.text_bytes = 4096 + 64 * self.upstreams + 16 * self.servers
         self.slot_words = up(
-            9 + 3 * self.upstreams + 9 * self.servers + up(self.text_bytes, 8) // 8, 16
+            9 + 4 * self.upstreams + 9 * self.servers + up(self.text_bytes, 8) // 8, 16
         )
         self.tables = 512
         self.tenancy = self.tables + self.slots * self.slot_words
@@ -183,7 +183,7 @@ class Table:
         upstreams, servers, leaving, length = words[2:6]
         check(upstreams <= region.upstreams, "upstreams")
         check(servers + leaving <= region.servers, "servers")
-        at_servers = 9 + 3 * upstreams
+        at_servers = 9 + 4 * upstreams
         at_leaving = at_servers + 7 * servers
         at_text = at_leaving + 9 * leaving
         check(words[1] == at_text + up(length, 8) // 8, "words in use")
@@ -192,9 +192,10 @@ class Table:
         self.upstreams = []
         expected = 0
         for number in range(upstreams):
-            name, changed, span = words[9 + 3 * number : 12 + 3 * number]
+            name, changed, span, template = words[9 + 4 * number : 13 + 4 * number]
             first, count, learned = low(span), high(span) & 0x7FFFFFFF, span >> 63
             check(first == expected, "first server")
+            check(template <= upstreams, "template")
             expected += count
             records = [
                 words[at_servers + 7 * n : at_servers + 7 * n + 7]

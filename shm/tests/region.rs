@@ -59,6 +59,7 @@ fn upstream(name: &str, ports: impl IntoIterator<Item = u16>) -> Upstream {
         name: name.to_owned(),
         changed: 0,
         learned: false,
+        template: None,
         servers,
     }
 }

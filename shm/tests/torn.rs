@@ -229,6 +229,7 @@ fn table(version: u64) -> Vec<Upstream> {
         name: format!("upstream{number}"),
         changed: 0,
         learned: false,
+        template: None,
         servers: (number * share..(number + 1) * share).map(server).collect(),
     };
     (0..UPSTREAMS).map(upstream).collect()

@@ -82,12 +82,17 @@ pub fn build(mut draft: Draft, source: &mut Source) -> Result<Outcome, Fault> {
             .collect(),
     };
     let late_warnings = file_limit_warning(&main, connections, source);
-    let fed = super::upsync::sources(&upstreams, &http, source)?;
+    let finders = http.discovers.iter().map(|discover| &discover.upstream);
+    let sources: Vec<_> = upstreams.iter().copied().chain(finders).collect();
+    let fed = super::upsync::sources(&sources, &http, source)?;
     let (control, state) = (main.control.take(), main.upsync_state.take());
     let mut settings = master_settings(main, &http, sockets, &upstreams, connections, source);
-    for (upstream, upsync) in settings.upstreams.iter_mut().zip(fed.upsyncs) {
-        upstream.upsync = upsync;
+    let mut upsyncs = fed.upsyncs.into_iter();
+    for upstream in &mut settings.upstreams {
+        upstream.upsync = upsyncs.next().flatten();
     }
+    settings.discovers =
+        super::upsync::discovers(&http.discovers, upsyncs, &upstreams, &settings.upstreams)?;
     let control = control_path(control.as_deref(), &settings.region.path, source)?;
     let settings = master::Settings {
         resources: draft.resources,
@@ -273,7 +278,14 @@ fn ordered(upstreams: &[UpstreamDraft]) -> (Vec<usize>, Vec<&UpstreamDraft>) {
 fn check_upstreams(upstreams: &[&UpstreamDraft], http: &Http) -> Result<(), Fault> {
     let mut names = HashMap::new();
     for upstream in upstreams {
-        if upstream.upsync.is_none() && upstream.servers.iter().all(|server| server.backup) {
+        let mut discovers = http.discovers.iter();
+        let is_template =
+            upstream.explicit && discovers.any(|discover| discover.template == upstream.name);
+        if let Some(fault) = upstream.empty.clone().filter(|_| !is_template) {
+            return Err(fault);
+        }
+        let is_fed = is_template || upstream.upsync.is_some();
+        if !is_fed && upstream.servers.iter().all(|server| server.backup) {
             let message = format!("no servers in upstream \"{}\"", upstream.name);
             return Err(Fault::at(upstream.place.clone(), message));
         }
@@ -434,6 +446,7 @@ fn master_settings(
             .iter()
             .map(|upstream| master_upstream(upstream, http, source))
             .collect(),
+        discovers: Vec::new(),
         start_timeout: http.start_timeout.unwrap_or(START_TIMEOUT),
         upsync_log: http.upsync_log,
         control: None,
@@ -519,10 +532,7 @@ fn state_path(
     settings: &master::Settings,
     source: &Source,
 ) -> Option<PathBuf> {
-    let mut upstreams = settings.upstreams.iter();
-    if !upstreams.any(|upstream| upstream.upsync.is_some()) {
-        return None;
-    }
+    settings.sources().next()?;
     match given {
         Some("off") => None,
         Some(path) => Some(source.paths().full(path).into()),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::Fault;
 use weir_master::settings::{
     Guard, Place, Resource, Secret, Server, SocketOptions, Upsync, UpsyncLog,
 };
@@ -129,6 +130,8 @@ pub struct Http {
     pub guard: Option<Option<Guard>>,
     pub upsync_log: Option<UpsyncLog>,
     pub source: SourceDraft,
+    /// Each `upsync_discover`.
+    pub discovers: Vec<DiscoverDraft>,
 }
 
 impl Http {
@@ -198,6 +201,14 @@ pub enum ProxyPass {
     Named(Template),
 }
 
+/// `upsync_discover`
+pub struct DiscoverDraft {
+    /// Its source, as that of an upstream without a name.
+    pub upstream: UpstreamDraft,
+    /// `template=`
+    pub template: String,
+}
+
 /// An `upstream {}`, or what a `proxy_pass` names without one.
 #[derive(Clone, Default)]
 pub struct UpstreamDraft {
@@ -209,6 +220,8 @@ pub struct UpstreamDraft {
     /// `proxy_pass` gave none.
     pub no_port: bool,
     pub place: Place,
+    /// There is no server in it, which only a template may have.
+    pub empty: Option<Fault>,
     pub servers: Vec<Server>,
     pub upsync: Option<Upsync>,
     /// What `upsync`'s address begins with.

@@ -84,8 +84,10 @@ fn upstream(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     parser.block(UPSTREAM)?;
     let upstream = open(&mut parser.draft);
     if upstream.servers.is_empty() && upstream.upsync.is_none() {
-        return Err(parser.here("no servers are inside upstream"));
+        let fault = parser.here("no servers are inside upstream");
+        open(&mut parser.draft).empty = Some(fault);
     }
+    let upstream = open(&mut parser.draft);
     super::upsync::check(upstream, call)?;
     if upstream.upsync.is_none() && upstream.dump.is_some() {
         return Err(call.fault(format!(

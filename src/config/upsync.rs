@@ -5,13 +5,14 @@ mod address;
 use std::path::PathBuf;
 
 use weir_master::settings::{
-    Certificates, Consistency, Guard, Kind, PrivateFile, Secret, Token, Upsync,
+    self, Certificates, Consistency, Discover, Guard, Kind, PrivateFile, Secret, Token, Upsync,
 };
+use weir_shm::TEMPLATE_NAME_MAX;
 
 use super::directive::{
     Arity, Contexts, Directive, HTTP, Set, UPSTREAM, at_least, between, flag, once, row, take,
 };
-use super::draft::{FileDraft, Http, SourceDraft, TokenDraft, UpstreamDraft};
+use super::draft::{DiscoverDraft, FileDraft, Http, SourceDraft, TokenDraft, UpstreamDraft};
 use super::error::Fault;
 use super::parser::{Call, Parser};
 use super::source::Source;
@@ -24,6 +25,7 @@ const ONE: Arity = take(1);
 /// The table.
 pub const DIRECTIVES: &[Directive] = &[
     row("upsync", UPSTREAM, at_least(1), Set::Call(upsync)),
+    row("upsync_discover", HTTP, at_least(2), Set::Call(discover)),
     row(
         "upsync_drain_timeout",
         HTTP.or(UPSTREAM),
@@ -142,6 +144,90 @@ fn upsync(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
     })?;
     upstream.https = https;
     Ok(())
+}
+
+/// `upsync_discover ADDRESS/v1/kv/PREFIX template=NAME …`
+fn discover(parser: &mut Parser, call: &Call) -> Result<(), Fault> {
+    let mut upsync = Upsync {
+        folders: true,
+        ..Upsync::folder("", 0, "")
+    };
+    let https = address::read(&mut upsync, call)?;
+    let mut template = None;
+    for parameter in &call.values()[1..] {
+        match parameter.split_once('=') {
+            Some(("template", name)) if name.len() > TEMPLATE_NAME_MAX => {
+                return Err(call.fault(format!(
+                    "the name in \"template=\" is longer than {TEMPLATE_NAME_MAX} bytes"
+                )));
+            }
+            Some(("template", name)) if !name.is_empty() && template.is_none() => {
+                template = Some(name.to_owned());
+            }
+            Some(("template", _)) => return Err(call.invalid_parameter(parameter)),
+            Some(("upsync_type", kind)) if kind != Kind::default().name() => {
+                return Err(call.fault(format!(
+                    "\"{parameter}\" is not supported by \"upsync_discover\""
+                )));
+            }
+            _ => set_parameter(&mut upsync, call, parameter)?,
+        }
+    }
+    let Some(template) = template else {
+        return Err(call.fault("\"upsync_discover\" needs a \"template=\""));
+    };
+    let discovers = &mut parser.draft.http().discovers;
+    let same = |known: &Upsync| {
+        (&known.host, &known.prefix, &known.datacenter)
+            == (&upsync.host, &upsync.prefix, &upsync.datacenter)
+    };
+    let mut known = discovers
+        .iter()
+        .filter_map(|known| known.upstream.upsync.as_ref());
+    if known.any(same) {
+        let path = upsync.kind.path();
+        return Err(call.fault(format!(
+            "duplicate \"upsync_discover\" of {}{path}{}",
+            upsync.host, upsync.prefix
+        )));
+    }
+    discovers.push(DiscoverDraft {
+        upstream: UpstreamDraft {
+            upsync: Some(upsync),
+            https,
+            place: call.place(),
+            ..UpstreamDraft::default()
+        },
+        template,
+    });
+    Ok(())
+}
+
+/// Each `upsync_discover`, whose sources are `upsyncs`.
+pub fn discovers(
+    drafts: &[DiscoverDraft],
+    upsyncs: impl Iterator<Item = Option<Upsync>>,
+    upstreams: &[&UpstreamDraft],
+    built: &[settings::Upstream],
+) -> Result<Vec<Discover>, Fault> {
+    let sources = drafts.iter().zip(upsyncs);
+    let sources = sources.filter_map(|(draft, upsync)| Some((draft, upsync?)));
+    sources
+        .map(|(draft, upsync)| {
+            let template = &draft.template;
+            let mut known = upstreams.iter().zip(built);
+            let like = known.find(|(known, _)| known.explicit && known.name == *template);
+            let (_, like) = like.ok_or_else(|| {
+                let message = format!("no upstream \"{template}\" in \"upsync_discover\"");
+                Fault::at(draft.upstream.place.clone(), message)
+            })?;
+            Ok(Discover {
+                upsync,
+                template: template.clone(),
+                guard: like.guard,
+            })
+        })
+        .collect()
 }
 
 /// It comes after the path that it decides about.

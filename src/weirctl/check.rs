@@ -1,7 +1,7 @@
 //! `check`: one line for a monitor.
 
 use serde_json::json;
-use weir_master::syncer::recorder::report::{Report, SourceState, State};
+use weir_master::syncer::recorder::report::{Report, SourceState, State, UpstreamStatus};
 use weir_shm::{Table, Upstream, WorkerRow};
 
 use super::Outcome;
@@ -78,7 +78,8 @@ fn judge(seen: &Seen, alive: impl Fn(u32) -> bool) -> (u8, Vec<String>) {
     let of = |state: State| statuses().filter(move |status| status.state == state);
     let held = statuses().filter(|status| status.held.is_some());
     down.extend(named("held", held.map(|status| status.name.as_str())));
-    let dead = table.upstreams.iter().filter(|upstream| is_dead(upstream));
+    let upstreams = table.upstreams.iter();
+    let dead = upstreams.filter(|upstream| is_dead(upstream, report.upstream(&upstream.name)));
     down.extend(named("without a server", dead.map(|u| u.name.as_str())));
 
     let mut bad = Vec::new();
@@ -116,9 +117,12 @@ fn judge(seen: &Seen, alive: impl Fn(u32) -> bool) -> (u8, Vec<String>) {
     (code, reasons)
 }
 
-/// It takes no request.
-fn is_dead(upstream: &Upstream) -> bool {
-    upstream.servers.iter().all(|server| server.down)
+/// It takes no request. One that nothing feeds and that has no server by its configuration is but a
+/// template.
+fn is_dead(upstream: &Upstream, status: Option<&UpstreamStatus>) -> bool {
+    let is_fed = upstream.learned || status.is_none_or(|status| status.is_fed);
+    let is_template = upstream.servers.is_empty() && !is_fed;
+    !is_template && upstream.servers.iter().all(|server| server.down)
 }
 
 /// `stale: a, b and 3 more`
@@ -171,6 +175,7 @@ mod tests {
             name: name.into(),
             changed: 1,
             learned: true,
+            template: None,
             servers: vec![server.clone()],
         };
         let status = |name: &str| UpstreamStatus {
@@ -247,6 +252,12 @@ mod tests {
         dead.table.upstreams[1].servers[0].down = true;
         let expected = (CRITICAL, "CRITICAL without a server: b\n".to_owned());
         assert_eq!(told(&dead, 0), expected);
+        dead.table.upstreams[1].servers.clear();
+        assert_eq!(told(&dead, 0), expected);
+        dead.table.upstreams[1].learned = false;
+        assert_eq!(told(&dead, 0), expected);
+        dead.report.upstreams[1].is_fed = false;
+        assert_eq!(told(&dead, 0).0, GOOD);
         let mut pinned = seen();
         pinned.report.upstreams[0].state = State::Pinned;
         let (code, text) = told(&pinned, 0);

@@ -140,6 +140,7 @@ mod tests {
             name: name.to_owned(),
             changed: 0,
             learned: true,
+            template: None,
             servers: servers.collect(),
         }
     }

@@ -87,10 +87,17 @@ fn show(
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "\nupstream {}: servers {}, changed in version {}{}",
+            "\nupstream {}: servers {}, changed in version {}{}{}",
             shown(&upstream.name),
             upstream.servers.len(),
             upstream.changed,
+            upstream
+                .template
+                .as_deref()
+                .map_or(String::new(), |like| format!(
+                    ", discovered, template {}",
+                    shown(like)
+                )),
             status.map_or(String::new(), |status| format!(
                 ", {}",
                 state_text(status, beside.now_ms)
@@ -179,6 +186,7 @@ fn upstream_json(upstream: &Upstream, beside: &Beside) -> Value {
         "name": upstream.name,
         "changed": upstream.changed,
         "learned": upstream.learned,
+        "template": upstream.template.as_deref(),
         "servers": servers,
         "leaving": leaving,
     });

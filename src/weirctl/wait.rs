@@ -323,6 +323,7 @@ mod tests {
 
     fn upstream(name: &str, changed: u64) -> Upstream {
         Upstream {
+            template: None,
             name: name.into(),
             changed,
             learned: true,

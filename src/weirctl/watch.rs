@@ -345,6 +345,7 @@ mod tests {
                 name: (*name).to_owned(),
                 changed: version,
                 learned: false,
+                template: None,
                 servers: servers
                     .iter()
                     .map(|(port, weight)| server(*port, *weight))

@@ -17,6 +17,7 @@ mod crash;
 mod demo;
 mod demo_endpoint;
 mod differential;
+mod discover;
 mod docs;
 mod dump;
 mod error_log;

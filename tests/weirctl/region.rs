@@ -124,6 +124,7 @@ fn upstream(name: &str, servers: Vec<Server>) -> Upstream {
         name: name.to_owned(),
         changed: 0,
         learned: false,
+        template: None,
         servers,
     }
 }

@@ -37,6 +37,9 @@ pub(super) fn shared(
     let mut first = first_table::build(&settings.upstreams, resolved, &last, |line| {
         log.warn(line);
     });
+    let found = first_table::discovered(settings, &last);
+    let room = (capacity.upstreams as usize).saturating_sub(first.len());
+    first.extend(found.into_iter().take(room));
     let servers: usize = first.iter().map(|first| first.upstream.servers.len()).sum();
     if servers > capacity.servers as usize {
         log.warn(format_args!(

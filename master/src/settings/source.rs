@@ -36,6 +36,8 @@ pub struct Upsync {
     pub token: Option<Token>,
     /// `https://`, and how.
     pub tls: Option<Arc<Certificates>>,
+    /// Every folder below the prefix is a list of its own: `upsync_discover`.
+    pub folders: bool,
 }
 
 impl Upsync {

@@ -2,6 +2,7 @@
 //! prepared, the lists that watches feed, and what names resolve to. Pure: no socket, no thread, no
 //! region.
 
+mod discover;
 mod feed;
 mod names;
 mod pins;
@@ -14,6 +15,8 @@ use weir_shm::{Server, Table, Upstream};
 use crate::ResolvedUpstream;
 use crate::resolve::Named;
 use crate::settings::{Guard, Settings, Upsync};
+pub use discover::Finding;
+use discover::{Finder, Found};
 pub use feed::{Before, Feed, Heed};
 use names::NameFeed;
 pub use pins::{Pin, Pins};
@@ -50,6 +53,14 @@ pub struct Book {
     places: HashMap<FeedId, usize>,
     prepared: Option<Vec<Slot>>,
     pins: Pins,
+    finders: Vec<Finder>,
+    prepared_finders: Option<Vec<Finder>>,
+    /// By name.
+    found: BTreeMap<String, Found>,
+    found_feeds: HashMap<FeedId, String>,
+    finder_ids: HashSet<FeedId>,
+    /// Folders that could not become upstreams, by finder: they were told.
+    refused_folders: HashMap<FeedId, HashSet<String>>,
     feeds: BTreeMap<FeedId, Feed>,
     names: BTreeMap<FeedId, NameFeed>,
     next: FeedId,
@@ -70,6 +81,8 @@ impl Book {
             Some(known.servers.clone())
         });
         book.place();
+        book.finders = book.make_finders(settings);
+        book.find_again(table);
         book.seed(&tables);
         book
     }
@@ -126,6 +139,7 @@ impl Book {
             .keys()
             .chain(self.names.keys())
             .copied()
+            .chain(self.all_finders().map(|finder| finder.id))
             .collect()
     }
 
@@ -139,6 +153,9 @@ impl Book {
     fn slot_of(&self, id: FeedId) -> Option<&Slot> {
         if let Some(at) = self.places.get(&id) {
             return self.current.get(*at);
+        }
+        if let Some(name) = self.found_feeds.get(&id) {
+            return self.found.get(name).map(|found| &found.slot);
         }
         let mut prepared = self.prepared.iter().flatten();
         prepared.find(|slot| slot.feed == Some(id))
@@ -157,6 +174,7 @@ impl Book {
             name: slot.name.clone(),
             changed: 0,
             learned,
+            template: None,
             servers,
         }
     }
@@ -182,7 +200,8 @@ impl Book {
                     .filter(|slot| !names.contains(slot.name.as_str())),
             );
         }
-        slots.into_iter().map(|slot| self.upstream(slot)).collect()
+        let known = slots.into_iter().map(|slot| self.upstream(slot));
+        known.chain(self.found_table()).collect()
     }
 
     /// The dumps that a change of `feed` asks for; a configuration not in force dumps nothing.
@@ -225,6 +244,8 @@ impl Book {
                     .then(|| (slot.name.clone(), feed.servers.clone()))
             })
             .collect();
+        let finders = self.make_finders(settings);
+        self.prepared_finders = Some(finders);
         let slots = self.slots(settings, resolved, |name| {
             now.get(name).or_else(|| dumped.get(name)).cloned()
         });
@@ -239,7 +260,9 @@ impl Book {
             return (Vec::new(), Vec::new());
         };
         let old = std::mem::replace(&mut self.current, prepared);
+        self.finders = self.prepared_finders.take().unwrap_or_default();
         self.place();
+        self.refit();
         self.drop_pins();
         let is_new = |slot: &&Slot| {
             !old.iter()
@@ -253,6 +276,8 @@ impl Book {
     /// Forgets the prepared configuration. Returns the feeds that are gone.
     pub fn abort(&mut self) -> Vec<FeedId> {
         self.prepared = None;
+        self.prepared_finders = None;
+        self.refit();
         self.sweep()
     }
 
@@ -264,6 +289,7 @@ impl Book {
             .flat_map(|slot| slot.names.iter().map(|(id, _)| *id))
             .collect();
         gone.extend(self.names.keys().filter(|id| !named.contains(id)));
+        gone.extend(self.gone_finders());
         self.feeds.retain(|id, _| !gone.contains(id));
         self.names.retain(|id, _| named.contains(id));
         gone
@@ -274,7 +300,9 @@ impl Book {
         feeds.iter().any(|id| {
             let feed = self.feeds.get(id).map(|feed| feed.answered);
             let name = self.names.get(id).map(|name| name.answered);
-            feed.or(name) == Some(false)
+            let mut finders = self.all_finders();
+            let finder = finders.find(|f| f.id == *id).map(|f| f.answered);
+            feed.or(name).or(finder) == Some(false)
         })
     }
 
@@ -282,6 +310,9 @@ impl Book {
     /// servers from before, or its upstream would be empty.
     pub fn unmet(&self, feeds: &[FeedId]) -> Option<String> {
         feeds.iter().find_map(|id| {
+            if let Some(message) = self.unmet_finder(*id) {
+                return Some(message);
+            }
             let feed = self.feeds.get(id)?;
             let configured = self
                 .slot_of(*id)

@@ -251,6 +251,7 @@ mod tests {
                 servers: list.map(|(port, down)| server(port, down)).collect(),
                 refused: Vec::new(),
                 filtered,
+                ..Heard::default()
             };
             (heard, second)
         })

@@ -252,11 +252,7 @@ impl Hub {
     /// Watches what the book has, whose feeds from `first_new` on are new.
     fn watch(&mut self, first_new: FeedId) -> Result<(), String> {
         self.resolve(first_new)?;
-        let feeds = self.book.feeds();
-        let feeds: Vec<_> = feeds
-            .map(|(id, feed)| (id, feed.upstream.as_str(), &feed.upsync))
-            .collect();
-        let set = self.watches.set(&feeds);
+        let set = self.watches.set(&self.book.watched());
         set.map_err(|error| format!("thread for a watch: {error}"))
     }
 

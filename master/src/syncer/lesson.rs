@@ -27,8 +27,22 @@ pub struct Heard {
     pub servers: Arc<[Server]>,
     /// The entries that are none, in key order.
     pub refused: Vec<Refused>,
+    /// Of an `upsync_discover`: the folders in it by their names, in lower case.
+    pub folders: Vec<(String, Heard)>,
     /// The source says that it left out what the token may not read.
     pub filtered: bool,
+}
+
+impl Heard {
+    /// Neither a server nor a folder that may have one.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.folders.is_empty()
+    }
+
+    /// Not even an entry that was refused.
+    pub fn is_nothing(&self) -> bool {
+        self.is_empty() && self.refused.is_empty()
+    }
 }
 
 impl From<Decoded> for Heard {
@@ -36,7 +50,7 @@ impl From<Decoded> for Heard {
         Heard {
             servers: decoded.servers.into(),
             refused: decoded.refused,
-            filtered: false,
+            ..Heard::default()
         }
     }
 }

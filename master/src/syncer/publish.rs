@@ -41,6 +41,10 @@ pub struct Tables {
     behind: bool,
     /// When the oldest of the answers that are being settled was seen.
     seen: Seen,
+    /// Upstreams that were discovered and are in the table, as the recorder was told.
+    discovered: Option<Vec<String>>,
+    /// Upstreams that were discovered are gone from the book.
+    lost: bool,
     /// Lists for which the region has no room yet.
     waiting: Vec<Together>,
     /// Feeds whose latest answer had entries that are not applied, as the recorder knows.
@@ -63,6 +67,8 @@ impl Tables {
             log,
             behind: false,
             seen: Seen::NOBODY,
+            discovered: None,
+            lost: false,
             waiting: Vec::new(),
             refusing: HashSet::new(),
         })
@@ -75,6 +81,13 @@ impl Tables {
     pub fn publish(&mut self, book: &Book, cause: Cause) -> Result<(), PublishError> {
         let publication = self.publisher.publish(book.table(), self.seen)?;
         self.behind = false;
+        let discovered = Some(book.discovered());
+        if discovered != self.discovered {
+            self.recorder.note(Note::Discovered {
+                upstreams: discovered.clone().unwrap_or_default(),
+            });
+            self.discovered = discovered;
+        }
         if publication.changed {
             self.wake();
             self.recorder.note(Note::Published {

@@ -237,7 +237,7 @@ impl Watch {
             Ok(answer) => answer,
         };
         let (index, took) = (answer.index, answer.took);
-        let is_empty = answer.heard.iter().all(|heard| heard.servers.is_empty());
+        let is_empty = answer.heard.iter().all(|heard| heard.is_empty());
         let verdict = match self.hear(answer, asked)? {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
@@ -295,7 +295,7 @@ impl Watch {
     ) -> Result<Verdict, Fault> {
         let told: Vec<_> = lists
             .iter()
-            .map(|(feed, heard)| (*feed, heard.refused.clone(), heard.servers.is_empty()))
+            .map(|(feed, heard)| (*feed, heard.refused.clone(), heard.is_empty()))
             .collect();
         let origin = Origin {
             source: self.status.source(),
@@ -368,7 +368,7 @@ impl Watch {
         if is_second && !self.poller.token_alive()? {
             // What a token that is gone may not read is not gone.
             self.reads.add(target.feed, self.now() + SECOND, why);
-            self.voice.dead_token(&target.upstream, self.now());
+            self.voice.dead_token(target, self.now());
             self.status.doubts(DEAD_TOKEN);
             return Ok(None);
         }

@@ -71,6 +71,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         temp_folders: Vec::new(),
         error_logs: Arc::clone(&error_logs),
         upstreams,
+        discovers: Vec::new(),
         start_timeout: Duration::from_millis(400),
         upsync_log: None,
         state: None,
@@ -165,6 +166,7 @@ impl Syncer {
             name: u.name,
             changed: 0,
             learned: options.learned,
+            template: None,
             servers: u.servers,
         });
         let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();

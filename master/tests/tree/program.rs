@@ -91,6 +91,7 @@ fn build(text: &str) -> Result<Built, String> {
         temp_folders: Vec::new(),
         error_logs: error_logs.clone(),
         upstreams: words("host ").map(upstream).collect(),
+        discovers: Vec::new(),
         start_timeout: SECOND,
         upsync_log: None,
         state: None,

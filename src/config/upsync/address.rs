@@ -26,7 +26,8 @@ pub fn read(upsync: &mut Upsync, call: &Call) -> Result<bool, Fault> {
         let hidden = if query.is_some() { "?***" } else { "" };
         let path = upsync.kind.path();
         call.fault(format!(
-            "{reason} in upsync \"{text}{hidden}\", it must be HOST:PORT{path}{what}"
+            "{reason} in {} \"{text}{hidden}\", it must be HOST:PORT{path}{what}",
+            call.name()
         ))
     };
     let (https, rest) = match text.strip_prefix("https://") {

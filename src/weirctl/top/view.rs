@@ -270,6 +270,7 @@ mod tests {
                     name: "te\x1bst".into(),
                     changed: 9,
                     learned: true,
+                    template: None,
                     servers: vec![server],
                 }],
                 ..Table::default()

@@ -293,6 +293,11 @@ impl<N: Network> Session<'_, N> {
             let servers = plan.map_or(&[][..], |plan| plan.servers.as_slice());
             (upstream.name.as_str(), servers)
         });
+        let discovered = plan.upstreams().iter();
+        let discovered = discovered.filter(|upstream| upstream.template.is_some());
+        let shown = shown.chain(
+            discovered.map(|upstream| (upstream.name.as_str(), upstream.servers.as_slice())),
+        );
         let query = exchange.head.target.args(exchange.input.head());
         let mut body = Vec::new();
         upstream_show::write(query, shown, &mut body);

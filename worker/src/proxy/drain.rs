@@ -71,7 +71,7 @@ impl<N: Network> Proxy<N> {
         if shared.region.counters().in_flight(counter) == 0 {
             return;
         }
-        let id = shared.conf.upstream(&upstream.name);
+        let id = shared.conf.upstream(upstream.configured());
         let settings = id.and_then(|id| shared.conf.settings.upstreams.get(id));
         if let Some(timeout) = settings.and_then(|settings| settings.drain_timeout) {
             let deadline_ms = shared.now_ms.saturating_add(millis(timeout));

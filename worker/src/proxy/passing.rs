@@ -99,7 +99,25 @@ impl<N: Network> Session<'_, N> {
         if let Some(found) = known.and_then(|known| self.shared.plan.upstream(&known.name)) {
             return Ok(Rc::clone(found));
         }
+        if let Some(found) = self.find_discovered(exchange, conf, &url) {
+            return Ok(found);
+        }
         self.find_server(exchange, &url)
+    }
+
+    /// An upstream that `upsync_discover` found, which is served like its template.
+    fn find_discovered(
+        &mut self,
+        exchange: &mut Exchange,
+        conf: &Conf,
+        url: &Url,
+    ) -> Option<Rc<UpstreamPlan>> {
+        if !url.no_port {
+            return None;
+        }
+        let found = self.shared.plan.upstream(&url.text.to_ascii_lowercase())?;
+        exchange.upstream_id = Some(conf.upstream(found.template.as_deref()?)?);
+        Some(Rc::clone(found))
     }
 
     /// No upstream has this name: an address is a server by itself, and a name has to be resolved.

@@ -161,6 +161,7 @@ impl Builder {
             (servers, old) => {
                 let draft = Draft::new(
                     next.name.clone(),
+                    next.template.clone(),
                     numbering.of(&next.name),
                     servers.unwrap_or_default(),
                     old.cloned(),
@@ -190,6 +191,7 @@ enum Balancer {
 #[derive(Debug)]
 struct Draft {
     name: String,
+    template: Option<Arc<str>>,
     number: usize,
     servers: Vec<Server>,
     addresses: Vec<Arc<str>>,
@@ -203,6 +205,7 @@ struct Draft {
 impl Draft {
     fn new(
         name: String,
+        template: Option<Arc<str>>,
         number: usize,
         servers: Vec<Server>,
         old: Option<Rc<UpstreamPlan>>,
@@ -212,6 +215,7 @@ impl Draft {
         }
         Self {
             name,
+            template,
             number,
             addresses: Vec::with_capacity(servers.len()),
             up: 0,
@@ -302,6 +306,7 @@ impl Draft {
         UpstreamPlan {
             number: self.number,
             name: self.name,
+            template: self.template,
             up: self.up,
             servers: self.servers,
             addresses: self.addresses,
@@ -348,6 +353,7 @@ mod tests {
                 .map(|(name, servers)| SnapshotUpstream {
                     name: (*name).to_owned(),
                     changed: version,
+                    template: None,
                     servers: servers.clone(),
                 })
                 .collect(),

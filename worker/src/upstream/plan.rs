@@ -17,6 +17,8 @@ use crate::balance::{Failed, RoundRobin, Tried};
 pub struct UpstreamPlan {
     /// Its name in the configuration.
     pub name: String,
+    /// The upstream of the configuration that it is like, if `upsync_discover` found it.
+    pub template: Option<Arc<str>>,
     /// A number that stays with the name: which list of idle connections it has.
     pub number: usize,
     /// Its servers, in the table's order.
@@ -38,6 +40,11 @@ pub const UNCOUNTED: CounterId = CounterId {
 const UNNUMBERED: usize = usize::MAX;
 
 impl UpstreamPlan {
+    /// The name of the upstream of the configuration that it is, or is like.
+    pub fn configured(&self) -> &str {
+        self.template.as_deref().unwrap_or(&self.name)
+    }
+
     /// Of servers that no table has, with nginx's defaults: addresses that were resolved or given
     /// while a request was served.
     #[must_use]
@@ -55,6 +62,7 @@ impl UpstreamPlan {
         let shown = servers.iter().map(|server| server.address.to_string());
         Self {
             name,
+            template: None,
             number: UNNUMBERED,
             addresses: shown.map(Into::into).collect(),
             up: servers.len(),

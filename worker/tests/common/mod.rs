@@ -286,6 +286,7 @@ pub fn table(servers: &[SocketAddr]) -> Vec<Published> {
         name: "backend".to_owned(),
         changed: 0,
         learned: false,
+        template: None,
         servers: servers.iter().map(|address| server(*address)).collect(),
     }]
 }

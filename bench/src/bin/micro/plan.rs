@@ -33,6 +33,7 @@ fn table(bench: &mut Bench, upstreams: usize, servers: usize) -> Result<(), Box<
         name: format!("upstream{number}"),
         changed: 0,
         learned: true,
+        template: None,
         servers: list_from((number * servers) as u32, servers),
     };
     let mut tables: Vec<Upstream> = (0..upstreams).map(upstream).collect();

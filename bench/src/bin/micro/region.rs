@@ -26,12 +26,14 @@ fn tables(bench: &mut Bench, servers: usize) -> Result<(), Box<dyn Error>> {
         name: "one".to_owned(),
         changed: 0,
         learned: false,
+        template: None,
         servers: list(1),
     };
     let many = Upstream {
         name: "many".to_owned(),
         changed: 0,
         learned: false,
+        template: None,
         servers: list(servers),
     };
     publisher.publish(vec![one, many], weir_shm::Seen::NOBODY)?;

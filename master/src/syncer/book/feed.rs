@@ -192,7 +192,8 @@ impl Book {
 
     /// The answers that are held, with their upstreams' names.
     pub fn held(&self) -> impl Iterator<Item = (&str, &Held)> {
-        let slots = self.current.iter();
+        let found = self.found.values().map(|found| &found.slot);
+        let slots = self.current.iter().chain(found);
         slots.filter_map(|slot| Some((slot.name.as_str(), self.feed(slot.feed?)?.held.as_ref()?)))
     }
 
@@ -211,7 +212,9 @@ impl Book {
 
     /// Takes the held answers whose upstreams have no guard any more.
     pub fn unguarded(&mut self) -> Vec<(FeedId, Held)> {
-        let open = self.current.iter().filter(|slot| slot.guard.is_none());
+        let found = self.found.values().map(|found| &found.slot);
+        let slots = self.current.iter().chain(found);
+        let open = slots.filter(|slot| slot.guard.is_none());
         let open: Vec<FeedId> = open.filter_map(|slot| slot.feed).collect();
         open.into_iter()
             .filter_map(|id| Some((id, self.feeds.get_mut(&id)?.held.take()?)))

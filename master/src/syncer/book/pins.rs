@@ -77,18 +77,18 @@ impl Book {
     }
 
     /// Lets an upstream, or all, follow what is learned again. Returns the names of those that
-    /// were pinned.
+    /// were pinned. What was discovered and is gone goes.
     ///
     /// # Errors
     /// The upstream is not pinned.
     pub fn unpin(&mut self, upstream: Option<&str>) -> Result<Vec<String>, String> {
-        let Some(name) = upstream else {
-            return Ok(std::mem::take(&mut self.pins).into_keys().collect());
+        let names = match upstream {
+            None => std::mem::take(&mut self.pins).into_keys().collect(),
+            Some(name) if self.pins.remove(name).is_some() => vec![name.to_owned()],
+            Some(name) => return Err(format!("upstream \"{name}\" is not pinned")),
         };
-        match self.pins.remove(name) {
-            Some(_) => Ok(vec![name.to_owned()]),
-            None => Err(format!("upstream \"{name}\" is not pinned")),
-        }
+        self.lose_unpinned();
+        Ok(names)
     }
 
     /// Pins every upstream that is fed and that table `version` had to what it had there. Returns
@@ -135,11 +135,15 @@ impl Book {
 
     /// The upstreams in force that something feeds: a source or a name.
     fn all_fed(&self) -> impl Iterator<Item = &Slot> {
-        self.current.iter().filter(|slot| slot.is_fed())
+        let slots = self.current.iter().filter(|slot| slot.is_fed());
+        slots.chain(self.found.values().map(|found| &found.slot))
     }
 
     /// One of them.
     pub(super) fn fed(&self, name: &str) -> Result<&Slot, String> {
+        if let Some(found) = self.found.get(name) {
+            return Ok(&found.slot);
+        }
         let mut slots = self.current.iter();
         match slots.find(|slot| slot.name == name) {
             Some(slot) if slot.is_fed() => Ok(slot),

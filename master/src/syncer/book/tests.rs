@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use weir_shm::{Address, CounterId};
 
-fn servers(ports: &[u16]) -> Vec<Server> {
+pub(super) fn servers(ports: &[u16]) -> Vec<Server> {
     let server = |port: &u16| Server {
         address: Address::Ip(([10, 0, 0, 1], *port).into()),
         weight: 1,
@@ -24,9 +24,9 @@ fn learn(book: &mut Book, id: FeedId, servers: &[Server]) -> Option<Before> {
 }
 
 /// An upstream: its name, configured ports, `upsync` prefix (`None` is none) and dump.
-type Line<'a> = (&'a str, &'a [u16], Option<&'a str>, Option<&'a str>);
+pub(super) type Line<'a> = (&'a str, &'a [u16], Option<&'a str>, Option<&'a str>);
 
-fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
+pub(super) fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
     let upstream = |(name, _, prefix, dump): &Line| settings::Upstream {
         name: (*name).to_owned(),
         servers: Vec::new(),
@@ -66,6 +66,7 @@ fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>) {
         temp_folders: Vec::new(),
         error_logs: [].into(),
         upstreams: lines.iter().map(upstream).collect(),
+        discovers: Vec::new(),
         start_timeout: Duration::ZERO,
         upsync_log: None,
         state: None,
@@ -85,6 +86,7 @@ fn book(lines: &[Line], table: &[(&str, &[u16])], learned: &[&str]) -> Book {
         name: (*name).to_owned(),
         changed: 1,
         learned: learned.contains(name),
+        template: None,
         servers: servers(ports),
     });
     let table = Table {
@@ -288,6 +290,7 @@ fn with_name(resolver: u16, table: &[&str]) -> (Settings, Vec<ResolvedUpstream>,
         name: "a".into(),
         changed: 1,
         learned: false,
+        template: None,
         servers,
     };
     let table = Table {
@@ -523,6 +526,7 @@ fn a_rollback_pins_what_the_old_table_had() {
         name: name.to_owned(),
         changed: 1,
         learned: true,
+        template: None,
         servers: servers(ports),
     };
     let content = [old("a", &[2, 3]), old("gone", &[4]), old("s", &[5])];

@@ -71,8 +71,7 @@ impl Hub {
 
     fn tell_renewed(&self, path: &Path) {
         let mut said: Vec<String> = Vec::new();
-        for (id, feed) in self.book.feeds() {
-            let upsync = &feed.upsync;
+        for (id, _, upsync) in self.book.watched() {
             if !upsync.private().iter().any(|used| *used == path) {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! The poller: asks one source, blocking, and reads its answers.
 
 mod etcd;
+mod folders;
 mod memory;
 
 use std::sync::Arc;
@@ -280,8 +281,12 @@ impl Poller {
             )?,
         };
         let (took, seen_ns) = (sent.elapsed(), now_ns());
+        // What is remembered are entries of known upstreams; folders come and go with an answer.
+        let has_folders = targets.iter().any(|target| target.upsync.folders);
         let (index, heard, share) = match (upsync.kind, ask) {
-            (Kind::Consul, Ask::Blocking(..)) => self.recall(targets, &mut response)?,
+            (Kind::Consul, Ask::Blocking(..)) if !has_folders => {
+                self.recall(targets, &mut response)?
+            }
             (kind, _) => read(kind, targets, &response)?,
         };
         Ok(Answer {
@@ -472,6 +477,9 @@ fn hear_each(
         share.ours += own.iter().map(size).sum::<usize>();
         let newest = own.iter().map(|entry| entry.modify_index).max();
         share.newest = share.newest.max(newest.unwrap_or_default());
+        if target.upsync.folders {
+            return folders::hear(folder, own, filtered);
+        }
         Heard {
             filtered,
             ..decode::decode(folder, own).into()

@@ -58,12 +58,17 @@ impl Tables {
     /// See [`Book::accept`], or there is no room for it yet.
     pub fn accept(&mut self, book: &mut Book, upstream: &str) -> Result<Done, String> {
         let (feed, held) = book.accept(upstream)?;
+        let is_lost = book.accept_loss(upstream);
         self.log.log(
             Level::Notice,
             format_args!("upstream \"{upstream}\": the answer that upsync_guard held is accepted"),
         );
         self.note_hold(upstream, None);
-        self.force(book, Together::one(feed, held.servers), &Cause::Accept)?;
+        if is_lost {
+            self.publish_or_retry(book, Cause::Accept);
+        } else {
+            self.force(book, Together::one(feed, held.servers), &Cause::Accept)?;
+        }
         Ok(Done {
             version: self.version(),
             upstreams: vec![upstream.to_owned()],

@@ -9,7 +9,7 @@ use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
 use super::{Learned, Tables};
-use crate::syncer::book::{Before, Book, FeedId, Heed};
+use crate::syncer::book::{Before, Book, FeedId, Finding, Heed};
 use crate::syncer::lesson::{Heard, Lesson, Origin, Verdict};
 use crate::syncer::recorder::Note;
 use crate::syncer::recorder::history::Cause;
@@ -82,7 +82,7 @@ impl Tables {
             notes.push(confirmed(&good, book));
             let heard: HashSet<FeedId> = good.lists.iter().map(|(feed, _)| *feed).collect();
             let lists = good.apply(book);
-            verdict.changed = !lists.is_empty();
+            verdict.changed |= !lists.is_empty();
             if verdict.changed {
                 origins.push((origin.source.to_string(), origin.index));
             }
@@ -93,7 +93,11 @@ impl Tables {
             applied.push(self.after_waiting(book, lists, &heard));
             outcomes.push((done, verdict));
         }
-        let published = self.put(book, applied, &Cause::answers(origins));
+        let cause = Cause::answers(origins);
+        let published = self.put(book, applied, &cause);
+        if std::mem::take(&mut self.lost) && !published {
+            self.publish_or_retry(book, cause);
+        }
         self.seen = Seen::NOBODY;
         if published {
             self.retry_waiting(book);
@@ -129,6 +133,18 @@ impl Tables {
                     at_ms,
                 }
             }));
+            let found = heard.folders.iter().filter(|(name, _)| book.is_found(name));
+            notes.extend(found.map(|(name, own)| {
+                Note::Refused {
+                    upstream: name.clone(),
+                    entries: own
+                        .refused
+                        .iter()
+                        .map(|e| (e.key.clone(), e.reason.clone()))
+                        .collect(),
+                    at_ms,
+                }
+            }));
         }
         notes
     }
@@ -142,7 +158,7 @@ impl Tables {
         } = lesson;
         let mut verdict = Verdict::default();
         let mut good = Together::default();
-        for (feed, heard) in lists {
+        for (finder, feed, heard) in self.found(book, lists, &origin, confirmed, &mut verdict) {
             let heed = book.hear(feed, &heard, &origin, confirmed);
             let Some(heed) = heed else { continue };
             if !matches!(heed, Heed::Apply { .. }) {
@@ -151,11 +167,70 @@ impl Tables {
             self.tell(book, feed, heed, &heard, &origin);
             match heed {
                 Heed::Apply { .. } => good.lists.push((feed, heard.servers)),
-                Heed::Confirm { .. } => verdict.confirm.push(feed),
+                Heed::Confirm { .. } => verdict.confirm.push(finder.unwrap_or(feed)),
                 Heed::Hold { .. } => verdict.held = true,
             }
         }
+        verdict.confirm.sort_unstable();
+        verdict.confirm.dedup();
         (verdict, good)
+    }
+
+    /// The lists of a lesson, each with the `upsync_discover` that found it, if one did.
+    fn found(
+        &mut self,
+        book: &mut Book,
+        lists: Vec<(FeedId, Heard)>,
+        origin: &Origin,
+        confirmed: bool,
+        verdict: &mut Verdict,
+    ) -> Vec<(Option<FeedId>, FeedId, Heard)> {
+        let mut all = Vec::with_capacity(lists.len());
+        for (feed, heard) in lists {
+            if !book.is_finder(feed) {
+                all.push((None, feed, heard));
+                continue;
+            }
+            let Some(finding) = book.find(feed, heard, confirmed) else {
+                continue;
+            };
+            self.tell_found(&finding, origin);
+            if !finding.missing.is_empty() {
+                verdict.confirm.push(feed);
+            }
+            if !finding.gone.is_empty() {
+                verdict.changed = true;
+                self.lost = true;
+            }
+            let lists = finding.lists.into_iter();
+            all.extend(lists.map(|(own, heard)| (Some(feed), own, heard)));
+        }
+        all
+    }
+
+    fn tell_found(&self, finding: &Finding, origin: &Origin) {
+        let source = &origin.source;
+        for (name, why) in &finding.refused {
+            self.log.log(
+                Level::Warn,
+                format_args!("folder \"{name}\" of {source} is no upstream: {why}"),
+            );
+        }
+        for name in &finding.missing {
+            self.log.log(
+                Level::Notice,
+                format_args!(
+                    "upstream \"{name}\": its folder of {source} is gone, it is read a second time"
+                ),
+            );
+        }
+        for name in &finding.gone {
+            self.note_hold(name, None);
+            self.log.log(
+                Level::Notice,
+                format_args!("upstream \"{name}\" is gone with its folder of {source}"),
+            );
+        }
     }
 
     /// A newer answer than the one that waits says something else.

@@ -290,6 +290,7 @@ mod tests {
             name: "old".into(),
             changed: 1,
             learned: true,
+            template: None,
             servers: vec![peer("10.0.0.9:80")],
         };
         Record {

@@ -145,6 +145,9 @@ pub struct Whole {
     pub changed: u64,
     /// As in the table.
     pub learned: bool,
+    /// The upstream that it is like, if `upsync_discover` found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// In the table's order.
     pub servers: Vec<Peer>,
 }
@@ -318,6 +321,7 @@ fn wholes(table: &[Upstream], places: &[usize]) -> Vec<Whole> {
         name: table[at].name.clone(),
         changed: table[at].changed,
         learned: table[at].learned,
+        template: table[at].template.as_deref().map(str::to_owned),
         servers: table[at].servers.iter().map(Peer::from).collect(),
     };
     places.iter().map(whole).collect()
@@ -346,6 +350,7 @@ impl Whole {
             name: self.name.clone(),
             changed: self.changed,
             learned: self.learned,
+            template: self.template.as_deref().map(Into::into),
             servers: servers?,
         };
         Some((self.at, upstream))

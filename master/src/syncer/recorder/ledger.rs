@@ -1,6 +1,6 @@
 //! What the recorder knows: the table in force, each watch, each upstream. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,6 +54,8 @@ pub struct Ledger {
     table: Arc<Table>,
     /// In the configuration's order.
     names: Vec<String>,
+    /// Those that were discovered follow them.
+    discovered: Vec<String>,
     entries: HashMap<String, Entry>,
     sources: BTreeMap<u64, SourceStatus>,
     refused: BTreeMap<String, Vec<RefusedEntry>>,
@@ -80,6 +82,7 @@ impl Ledger {
         let mut ledger = Ledger {
             started_ms: now_ms,
             names: Vec::new(),
+            discovered: discovered(&table),
             entries: statuses.collect(),
             sources: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -92,7 +95,8 @@ impl Ledger {
 
     fn listed(&self) -> Vec<String> {
         let upstreams = self.table.upstreams.iter();
-        upstreams.map(|upstream| upstream.name.clone()).collect()
+        let listed = upstreams.filter(|upstream| upstream.template.is_none());
+        listed.map(|upstream| upstream.name.clone()).collect()
     }
 
     /// The table version in force.
@@ -105,6 +109,7 @@ impl Ledger {
         let mut told = Told::default();
         match note {
             Note::Configured { upstreams, .. } => self.configure(upstreams),
+            Note::Discovered { upstreams } => self.discover(upstreams),
             Note::Published {
                 table,
                 at_ms,
@@ -156,6 +161,10 @@ impl Ledger {
     fn configure(&mut self, upstreams: Vec<Configured>) {
         let mut old = std::mem::take(&mut self.entries);
         self.names.clear();
+        for name in &self.discovered {
+            let entry = old.remove(name).unwrap_or_default();
+            self.entries.insert(name.clone(), entry);
+        }
         for Configured {
             name,
             is_fed,
@@ -170,6 +179,17 @@ impl Ledger {
         }
         let entries = &self.entries;
         self.refused.retain(|of, _| entries.contains_key(of));
+    }
+
+    fn discover(&mut self, upstreams: Vec<String>) {
+        let known = self.names.iter().chain(&upstreams);
+        let known: HashSet<&String> = known.collect();
+        self.entries.retain(|name, _| known.contains(name));
+        self.refused.retain(|of, _| known.contains(of));
+        for name in &upstreams {
+            self.entries.entry(name.clone()).or_default().is_fed = true;
+        }
+        self.discovered = upstreams;
     }
 
     fn publish(&mut self, table: Arc<Table>, at_ms: u64, cause: Cause) -> Record {
@@ -228,7 +248,7 @@ impl Ledger {
         };
         // The table's order is the configuration's, so that a search is seldom needed.
         let mut in_order = self.table.upstreams.iter();
-        let statuses = self.names.iter().map(|name| {
+        let statuses = self.names.iter().chain(&self.discovered).map(|name| {
             let learned = match in_order.next() {
                 Some(upstream) if upstream.name == *name => upstream.learned,
                 _ => learned(name),
@@ -261,6 +281,7 @@ impl Ledger {
                 learned: upstream.learned,
                 confirmed_ms: entry.confirmed_ms,
                 pinned: entry.pinned.clone(),
+                template: upstream.template.as_deref().map(str::to_owned),
                 servers: upstream.servers.iter().map(Peer::from).collect(),
             }
         });
@@ -295,4 +316,11 @@ impl Ledger {
             pinned: entry.pinned.clone(),
         }
     }
+}
+
+/// The upstreams that `upsync_discover` found.
+fn discovered(table: &Table) -> Vec<String> {
+    let upstreams = table.upstreams.iter();
+    let found = upstreams.filter(|upstream| upstream.template.is_some());
+    found.map(|upstream| upstream.name.clone()).collect()
 }

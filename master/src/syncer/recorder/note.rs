@@ -33,6 +33,11 @@ pub enum Note {
         /// `upsync_state`
         state: Option<PathBuf>,
     },
+    /// What `upsync_discover` has found, in the table's order.
+    Discovered {
+        /// Their names.
+        upstreams: Vec<String>,
+    },
     /// A table was published.
     Published {
         /// As it is in the region now.

@@ -97,6 +97,7 @@ mod tests {
             name: format!("u{version}"),
             changed: version,
             learned: false,
+            template: None,
             servers: Vec::new(),
         };
         Table {

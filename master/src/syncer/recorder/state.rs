@@ -59,6 +59,9 @@ pub struct SavedUpstream {
     /// It is pinned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pin>,
+    /// The upstream that it is like, if `upsync_discover` found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// In the table's order.
     pub servers: Vec<Peer>,
 }
@@ -294,6 +297,7 @@ mod tests {
                 learned: true,
                 confirmed_ms: Some(4),
                 pinned: None,
+                template: Some("like".into()),
                 servers: vec![server],
             }],
             history: vec![RawValue::from_string("{\"version\":1}".into()).unwrap()],

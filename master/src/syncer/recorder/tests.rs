@@ -56,6 +56,7 @@ fn table(version: u64, ports: &[u16]) -> Table {
             name: "test".into(),
             changed: version,
             learned: true,
+            template: None,
             servers: servers.collect(),
         }],
         ..Table::default()

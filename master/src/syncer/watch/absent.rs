@@ -54,7 +54,7 @@ impl Sharing {
         index: u64,
         share: Share,
     ) -> Option<String> {
-        if is_nothing(found) {
+        if found.is_nothing() {
             self.absent.insert(target.feed);
             return None;
         }
@@ -101,7 +101,7 @@ impl Watch {
         };
         let mut absent = Vec::new();
         for (at, (feed, heard)) in lists.iter().enumerate() {
-            if !is_nothing(heard) {
+            if !heard.is_nothing() {
                 sharing.absent.remove(feed);
             } else if !sharing.absent.contains(feed) {
                 absent.push(at);
@@ -160,8 +160,7 @@ impl Watch {
                 format!("it is not below {folder}/ and could not be read directly")
             }
         };
-        self.voice
-            .unread(&target.upstream, &what, &fault, self.now());
+        self.voice.unread(target, &what, &fault, self.now());
         self.status.doubts(&format!("{what}: {fault}"));
         let hidden = self.sharing.is_some().then(|| format!("{fault}"));
         Ok(hidden)
@@ -224,9 +223,4 @@ impl Watch {
         self.say(Told::Split(false))?;
         Ok(())
     }
-}
-
-/// A folder without a key, as far as upstreams go.
-fn is_nothing(heard: &Heard) -> bool {
-    heard.servers.is_empty() && heard.refused.is_empty()
 }

@@ -9,7 +9,7 @@ use super::super::book::FeedId;
 use super::super::client::Fault;
 use super::super::decode::{Known, Refused, excerpt};
 use super::super::log::Log;
-use super::super::poll::Poller;
+use super::super::poll::{Poller, Target};
 use crate::settings::Upsync;
 
 /// A fault that lasts is logged again after this time, then after twice as long each time: a thousand
@@ -30,7 +30,7 @@ pub const DEAD_TOKEN: &str = "its servers stay: the source does not know the tok
 #[derive(Debug, Default)]
 struct Said {
     known: Known,
-    /// The last answer had no server for it.
+    /// The last answer had no server for it, or no folder.
     empty: bool,
 }
 
@@ -141,8 +141,8 @@ impl Voice {
     }
 
     /// An upstream could not be read by itself.
-    pub fn unread(&mut self, upstream: &str, what: &str, fault: &Fault, now: Duration) {
-        let upstream = format!("upstream \"{upstream}\"");
+    pub fn unread(&mut self, target: &Target, what: &str, fault: &Fault, now: Duration) {
+        let upstream = shown(target);
         let what = format!("{what}: {fault}");
         if self.warned.is_news(&format!("{upstream} {what}"), now) {
             self.say(&upstream, Level::Warn, &what);
@@ -150,8 +150,8 @@ impl Voice {
     }
 
     /// What an upstream lost is not believed: the token is not alive.
-    pub fn dead_token(&mut self, upstream: &str, now: Duration) {
-        let upstream = format!("upstream \"{upstream}\"");
+    pub fn dead_token(&mut self, target: &Target, now: Duration) {
+        let upstream = shown(target);
         if self
             .warned
             .is_news(&format!("{upstream} {DEAD_TOKEN}"), now)
@@ -161,7 +161,7 @@ impl Voice {
     }
 
     /// Logs what is new about one upstream: entries that are none, and the first of a row of
-    /// answers without a server.
+    /// answers without a server, or a folder.
     pub fn heard(&mut self, poller: &Poller, feed: FeedId, refused: &[Refused], empty: bool) {
         let said = self.said.entry(feed).or_default();
         let emptied = empty && !said.empty;
@@ -172,15 +172,19 @@ impl Voice {
         }
         let mut targets = poller.targets().iter();
         let target = targets.find(|target| target.feed == feed);
-        let name = target.map_or("", |target| &target.upstream);
-        let upstream = format!("upstream \"{name}\"");
+        let upstream = target.map_or_else(String::new, shown);
         for entry in news {
             let (key, reason) = (excerpt(&entry.key), &entry.reason);
             let what = format!("key {key} is skipped: {reason}");
             self.say(&upstream, Level::Error, &what);
         }
         if emptied {
-            let what = "has no server";
+            let is_prefix = target.is_some_and(|target| target.upsync.folders);
+            let what = if is_prefix {
+                "has no folder"
+            } else {
+                "has no server"
+            };
             self.say(&upstream, Level::Warn, what);
         }
     }
@@ -198,11 +202,21 @@ impl Voice {
 fn upstreams(poller: &Poller) -> String {
     match poller.targets() {
         [] => String::new(),
-        [one] => format!("upstream \"{}\"", one.upstream),
+        [one] => shown(one),
         [first, rest @ ..] => {
-            format!("upstream \"{}\" and {} more", first.upstream, rest.len())
+            format!("{} and {} more", shown(first), rest.len())
         }
     }
+}
+
+/// A target, for a log line.
+fn shown(target: &Target) -> String {
+    let what = if target.upsync.folders {
+        "upsync_discover"
+    } else {
+        "upstream"
+    };
+    format!("{what} \"{}\"", target.upstream)
 }
 
 #[cfg(test)]

@@ -281,6 +281,7 @@ impl World {
             name: "backend".to_owned(),
             changed: 0,
             learned: false,
+            template: None,
             servers: (1..=servers).map(server).collect(),
         }];
         publisher.publish(table, weir_shm::Seen::NOBODY).unwrap();

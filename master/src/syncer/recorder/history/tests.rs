@@ -34,6 +34,7 @@ fn table() -> impl Strategy<Value = Vec<Upstream>> {
             name,
             changed,
             learned,
+            template: None,
             servers,
         };
         upstreams.into_iter().map(upstream).collect()
@@ -91,6 +92,7 @@ fn plain(name: &str, ports: impl Iterator<Item = u16>) -> Upstream {
         name: name.into(),
         changed: 1,
         learned: true,
+        template: None,
         servers: servers.collect(),
     }
 }

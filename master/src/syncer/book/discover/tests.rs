@@ -1,0 +1,238 @@
+use proptest::prelude::*;
+
+use super::super::tests::{Line, configuration, servers};
+use super::super::{Book, Finding, Heed, Pins};
+use super::*;
+use crate::ResolvedUpstream;
+use crate::settings::Guard;
+use crate::syncer::lesson::Origin;
+
+fn settings(lines: &[Line], prefixes: &[&str], guard: bool) -> (Settings, Vec<ResolvedUpstream>) {
+    let (mut settings, resolved) = configuration(lines);
+    let discover = |prefix: &&str| Discover {
+        upsync: Upsync {
+            folders: true,
+            ..Upsync::folder("consul", 8500, prefix)
+        },
+        template: "like".to_owned(),
+        guard: guard.then(Guard::default),
+    };
+    settings.discovers = prefixes.iter().map(discover).collect();
+    (settings, resolved)
+}
+
+const LIKE: Line = ("like", &[], None, None);
+
+fn book(prefixes: &[&str], guard: bool) -> Book {
+    let (settings, resolved) = settings(&[LIKE], prefixes, guard);
+    Book::new(&settings, resolved, &Table::default())
+}
+
+fn heard(folders: &[(&str, &[u16])]) -> Heard {
+    let own = |ports: &[u16]| Heard {
+        servers: servers(ports).into(),
+        ..Heard::default()
+    };
+    Heard {
+        folders: folders
+            .iter()
+            .map(|(n, p)| ((*n).to_owned(), own(p)))
+            .collect(),
+        ..Heard::default()
+    }
+}
+
+/// What the syncer does with an answer; returns what the book said of the folders.
+fn teach(book: &mut Book, finder: FeedId, heard: Heard, confirmed: bool) -> Finding {
+    let origin = Origin {
+        source: "consul".into(),
+        index: 1,
+        seen_ns: 0,
+    };
+    let finding = book.find(finder, heard, confirmed).unwrap();
+    for (feed, heard) in &finding.lists {
+        let heed = book.hear(*feed, heard, &origin, confirmed).unwrap();
+        if matches!(heed, Heed::Apply { .. }) {
+            book.learn(*feed, &heard.servers);
+        }
+    }
+    finding
+}
+
+fn expect(book: &Book, expected: &[(&str, usize)]) {
+    let table = book.table();
+    let found = table.iter().filter(|upstream| upstream.template.is_some());
+    let found: Vec<_> = found.map(|u| (u.name.as_str(), u.servers.len())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_folder_comes_with_its_first_server_and_goes_by_a_second_read() {
+    let mut book = book(&["up"], true);
+    let finder = book.ids()[0];
+    assert!(book.is_waiting(&[finder]) && book.is_finder(finder));
+    assert_eq!(book.watched().len(), 1);
+    teach(
+        &mut book,
+        finder,
+        heard(&[("a", &[1, 2]), ("b", &[3]), ("none", &[])]),
+        false,
+    );
+    assert!(!book.is_waiting(&[finder]));
+    expect(&book, &[("a", 2), ("b", 1)]);
+    assert_eq!(book.watched().len(), 1, "a folder has no watch of its own");
+    assert_eq!(book.table()[1].template.as_deref(), Some("like"));
+
+    let only_b = || heard(&[("b", &[3])]);
+    let finding = teach(&mut book, finder, only_b(), true);
+    assert_eq!(finding.missing, ["a"], "nobody had asked for a second read");
+    expect(&book, &[("a", 2), ("b", 1)]);
+    teach(&mut book, finder, heard(&[("a", &[1]), ("b", &[3])]), true);
+    let finding = teach(&mut book, finder, only_b(), true);
+    assert_eq!(finding.missing, ["a"], "it was there in between");
+    let finding = teach(&mut book, finder, only_b(), true);
+    assert_eq!(
+        (finding.gone, finding.missing.len()),
+        (vec!["a".to_owned()], 0)
+    );
+    expect(&book, &[("b", 1)]);
+    // What is empty and still there is held as for any upstream.
+    teach(&mut book, finder, heard(&[("b", &[]), ("c", &[1])]), true);
+    expect(&book, &[("b", 1), ("c", 1)]);
+    assert_eq!(book.held().count(), 1);
+}
+
+#[test]
+fn all_folders_at_once_are_held_until_one_is_back_or_the_loss_is_accepted() {
+    let mut book = book(&["up"], true);
+    let finder = book.ids()[0];
+    teach(&mut book, finder, heard(&[("a", &[1]), ("b", &[2])]), false);
+    for confirmed in [false, true, true] {
+        let finding = teach(&mut book, finder, heard(&[("a", &[])]), confirmed);
+        assert!(finding.gone.is_empty() && finding.missing.is_empty());
+    }
+    expect(&book, &[("a", 1), ("b", 1)]);
+    assert_eq!(book.held().count(), 2);
+    book.accept("b").unwrap();
+    assert!(book.accept_loss("b"));
+    expect(&book, &[("a", 1)]);
+    let mut filtered = heard(&[("c", &[1])]);
+    filtered.filtered = true;
+    teach(&mut book, finder, filtered, true);
+    assert!(
+        book.held().any(|(name, _)| name == "a"),
+        "the answer was filtered"
+    );
+    teach(&mut book, finder, heard(&[("a", &[1])]), false);
+    assert_eq!(book.held().count(), 0);
+}
+
+#[test]
+fn without_the_guard_folders_go_at_once() {
+    let mut book = book(&["up"], false);
+    let finder = book.ids()[0];
+    teach(&mut book, finder, heard(&[("a", &[1])]), false);
+    assert_eq!(teach(&mut book, finder, heard(&[]), false).gone, ["a"]);
+    expect(&book, &[]);
+}
+
+#[test]
+fn names_that_are_taken_are_refused_once() {
+    let (settings, resolved) = settings(&[LIKE, ("web", &[1], None, None)], &["up", "other"], true);
+    let mut book = Book::new(&settings, resolved, &Table::default());
+    let [up, other] = book.ids()[..] else {
+        panic!("two finders");
+    };
+    let both = || heard(&[("web", &[1]), ("a", &[2])]);
+    let finding = teach(&mut book, up, both(), false);
+    assert_eq!(finding.refused.len(), 1);
+    assert_eq!(finding.refused[0].0, "web");
+    assert!(
+        teach(&mut book, up, both(), false).refused.is_empty(),
+        "told"
+    );
+    let finding = teach(&mut book, other, both(), false);
+    assert!(finding.refused[1].1.contains("below up/"));
+    expect(&book, &[("a", 1)]);
+}
+
+#[test]
+fn what_was_found_is_there_in_the_next_life_and_over_reloads() {
+    let mut first = book(&["up"], true);
+    let finder = first.ids()[0];
+    teach(
+        &mut first,
+        finder,
+        heard(&[("a", &[1]), ("b", &[2])]),
+        false,
+    );
+    let table = Table {
+        upstreams: first.table(),
+        ..Table::default()
+    };
+    let (configured, resolved) = settings(&[LIKE], &["up"], true);
+    let mut book = Book::new(&configured, resolved.clone(), &table);
+    expect(&book, &[("a", 1), ("b", 1)]);
+    let finder = book.watched()[0].0;
+    assert!(teach(&mut book, finder, heard(&[]), false).gone.is_empty());
+    expect(&book, &[("a", 1), ("b", 1)]);
+
+    // The same again, another address, a name that is configured now, and none.
+    book.prepare(&configured, resolved.clone(), &Default::default());
+    assert!(book.commit().0.is_empty());
+    expect(&book, &[("a", 1), ("b", 1)]);
+    let (mut moved, resolved) = settings(&[LIKE, ("b", &[7], None, None)], &["up"], true);
+    moved.discovers[0].upsync.prefix = "moved".to_owned();
+    let new = book.prepare(&moved, resolved, &Default::default());
+    teach(&mut book, new[0], heard(&[("c", &[1])]), false);
+    expect(&book, &[("a", 1), ("b", 1)]);
+    assert_eq!(book.commit().0, [finder]);
+    expect(&book, &[("a", 1), ("c", 1)]);
+    let (none, resolved) = configuration(&[LIKE]);
+    book.prepare(&none, resolved, &Default::default());
+    book.commit();
+    expect(&book, &[]);
+}
+
+#[test]
+fn a_pin_keeps_what_is_gone_until_it_ends() {
+    let mut book = book(&["up"], false);
+    let finder = book.ids()[0];
+    teach(&mut book, finder, heard(&[("a", &[1]), ("b", &[2])]), false);
+    assert_eq!(book.pin(Some("a"), 3).unwrap(), ["a"]);
+    assert!(
+        teach(&mut book, finder, heard(&[("b", &[2])]), false)
+            .gone
+            .is_empty()
+    );
+    expect(&book, &[("a", 1), ("b", 1)]);
+    book.unpin(Some("a")).unwrap();
+    expect(&book, &[("b", 1)]);
+    assert_eq!(book.pins(), &Pins::new());
+}
+
+proptest! {
+    /// Whatever is answered, what was found is never all gone, and has servers.
+    #[test]
+    fn no_answers_take_all_upstreams(
+        answers in prop::collection::vec(
+            (prop::collection::btree_map("[a-d]", prop::collection::btree_set(1u16..9, 0..5), 0..4), any::<bool>()),
+            0..40,
+        ),
+    ) {
+        let mut book = book(&["up"], true);
+        let finder = book.ids()[0];
+        teach(&mut book, finder, heard(&[("a", &[1]), ("b", &[2])]), false);
+        for (folders, confirmed) in answers {
+            let folders: Vec<(String, Vec<u16>)> =
+                folders.into_iter().map(|(n, p)| (n, p.into_iter().collect())).collect();
+            let folders: Vec<(&str, &[u16])> =
+                folders.iter().map(|(n, p)| (n.as_str(), p.as_slice())).collect();
+            teach(&mut book, finder, heard(&folders), confirmed);
+            let table = book.table();
+            let found: Vec<_> = table.iter().filter(|u| u.template.is_some()).collect();
+            prop_assert!(!found.is_empty());
+            prop_assert!(found.iter().all(|upstream| !upstream.servers.is_empty()));
+        }
+    }
+}

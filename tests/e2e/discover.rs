@@ -1,0 +1,236 @@
+//! upsync_discover: upstreams that are folders of Consul.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::backend::Backend;
+use crate::support::consul::{self, Consul, ENTRY};
+use crate::support::fault::{Fault, FaultProxy};
+use crate::support::process;
+use crate::support::weir::{SOON, Setup, Weir, in_server};
+use crate::support::{PATIENCE, holds_for, wait_until};
+
+/// So long an upstream is seen not to go.
+const STAYS: Duration = Duration::from_millis(300);
+/// A new folder takes its time only where the machine is busy with other tests.
+const USUAL: Duration = Duration::from_millis(250);
+const ROUTES: &str = "location = /upstream_show { upstream_show; }
+    location / { proxy_pass http://$arg_to; }";
+
+fn discovering(folder: &str, more: &str, template: &str) -> Setup {
+    discovering_at(&Consul::shared().address(), folder, more, template)
+}
+
+fn discovering_at(address: &str, folder: &str, more: &str, template: &str) -> Setup {
+    Setup::http(&format!(
+        "{more} upstream like {{ {template} }} upstream fixed {{ server 127.0.0.1:1 down; }}
+         upsync_discover {address}/v1/kv/{folder} template=like upsync_interval=200ms;\n{}",
+        in_server(ROUTES)
+    ))
+}
+
+fn put(folder: &str, name: &str, backend: &Backend) {
+    let key = format!("{folder}/{name}/{}", backend.address());
+    Consul::shared().put(&key, ENTRY);
+}
+
+fn status(weir: &Weir, name: &str) -> u16 {
+    weir.get(&format!("/?to={name}")).status
+}
+
+/// What a command said that has to end well.
+#[track_caller]
+fn told(weir: &Weir, arguments: &[&str]) -> String {
+    let done = weir.weirctl(arguments);
+    assert_eq!(done.code, Some(0), "{arguments:?}: {done:?}");
+    done.stdout
+}
+
+#[test]
+fn a_folder_is_an_upstream_on_every_worker_until_it_goes() {
+    let (one, two) = (Backend::named("one"), Backend::named("two"));
+    let folder = consul::folder();
+    put(&folder, "stays", &two);
+    let weir = discovering(&folder, "", "").workers(2).start();
+    assert_eq!(weir.get("/?to=stays").text(), "two\n");
+    assert_eq!(status(&weir, "web"), 502);
+    weir.wait_log("no resolver defined to resolve web");
+    let mut clients = weir.each_worker(2);
+    let mut times = Vec::new();
+    for round in 0..5 {
+        let name = format!("Web-{round}.x");
+        put(&folder, &name, &one);
+        let began = Instant::now();
+        for client in clients.values_mut() {
+            let target = format!("/?to={name}");
+            wait_until(SOON, "the worker reaches it", || {
+                client.get(&target).unwrap().status == 200
+            });
+            assert_eq!(client.get(&target).unwrap().text(), "one\n");
+        }
+        times.push(began.elapsed());
+    }
+    times.sort();
+    assert!(times[2] < USUAL, "{times:?}");
+    assert!(
+        weir.shown("")
+            .contains("Upstream name: web-0.x; Backend server count: 1")
+    );
+    assert!(weir.shown("web-0.x").contains(one.address()));
+    let table = weir.weirctl_json(&["table"]);
+    let upstreams = table["upstreams"].as_array().unwrap();
+    let found = upstreams.iter().find(|u| u["name"] == "web-1.x").unwrap();
+    assert_eq!(found["template"], "like");
+
+    Consul::shared().delete_folder(&format!("{folder}/Web-0.x"));
+    for client in clients.values_mut() {
+        wait_until(SOON, "it is gone", || {
+            client.get("/?to=web-0.x").unwrap().status == 502
+        });
+    }
+    weir.wait_log("upstream \"web-0.x\" is gone with its folder of ");
+    assert_eq!(status(&weir, "web-1.x"), 200);
+}
+
+#[test]
+fn all_folders_at_once_are_held_over_a_crash_and_a_restart() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    put(&folder, "a", &backend);
+    put(&folder, "b", &backend);
+    let mut weir = discovering(&folder, "", "")
+        .workers(1)
+        .allow("syncer process")
+        .start();
+    assert_eq!((status(&weir, "a"), status(&weir, "b")), (200, 200));
+    Consul::shared().delete_folder(&folder);
+    weir.wait_log("upstream \"a\": the answer of ");
+    weir.wait_log("upstream \"b\": the answer of ");
+    process::send(weir.syncer(), Signal::SIGKILL);
+    let held = || weir.error_log().matches("is held by upsync_guard").count();
+    wait_until(PATIENCE, "the next syncer holds them too", || held() == 4);
+    assert_eq!((status(&weir, "a"), status(&weir, "b")), (200, 200));
+    weir.stop();
+    weir.start_again();
+    assert_eq!((status(&weir, "a"), status(&weir, "b")), (200, 200));
+    put(&folder, "a", &backend);
+    wait_until(SOON, "b goes, as a is back", || status(&weir, "b") == 502);
+    assert_eq!(status(&weir, "a"), 200);
+}
+
+#[test]
+fn after_a_reboot_without_consul_the_state_file_has_them() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    put(&folder, "a", &backend);
+    let proxy = FaultProxy::start(&Consul::shared().address(), Fault::None);
+    let mut weir = discovering_at(proxy.address(), &folder, "", "")
+        .workers(1)
+        .start();
+    assert_eq!(status(&weir, "a"), 200);
+    let line = || {
+        let told = told(&weir, &["table", "a"]);
+        told.lines().nth(2).unwrap_or_default().to_owned()
+    };
+    wait_until(SOON, "it is fresh", || line().ends_with(", fresh"));
+    assert!(
+        line().contains(", discovered, template like, "),
+        "{}",
+        line()
+    );
+    // A template without a server is no trouble.
+    let check = weir.weirctl(&["check"]);
+    assert_eq!(check.stdout, "CRITICAL without a server: fixed\n");
+    weir.stop();
+    proxy.refuse();
+    fs::remove_file(weir.path("weir.region")).unwrap();
+    weir.start_again();
+    assert_eq!(weir.get("/?to=a").text(), "here\n");
+    let line = told(&weir, &["table", "a"]);
+    assert!(
+        line.contains(", discovered, template like, stale for "),
+        "{line}"
+    );
+    assert!(line.contains(", from the state file\n"), "{line}");
+
+    // Its folder goes while nobody can see it.
+    Consul::shared().delete_folder(&folder);
+    let other = Backend::named("other");
+    put(&folder, "b", &other);
+    proxy.listen();
+    wait_until(PATIENCE, "it is gone", || status(&weir, "a") == 502);
+    assert_eq!(weir.get("/?to=b").text(), "other\n");
+}
+
+#[test]
+fn an_operator_keeps_what_is_gone_and_lets_it_go() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    for name in ["a", "b", "c"] {
+        put(&folder, name, &backend);
+    }
+    let weir = discovering(&folder, "", "").workers(1).start();
+    told(&weir, &["pin", "a"]);
+    Consul::shared().delete_folder(&format!("{folder}/a"));
+    Consul::shared().delete_folder(&format!("{folder}/b"));
+    wait_until(SOON, "b goes", || status(&weir, "b") == 502);
+    holds_for(STAYS, "a is pinned", || status(&weir, "a") == 200);
+    told(&weir, &["unpin", "a"]);
+    wait_until(SOON, "a goes", || status(&weir, "a") == 502);
+
+    Consul::shared().delete_folder(&format!("{folder}/c"));
+    weir.wait_log("upstream \"c\": the answer of ");
+    told(&weir, &["guard", "accept", "c"]);
+    wait_until(SOON, "c goes", || status(&weir, "c") == 502);
+    assert!(!weir.shown("").contains("Upstream name: c;"));
+}
+
+#[test]
+fn without_the_guard_the_last_folder_goes_at_once() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    put(&folder, "a", &backend);
+    let weir = discovering(&folder, "upsync_guard off;", "keepalive 2;")
+        .workers(1)
+        .start();
+    assert_eq!(status(&weir, "a"), 200);
+    Consul::shared().delete_folder(&folder);
+    wait_until(SOON, "it is gone", || status(&weir, "a") == 502);
+    put(&folder, "a", &backend);
+    wait_until(SOON, "it is back", || status(&weir, "a") == 200);
+}
+
+#[test]
+fn bad_names_and_those_of_the_configuration_are_refused_and_named() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    put(&folder, "good", &backend);
+    put(&folder, "fixed", &backend);
+    put(&folder, "b%20d", &backend);
+    let mut weir = discovering(&folder, "", "").workers(1).start();
+    weir.wait_log("folder \"fixed\" of ");
+    weir.wait_log("is no upstream: the configuration has an upstream of this name");
+    weir.wait_log("/b d/\" is skipped: the name of an upstream has letters");
+    assert_eq!((status(&weir, "good"), status(&weir, "fixed")), (200, 502));
+    holds_for(STAYS, "the configured one wins", || {
+        weir.shown("").matches("Upstream name: fixed;").count() == 1
+    });
+
+    // A reload keeps what was found, and one without the directive does not.
+    weir.reload();
+    assert_eq!(status(&weir, "good"), 200);
+    let text = weir.text();
+    weir.rewrite(&text.replace("upstream fixed", "upstream other"));
+    weir.reload();
+    assert_eq!(status(&weir, "good"), 200);
+    let without: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains("upsync_discover"))
+        .collect();
+    weir.rewrite(&without.join("\n").replace("upstream like {  }", ""));
+    weir.reload();
+    assert_eq!(status(&weir, "good"), 502);
+    assert!(!weir.shown("").contains("good"));
+}
