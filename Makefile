@@ -41,7 +41,7 @@ install:
 	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
 	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/completions"
 	"$(TARGET)/release/weirctl" man "$(DESTDIR)$(PREFIX)/share/man/man1" > /dev/null
-	for shell in bash zsh fish; do \
+	set -e; for shell in bash zsh fish; do \
 		"$(TARGET)/release/weirctl" completions $$shell > "$(DESTDIR)$(PREFIX)/share/completions/weirctl.$$shell"; \
 	done
 	set -e; for file in conf/weir.conf conf/mime.types; do \
