@@ -902,8 +902,9 @@ fn sizes_of_buffers_must_fit_one_another() {
 fn discovery() {
     let long = "t".repeat(256);
     let too_long = format!("upsync_discover c:1/v1/kv/p template={long};");
-    let in_discovery =
-        |line: &str| format!("events {{}}\nhttp {{ upstream t {{ }}\n{line}\nserver {{ }} }}\n");
+    let in_discovery = |line: &str| {
+        format!("events {{}}\nhttp {{ upstream t {{ server c:1; }}\n{line}\nserver {{ }} }}\n")
+    };
     for (line, message) in [
         (
             "upsync_discover c:1/v1/kv/p;",
@@ -965,7 +966,7 @@ fn discovery() {
     // Only a template may be without a server, and one is a block.
     let good = "upsync_discover c:1/v1/kv/p template=t;
         upsync_discover c:1/v1/kv/p template=t datacenter=other;";
-    let built = build(&in_discovery(good)).unwrap();
+    let built = build(&in_discovery(good).replace("server c:1;", "")).unwrap();
     assert_eq!(built.settings.discovers.len(), 2);
     assert_eq!(
         refused(
