@@ -70,6 +70,8 @@ impl<'a> Mask<'a> {
         for (name, address) in self.proxy.peers.addresses() {
             text = text.replace(address, &format!("@{name}@"));
         }
+        // Two proxies are asked one after the other, at times in two different seconds.
+        text = clocks(&text);
         let mut masked = String::new();
         let mut rest = text.as_str();
         while let Some(start) = rest.find(|first: char| first.is_ascii_alphanumeric()) {
@@ -156,6 +158,25 @@ impl<'a> Mask<'a> {
         lines.sort();
         lines
     }
+}
+
+/// A text without its times of day.
+fn clocks(text: &str) -> String {
+    let is_clock = |bytes: &[u8]| {
+        let mut places = bytes.iter().enumerate();
+        places.all(|(place, byte)| match place {
+            2 | 5 => *byte == b':',
+            _ => byte.is_ascii_digit(),
+        })
+    };
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.as_bytes().windows(8).position(is_clock) {
+        masked.push_str(&rest[..at]);
+        masked.push_str("CLOCK");
+        rest = &rest[at + 8..];
+    }
+    masked + rest
 }
 
 fn is_number(word: &str) -> bool {
