@@ -70,8 +70,6 @@ impl<'a> Mask<'a> {
         for (name, address) in self.proxy.peers.addresses() {
             text = text.replace(address, &format!("@{name}@"));
         }
-        // Two proxies are asked one after the other, at times in two different seconds.
-        text = clocks(&text);
         let mut masked = String::new();
         let mut rest = text.as_str();
         while let Some(start) = rest.find(|first: char| first.is_ascii_alphanumeric()) {
@@ -128,7 +126,9 @@ impl<'a> Mask<'a> {
     /// Lines of an access log, in an order of their own: each is written when its connection is
     /// done with the request.
     pub fn access_log(&self, log: &str) -> Vec<String> {
-        let mut lines: Vec<_> = log.lines().map(|line| self.text(line)).collect();
+        // Two proxies are asked one after the other, at times in two different seconds.
+        let lines = log.lines().map(|line| self.text(&clocks(line)));
+        let mut lines: Vec<_> = lines.collect();
         lines.sort();
         lines
     }
