@@ -15,6 +15,8 @@ mod place;
 mod show;
 mod sources;
 mod table;
+#[cfg(test)]
+mod testing;
 mod text;
 mod top;
 mod trial;

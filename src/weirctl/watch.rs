@@ -324,19 +324,7 @@ fn servers(table: &Table) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_shm::{Address, CounterId};
-
-    fn server(port: u16, weight: u32) -> Server {
-        Server {
-            address: Address::Ip(([127, 0, 0, 1], port).into()),
-            weight,
-            max_fails: 1,
-            fail_timeout_ms: 10_000,
-            down: false,
-            backup: false,
-            counter: CounterId::default(),
-        }
-    }
+    use crate::weirctl::testing::server;
 
     fn table(version: u64, upstreams: &[(&str, &[(u16, u32)])]) -> Table {
         let upstreams = upstreams

@@ -214,19 +214,7 @@ fn to_json(tried: &[Tried], unused: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_shm::{Address, CounterId};
-
-    fn server(port: u16, weight: u32) -> Server {
-        Server {
-            address: Address::Ip(([127, 0, 0, 1], port).into()),
-            weight,
-            max_fails: 1,
-            fail_timeout_ms: 10_000,
-            down: false,
-            backup: false,
-            counter: CounterId::default(),
-        }
-    }
+    use crate::weirctl::testing::server;
 
     #[test]
     fn the_share_that_moves_is_by_weight() {
