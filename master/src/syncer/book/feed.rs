@@ -192,8 +192,7 @@ impl Book {
 
     /// The answers that are held, with their upstreams' names.
     pub fn held(&self) -> impl Iterator<Item = (&str, &Held)> {
-        let found = self.found.values().map(|found| &found.slot);
-        let slots = self.current.iter().chain(found);
+        let slots = self.all_fed();
         slots.filter_map(|slot| Some((slot.name.as_str(), self.feed(slot.feed?)?.held.as_ref()?)))
     }
 
@@ -212,9 +211,7 @@ impl Book {
 
     /// Takes the held answers whose upstreams have no guard any more.
     pub fn unguarded(&mut self) -> Vec<(FeedId, Held)> {
-        let found = self.found.values().map(|found| &found.slot);
-        let slots = self.current.iter().chain(found);
-        let open = slots.filter(|slot| slot.guard.is_none());
+        let open = self.all_fed().filter(|slot| slot.guard.is_none());
         let open: Vec<FeedId> = open.filter_map(|slot| slot.feed).collect();
         open.into_iter()
             .filter_map(|id| Some((id, self.feeds.get_mut(&id)?.held.take()?)))

@@ -134,7 +134,7 @@ impl Book {
     }
 
     /// The upstreams in force that something feeds: a source or a name.
-    fn all_fed(&self) -> impl Iterator<Item = &Slot> {
+    pub(super) fn all_fed(&self) -> impl Iterator<Item = &Slot> {
         let slots = self.current.iter().filter(|slot| slot.is_fed());
         slots.chain(self.found.values().map(|found| &found.slot))
     }

@@ -122,29 +122,9 @@ impl Tables {
                 false => !self.refusing.insert(*id),
             };
             let known = book.feed(*id).filter(|_| was || !heard.refused.is_empty());
-            notes.extend(known.map(|feed| {
-                Note::Refused {
-                    upstream: feed.upstream.clone(),
-                    entries: heard
-                        .refused
-                        .iter()
-                        .map(|e| (e.key.clone(), e.reason.clone()))
-                        .collect(),
-                    at_ms,
-                }
-            }));
+            notes.extend(known.map(|feed| refused_note(&feed.upstream, heard, at_ms)));
             let found = heard.folders.iter().filter(|(name, _)| book.is_found(name));
-            notes.extend(found.map(|(name, own)| {
-                Note::Refused {
-                    upstream: name.clone(),
-                    entries: own
-                        .refused
-                        .iter()
-                        .map(|e| (e.key.clone(), e.reason.clone()))
-                        .collect(),
-                    at_ms,
-                }
-            }));
+            notes.extend(found.map(|(name, own)| refused_note(name, own, at_ms)));
         }
         notes
     }
@@ -431,6 +411,16 @@ impl Tables {
                 format_args!("a list of servers that waited found room"),
             );
         }
+    }
+}
+
+/// The entries of one upstream that are not applied, for the report.
+fn refused_note(upstream: &str, heard: &Heard, at_ms: u64) -> Note {
+    let entries = heard.refused.iter();
+    Note::Refused {
+        upstream: upstream.to_owned(),
+        entries: entries.map(|e| (e.key.clone(), e.reason.clone())).collect(),
+        at_ms,
     }
 }
 
