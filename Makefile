@@ -15,11 +15,14 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# Most tests wait for something most of the time: more of them run at once than there are CPUs.
+TEST_THREADS ?= 6
+
 # Unpacks what is missing (tests/setup), then everything that has to hold.
 test:
 	tests/setup consul etcd nginx haproxy strace python3 curl
 	$(MAKE) check
-	PATH="$(TOOLS):$$PATH" $(CARGO) test --workspace --no-fail-fast
+	PATH="$(TOOLS):$$PATH" RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --no-fail-fast
 
 # weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long, ONLY= a part of
 # a workload's name. Then how soon a change in Consul is live on all workers, what large tables cost, and

@@ -85,10 +85,11 @@ impl Log {
     }
 
     /// How many of `used` words that were copied from `tail` on may be no good, as the tail is
-    /// `now`; `None` when all are.
+    /// `now`; `None` when all are, although there were some: a log that has been written into is
+    /// never without its newest record.
     pub fn overtaken(&self, tail: u64, now: u64, used: u64) -> Option<usize> {
         Some(now.wrapping_sub(tail))
-            .filter(|gone| *gone <= used)
+            .filter(|gone| *gone == 0 || *gone < used)
             .map(|gone| gone as usize)
     }
 }
@@ -161,4 +162,24 @@ pub(crate) fn decode(mut position: u64, mut words: &[u64]) -> Result<Vec<Record>
         words = rest;
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_lost_every_word_is_none_and_not_an_empty_history() {
+        let log = Log {
+            tail: 0,
+            head: 1,
+            first: 2,
+            words: 64,
+        };
+        assert_eq!(log.overtaken(7, 7, 0), Some(0));
+        assert_eq!(log.overtaken(7, 7, 40), Some(0));
+        assert_eq!(log.overtaken(7, 46, 40), Some(39));
+        assert_eq!(log.overtaken(7, 47, 40), None);
+        assert_eq!(log.overtaken(7, 90, 40), None);
+    }
 }

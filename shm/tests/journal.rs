@@ -142,6 +142,15 @@ fn a_history_that_is_damaged_begins_anew() {
     assert_eq!(reader.history().unwrap(), [record(2, b"two")]);
 }
 
+/// Raises a flag when it goes, also by a failed assertion: the threads that wait for it end.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
     let fixture = fixture();
@@ -162,6 +171,7 @@ fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
                 }
             }
         });
+        let _end = Raise(&done);
         let reader = Reader::open(&fixture.path).unwrap();
         let (mut rounds, mut last) = (0, 0);
         let until = Instant::now() + Duration::from_secs(1);
@@ -189,7 +199,6 @@ fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
             assert!(is_one, "{report}");
             rounds += 1;
         }
-        done.store(true, Ordering::Relaxed);
         assert!(rounds > 10 && last > 100, "{rounds} rounds, version {last}");
     });
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::client::{Client, Response};
-use super::process::{self, Finished, Process, guarded, read_lossy};
+use super::process::{self, Finished, Process, guarded, read_lossy, whole_lines};
 use super::{PATIENCE, free_port, wait_for, wait_until};
 
 /// Starts that may be lost to another process that took a port first.
@@ -317,12 +317,14 @@ impl Weir {
         serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"))
     }
 
+    /// The whole lines: one that is being written is left out.
     pub fn error_log(&self) -> String {
-        read_lossy(&self.path("logs/error.log"))
+        whole_lines(read_lossy(&self.path("logs/error.log")))
     }
 
+    /// The whole lines: one that is being written is left out.
     pub fn access_log(&self) -> String {
-        read_lossy(&self.path("logs/access.log"))
+        whole_lines(read_lossy(&self.path("logs/access.log")))
     }
 
     /// Waits for a line in the error log.
