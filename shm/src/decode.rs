@@ -99,6 +99,17 @@ impl Head {
         let base = self.leaving_records().end;
         base..base + self.text_bytes.div_ceil(WORD)
     }
+
+    /// The text as bytes, into `text`, which keeps its allocation.
+    pub(crate) fn copy_text(&self, words: &[u64], text: &mut Vec<u8>) {
+        text.clear();
+        text.extend(
+            words[self.text()]
+                .iter()
+                .flat_map(|word| word.to_ne_bytes()),
+        );
+        text.truncate(self.text_bytes);
+    }
 }
 
 /// An upstream's record.
@@ -143,21 +154,8 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// `words` are the `head.words` of the slot; `text` is filled from them and keeps its
-    /// allocation between calls.
-    pub(crate) fn new(
-        head: Head,
-        words: &'a [u64],
-        text: &'a mut Vec<u8>,
-        capacity: Capacity,
-    ) -> Self {
-        text.clear();
-        text.extend(
-            words[head.text()]
-                .iter()
-                .flat_map(|word| word.to_ne_bytes()),
-        );
-        text.truncate(head.text_bytes);
+    /// `words` are the `head.words` of the slot, `text` is what [`Head::copy_text`] makes of them.
+    pub(crate) fn of(head: Head, words: &'a [u64], text: &'a [u8], capacity: Capacity) -> Self {
         View {
             head,
             words,
@@ -165,6 +163,16 @@ impl<'a> View<'a> {
             spent: Cell::new(0),
             capacity,
         }
+    }
+
+    /// Bytes of text handed out so far.
+    pub(crate) fn spent(&self) -> usize {
+        self.spent.get()
+    }
+
+    /// Goes on where another view of the same words has ended.
+    pub(crate) fn set_spent(&mut self, spent: usize) {
+        self.spent.set(spent);
     }
 
     pub(crate) fn upstream(&self, number: usize) -> Result<(UpstreamRecord, &'a str), Damage> {
@@ -349,5 +357,7 @@ pub(crate) fn decode(words: &[u64], layout: &Layout) -> Result<Table, Damage> {
             head.checksum
         )));
     }
-    View::new(head, words, &mut Vec::new(), layout.capacity).table()
+    let mut text = Vec::new();
+    head.copy_text(words, &mut text);
+    View::of(head, words, &text, layout.capacity).table()
 }

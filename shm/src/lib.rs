@@ -26,6 +26,7 @@ mod latency;
 pub mod layout;
 mod publisher;
 mod reader;
+mod reading;
 mod reconcile;
 mod region;
 mod rows;

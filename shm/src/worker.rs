@@ -4,20 +4,16 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::counters::Counters;
-use crate::decode::{Head, UpstreamRecord, View};
-use crate::error::{Damage, SnapshotError};
+use crate::error::SnapshotError;
 use crate::failures::Failures;
-use crate::latch::{Load, Ring, Slot};
+use crate::latch::{Load, Ring};
 use crate::latency;
 use crate::layout::{Layout, row, slot};
+use crate::reading::{Buffers, Reading, Source};
 use crate::region::ring;
 use crate::scoreboard::{Metric, Row, Status};
 use crate::table::Server;
 use crate::word::{Words, WordsMut};
-
-/// Attempts to read a table before a worker goes on with the one that it has: it takes a publish
-/// every few hundred microseconds to spoil even one.
-const ATTEMPTS: usize = 8;
 
 /// What a worker copied out of the region.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,9 +50,9 @@ pub struct WorkerRegion {
     counters: Counters,
     failures: Failures,
     row: Row,
-    /// Words of a slot in the making, and its text: kept so that reading allocates little.
-    words: Vec<u64>,
-    text: Vec<u8>,
+    /// A table that is only half read.
+    reading: Option<Reading>,
+    buffers: Buffers,
 }
 
 impl WorkerRegion {
@@ -79,8 +75,8 @@ impl WorkerRegion {
             failures: Failures::new(live.clone(), &layout, base, slot),
             row,
             live,
-            words: Vec::new(),
-            text: Vec::new(),
+            reading: None,
+            buffers: Buffers::default(),
         }
     }
 
@@ -98,44 +94,68 @@ impl WorkerRegion {
     /// Copies the present table into `into`, of upstreams that have not changed after `since`
     /// only the name. When the version still is `since`, and `into` of it, nothing is done.
     ///
-    /// On an error `into` is as it was; one that was lapped is counted on the scoreboard.
+    /// # Errors
+    /// The table is damaged, or the writer was too fast, which is counted on the scoreboard. `into` is then
+    /// empty.
     pub fn read(&mut self, since: u64, into: &mut Snapshot) -> Result<(), SnapshotError> {
+        while !self.read_some(&mut usize::MAX.clone(), since, into)? {}
+        Ok(())
+    }
+
+    /// As [`WorkerRegion::read`], but a server or an upstream takes one off `budget`; true when `into`
+    /// has it all. `since` and `into` are the same each time.
+    ///
+    /// # Errors
+    /// Those of [`WorkerRegion::read`]; the next call begins anew.
+    pub fn read_some(
+        &mut self,
+        budget: &mut usize,
+        since: u64,
+        into: &mut Snapshot,
+    ) -> Result<bool, SnapshotError> {
+        let read = self.go_on(budget, since, into);
+        if let Err(error) = &read {
+            *into = Snapshot::default();
+            if matches!(error, SnapshotError::Lapped) {
+                self.row.add(Metric::Lapped, 1);
+            }
+        }
+        read
+    }
+
+    fn go_on(
+        &mut self,
+        budget: &mut usize,
+        since: u64,
+        into: &mut Snapshot,
+    ) -> Result<bool, SnapshotError> {
         let present = self.table_version();
-        if present == into.version && present == since {
-            for upstream in &mut into.upstreams {
-                upstream.servers = None;
+        let source = Source {
+            ring: self.ring,
+            tables: &self.tables,
+            layout: &self.layout,
+        };
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None if present == into.version && present == since => {
+                for upstream in &mut into.upstreams {
+                    upstream.servers = None;
+                }
+                return Ok(true);
             }
-            return Ok(());
+            None => match Reading::begin(&source, since, &mut self.buffers)? {
+                Some(reading) => reading,
+                None => {
+                    *into = Snapshot::default();
+                    return Ok(true);
+                }
+            },
+        };
+        let done = reading.step(&source, budget, &mut self.buffers, into)?;
+        if !done {
+            self.reading = Some(reading);
         }
-        for _ in 0..ATTEMPTS {
-            let WorkerRegion {
-                ring,
-                tables,
-                layout,
-                words,
-                ..
-            } = self;
-            let copied = ring.read(tables, |version, slot| {
-                copy(version, slot, since, layout, words)
-            });
-            let Some((version, head)) = copied else {
-                continue;
-            };
-            let Some(head) = head.map_err(SnapshotError::Damaged)? else {
-                *into = Snapshot::default();
-                return Ok(());
-            };
-            if head.version != version {
-                return Err(SnapshotError::Damaged(Damage(format!(
-                    "slot of version {version} has version {}",
-                    head.version
-                ))));
-            }
-            let view = View::new(head, &self.words, &mut self.text, self.layout.capacity);
-            return update(&view, since, into).map_err(SnapshotError::Damaged);
-        }
-        self.row.add(Metric::Lapped, 1);
-        Err(SnapshotError::Lapped)
+        Ok(done)
     }
 
     /// Requests are routed by what was read into `snapshot` from now on; before, they were by version
@@ -191,70 +211,4 @@ impl WorkerRegion {
     pub fn latch(&self) -> (Ring, &impl Load) {
         (self.ring, &self.tables)
     }
-}
-
-/// Copies what is needed of a slot to the same places in `words`; `None` before the first publish.
-/// The words may be torn, so that nothing in them is trusted further than its bounds.
-fn copy(
-    version: u64,
-    from: Slot<'_, Words>,
-    since: u64,
-    layout: &Layout,
-    words: &mut Vec<u64>,
-) -> Result<Option<Head>, Damage> {
-    if version == 0 {
-        return Ok(None);
-    }
-    let mut head = [0; slot::HEAD];
-    from.copy(0, &mut head);
-    let head = Head::parse(&head, layout)?;
-    if words.len() < head.words {
-        words.resize(head.words, 0);
-    }
-    for range in [head.upstream_records(), head.text()] {
-        from.copy(range.start, &mut words[range]);
-    }
-    for number in 0..head.upstreams {
-        let at = slot::HEAD + number * slot::UPSTREAM;
-        let record = UpstreamRecord::parse(&words[at..at + slot::UPSTREAM]);
-        if record.changed > since {
-            let range = head.server_records(record.range());
-            from.copy(range.start, &mut words[range]);
-        }
-    }
-    Ok(Some(head))
-}
-
-/// Brings a snapshot up to date with a table; it is left alone when the table is damaged.
-fn update(view: &View<'_>, since: u64, into: &mut Snapshot) -> Result<(), Damage> {
-    let mut upstreams = Vec::with_capacity(view.head.upstreams);
-    for number in 0..view.head.upstreams {
-        let (record, name) = view.upstream(number)?;
-        let servers = if record.changed > since {
-            Some(
-                record
-                    .range()
-                    .map(|at| view.server(at))
-                    .collect::<Result<_, _>>()?,
-            )
-        } else {
-            None
-        };
-        upstreams.push((name, record.changed, view.template(&record)?, servers));
-    }
-    into.version = view.head.version;
-    into.published = view.head.published;
-    into.upstreams
-        .resize_with(upstreams.len(), SnapshotUpstream::default);
-    for (to, (name, changed, template, servers)) in into.upstreams.iter_mut().zip(upstreams) {
-        if to.name != name {
-            name.clone_into(&mut to.name);
-        }
-        to.changed = changed;
-        if to.template.as_deref() != template {
-            to.template = template.map(Arc::from);
-        }
-        to.servers = servers;
-    }
-    Ok(())
 }

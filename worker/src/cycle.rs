@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use weir_shm::{Address, Snapshot, SnapshotError, WorkerState};
+use weir_shm::{Address, WorkerState};
 
 use crate::channel::{Answer, Channel};
 use crate::conf::Conf;
 use crate::event::{Queue, Token, Watcher};
+use crate::follow::Follower;
 use crate::listening::{ACCEPTS_A_TURN, Accept, Listeners, MULTI_ACCEPTS_A_TURN};
 use crate::log::files::Lost;
 use crate::log::{Clock, Files, panics_to};
@@ -23,11 +24,6 @@ use crate::settings::Level;
 use crate::signal::{Asked, Signals};
 use crate::start::Start;
 use crate::transport::{Origin, Socket, Unconnected};
-use crate::upstream::build::{Builder, Numbering, STEPS_A_SLICE};
-
-/// After the tables moved on faster than they could be read, the next attempt is this much later,
-/// in milliseconds.
-const LAPPED_PAUSE_MS: u64 = 50;
 
 /// Between two lines that say that `worker_connections` are not enough, in milliseconds.
 const SHORTAGE_PAUSE_MS: u64 = 1000;
@@ -70,12 +66,9 @@ pub(crate) struct Cycle {
     signals: Signals,
     /// Written after a publish; edge-triggered, so it need not be read.
     _wake: OwnedFd,
-    snapshot: Snapshot,
-    builder: Option<Builder>,
-    numbering: Numbering,
+    follower: Follower,
     /// The sockets on which name servers answer.
     lines: Lines,
-    retry_table_ms: u64,
     /// When a shortage of connections may be told again.
     tell_shortage_ms: u64,
     quit: Option<Quit>,
@@ -149,31 +142,21 @@ impl Cycle {
             reload: Reload::new(start.build),
             signals,
             _wake: start.wake,
-            snapshot: Snapshot::default(),
-            builder: None,
-            numbering: Numbering::default(),
+            follower: Follower::default(),
             lines: Lines::default(),
-            retry_table_ms: 0,
             tell_shortage_ms: 0,
             quit: None,
         })
     }
 
-    /// Routes by the table that is published now, however big it is: nobody is let in before
-    /// there is a plan, and no new settings serve before their upstreams are known.
+    /// See [`Follower::catch_up`].
     pub(crate) fn catch_up(&mut self) {
-        while self.builder.is_some() {
-            self.build_plan();
-        }
-        self.read_table();
-        while self.builder.is_some() {
-            self.build_plan();
-        }
+        self.follower.catch_up(&mut self.proxy);
     }
 
     /// One turn of the loop; false when the worker has ended.
     fn turn(&mut self) -> Result<bool, String> {
-        self.follow_table();
+        self.follower.turn(&mut self.proxy);
         let timeout = self.timeout();
         self.proxy.shared.publish_numbers();
         let row = self.proxy.shared.region.scoreboard();
@@ -235,7 +218,7 @@ impl Cycle {
     fn timeout(&self) -> Option<Duration> {
         let now_ms = self.proxy.shared.now_ms;
         if self.proxy.is_busy()
-            || self.builder.is_some()
+            || self.follower.wants_turn()
             || (self.listeners.wants_turn(now_ms) && self.has_room())
         {
             return Some(Duration::ZERO);
@@ -246,7 +229,7 @@ impl Cycle {
             self.listeners.pause_end_ms(now_ms),
             self.quit.and_then(|quit| quit.deadline_ms),
             self.proxy.shared.names.next_ms(),
-            (self.retry_table_ms > now_ms).then_some(self.retry_table_ms),
+            self.follower.due_ms(now_ms),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now_ms)))
@@ -265,60 +248,6 @@ impl Cycle {
         let shared = &mut self.proxy.shared;
         let (names, log) = (&mut shared.names, &shared.conf.log);
         self.lines.carry_out(names, &self.watcher, log);
-    }
-
-    /// Follows the table: one load when it has not changed.
-    fn follow_table(&mut self) {
-        if self.builder.is_some() {
-            self.build_plan();
-            return;
-        }
-        let shared = &self.proxy.shared;
-        if shared.region.table_version() != shared.plan.version
-            && shared.now_ms >= self.retry_table_ms
-        {
-            self.read_table();
-            if self.builder.is_some() {
-                self.build_plan();
-            }
-        }
-    }
-
-    fn read_table(&mut self) {
-        let shared = &mut self.proxy.shared;
-        let since = shared.plan.version;
-        match shared.region.read(since, &mut self.snapshot) {
-            Ok(()) if self.snapshot.version == since => {}
-            Ok(()) => self.builder = Some(Builder::new(&shared.plan, &self.snapshot)),
-            Err(error) => {
-                self.retry_table_ms = shared.now_ms + LAPPED_PAUSE_MS;
-                let level = match &error {
-                    SnapshotError::Lapped => Level::Notice,
-                    SnapshotError::Damaged(_) => Level::Alert,
-                };
-                let version = shared.plan.version;
-                shared.log().log(
-                    level,
-                    format_args!("the table could not be read, version {version} stays: {error}"),
-                );
-            }
-        }
-    }
-
-    /// Takes the new plan a slice further, and into use when it is whole.
-    fn build_plan(&mut self) {
-        let Some(builder) = &mut self.builder else {
-            return;
-        };
-        let built = builder.step(STEPS_A_SLICE, &mut self.snapshot, &mut self.numbering);
-        if let Some(built) = built {
-            self.builder = None;
-            let (since, version) = (self.proxy.shared.plan.version, built.plan.version);
-            self.proxy.set_plan(built);
-            let region = &self.proxy.shared.region;
-            region.used(since, &self.snapshot);
-            region.scoreboard().set_table_version(version);
-        }
     }
 
     fn has_room(&self) -> bool {

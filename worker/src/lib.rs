@@ -13,6 +13,7 @@ pub mod conf;
 pub mod connection;
 pub mod cycle;
 pub mod event;
+pub mod follow;
 pub mod handler;
 pub mod http;
 pub mod links;

@@ -56,6 +56,7 @@ use crate::resolver::Outcome;
 use crate::settings::Level;
 use crate::transport::{Origin, Readiness, Transport, Unconnected};
 use crate::upstream::build::Built;
+use crate::upstream::plan::Plan;
 pub(crate) use describe::errno;
 
 use client::{Client, Event, State};
@@ -294,12 +295,13 @@ impl<N: Network> Proxy<N> {
     }
 
     /// New requests are routed by this plan; idle connections to servers that it does not have
-    /// are closed.
-    pub fn set_plan(&mut self, built: Built) {
-        self.shared.plan = built.plan;
+    /// are closed. Returns the one before.
+    pub fn set_plan(&mut self, built: Built) -> Rc<Plan> {
+        let old = std::mem::replace(&mut self.shared.plan, built.plan);
         for (upstream, counter) in built.dropped {
             self.dropped(&upstream, counter);
         }
+        old
     }
 
     /// A name that a client waited for is known, or known not to be.

@@ -12,9 +12,6 @@ use super::places::Place;
 use super::plan::{Names, Plan, UpstreamPlan};
 use crate::balance::{Making, RoundRobin};
 
-/// Steps towards a new plan in one turn of the loop; each is a few dozen nanoseconds.
-pub const STEPS_A_SLICE: usize = 1024;
-
 /// Numbers that stay with upstreams' names over all plans.
 #[derive(Debug, Default)]
 pub struct Numbering(HashMap<String, usize>);
@@ -37,6 +34,8 @@ pub struct Built {
     pub plan: Rc<Plan>,
     /// Counters of servers that are gone, with their upstreams as they were.
     pub dropped: Vec<(Rc<UpstreamPlan>, CounterId)>,
+    /// Upstreams of the one before that it does not have, or has otherwise.
+    pub replaced: Vec<Rc<UpstreamPlan>>,
 }
 
 /// A plan in the making.
@@ -46,6 +45,7 @@ pub struct Builder {
     new: Plan,
     names: Names,
     dropped: Vec<(Rc<UpstreamPlan>, CounterId)>,
+    replaced: Vec<Rc<UpstreamPlan>>,
     /// The new plan has the same upstreams in the same order, so far.
     same: bool,
     stage: Stage,
@@ -77,6 +77,7 @@ impl Builder {
             },
             names: Names::default(),
             dropped: Vec::new(),
+            replaced: Vec::new(),
             same: old.upstreams.len() == snapshot.upstreams.len(),
             stage: Stage::Upstreams(None),
         }
@@ -98,7 +99,9 @@ impl Builder {
                             *draft = Some(open);
                             return None;
                         }
-                        self.new.upstreams.push(Rc::new(open.finish()));
+                        self.replaced.extend(open.old.clone());
+                        let whole = Rc::new(open.finish(&self.new));
+                        self.new.upstreams.push(whole);
                     }
                     budget = budget.saturating_sub(1);
                     if self.next_upstream(snapshot, numbering) {
@@ -137,6 +140,7 @@ impl Builder {
                         self.dropped.push((Rc::clone(old), server.counter));
                         *at += 1;
                     } else {
+                        self.replaced.push(Rc::clone(old));
                         self.stage = Stage::Gone(*upstream + 1);
                     }
                 }
@@ -176,6 +180,7 @@ impl Builder {
         Built {
             plan: Rc::new(std::mem::take(&mut self.new)),
             dropped: std::mem::take(&mut self.dropped),
+            replaced: std::mem::take(&mut self.replaced),
         }
     }
 }
@@ -280,7 +285,7 @@ impl Draft {
         true
     }
 
-    fn finish(self) -> UpstreamPlan {
+    fn finish(self, new: &Plan) -> UpstreamPlan {
         let mut balancer = match self.balancer {
             Balancer::Made(balancer) => balancer,
             Balancer::Making(_) => RoundRobin::new(&self.servers),
@@ -289,17 +294,16 @@ impl Draft {
             // What happened to a server since it was copied.
             let mut was = old.balancer.borrow_mut();
             let touched = was.watched();
-            if !touched.is_empty() {
-                let now: HashMap<CounterId, usize> = self
-                    .servers
-                    .iter()
-                    .map(|server| server.counter)
-                    .zip(0..)
-                    .collect();
-                for at in touched {
-                    if let Some(now) = now.get(&old.servers[at as usize].counter) {
-                        balancer.follow(*now, &was, at as usize);
-                    }
+            for at in touched {
+                let counter = old.servers[at as usize].counter;
+                let place = new.places.find(counter).map(|place| place.server as usize);
+                let stayed = place.filter(|at| {
+                    self.servers
+                        .get(*at)
+                        .is_some_and(|now| now.counter == counter)
+                });
+                if let Some(now) = stayed {
+                    balancer.follow(now, &was, at as usize);
                 }
             }
         }

@@ -5,3 +5,4 @@ pub mod keepalive;
 mod places;
 pub mod plan;
 pub mod resolved;
+pub mod retired;

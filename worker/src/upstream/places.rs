@@ -16,7 +16,7 @@ pub(super) struct Place {
     pub server: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Entry {
     /// 0: nobody is there.
     incarnation: u32,
@@ -41,10 +41,14 @@ impl Places {
         while index / CHUNK >= self.chunks.len() {
             self.chunks.push(Rc::new([Entry::default(); CHUNK]));
         }
-        Rc::make_mut(&mut self.chunks[index / CHUNK])[index % CHUNK] = Entry {
+        let entry = Entry {
             incarnation: counter.incarnation,
             place,
         };
+        let chunk = &mut self.chunks[index / CHUNK];
+        if chunk[index % CHUNK] != entry {
+            Rc::make_mut(chunk)[index % CHUNK] = entry;
+        }
     }
 
     /// The counter's server is nowhere; another incarnation's stays.
@@ -76,6 +80,7 @@ mod tests {
         }
         let mut new = old.clone();
         new.set(counter(300, 2), place(7));
+        new.set(counter(10, 1), place(10));
         new.clear(counter(301, 1));
         new.clear(counter(302, 9));
         assert_eq!(old.find(counter(300, 1)), Some(place(300)));

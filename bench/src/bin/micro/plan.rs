@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use weir_shm::{Capacity, Publisher, Region, Seen, Snapshot, Upstream};
-use weir_worker::upstream::build::{Builder, Numbering, STEPS_A_SLICE};
+use weir_worker::follow::STEPS_A_SLICE;
+use weir_worker::upstream::build::{Builder, Numbering};
 use weir_worker::upstream::plan::Plan;
 
 use crate::Bench;
