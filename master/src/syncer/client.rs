@@ -155,7 +155,12 @@ pub struct Client {
     stop: Arc<Stop>,
     idle: Option<Connection>,
     buffer: Vec<u8>,
+    /// For the next body.
+    room: Vec<u8>,
 }
+
+/// A buffer with room for more than this is not kept, in bytes.
+const ROOM_MAX: usize = 16 << 20;
 
 impl Client {
     /// Connects when it is first used; the name is resolved anew for each connection.
@@ -165,6 +170,16 @@ impl Client {
             stop,
             idle: None,
             buffer: vec![0; READ],
+            room: Vec::new(),
+        }
+    }
+
+    /// Takes a buffer for the next body: what is as large as the last one need not be asked of the system
+    /// each time.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= ROOM_MAX {
+            buffer.clear();
+            self.room = buffer;
         }
     }
 
@@ -246,7 +261,7 @@ impl Client {
         deadlines: Deadlines,
     ) -> Result<Response, Fault> {
         let began = Instant::now();
-        let mut parser = Parser::default();
+        let mut parser = Parser::with_room(std::mem::take(&mut self.room));
         // How much has come, and from when on.
         let mut come: Option<(Instant, usize)> = None;
         loop {

@@ -76,3 +76,10 @@ pub struct Verdict {
     /// A list waits for somebody to accept it.
     pub held: bool,
 }
+
+impl Verdict {
+    /// All that the lesson said was in force before it, and nothing is left to do.
+    pub fn is_calm(&self) -> bool {
+        *self == Verdict::default()
+    }
+}

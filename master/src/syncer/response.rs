@@ -62,6 +62,18 @@ enum Chunk {
 }
 
 impl Parser {
+    /// One that puts the body together in this buffer.
+    pub fn with_room(body: Vec<u8>) -> Parser {
+        let response = Response {
+            body,
+            ..Response::default()
+        };
+        Parser {
+            response,
+            ..Parser::default()
+        }
+    }
+
     /// Whether not a byte has come.
     pub fn is_untouched(&self) -> bool {
         self.input.is_empty() && matches!(self.state, State::Head)
@@ -72,9 +84,24 @@ impl Parser {
     /// # Errors
     /// The bytes are no HTTP/1 response, or one beyond a limit.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Response>, String> {
-        self.input.extend_from_slice(bytes);
+        let rest = &bytes[self.take_straight(bytes)..];
+        self.input.extend_from_slice(rest);
         while self.step()? {}
         Ok(self.take(false))
+    }
+
+    /// Takes what is surely of the body past the input: how much.
+    fn take_straight(&mut self, bytes: &[u8]) -> usize {
+        let left = match &mut self.state {
+            State::Length(left) | State::Chunked(Chunk::Data(left)) if self.input.is_empty() => {
+                left
+            }
+            _ => return 0,
+        };
+        let take = (*left).min(bytes.len());
+        *left -= take;
+        self.response.body.extend_from_slice(&bytes[..take]);
+        take
     }
 
     /// Takes the part of the body out that has come, of a response that may never be complete and is

@@ -126,6 +126,8 @@ pub struct Watch {
     /// No request before, on the clock of `began`.
     next_ask: Duration,
     doubt: Doubt,
+    /// What the last answer said is in force, with nothing left to do about it.
+    in_force: bool,
     random: RandomState,
 }
 
@@ -155,6 +157,7 @@ impl Watch {
             began: Instant::now(),
             next_ask: Duration::ZERO,
             doubt: Doubt::default(),
+            in_force: false,
             random: RandomState::new(),
         }
     }
@@ -191,6 +194,7 @@ impl Watch {
     }
 
     fn retarget(&mut self, targets: Vec<Target>) {
+        self.in_force = false;
         let is_known = |feed| targets.iter().any(|target| target.feed == feed);
         self.reads.retain(is_known);
         self.voice.retain(is_known);
@@ -232,16 +236,20 @@ impl Watch {
         wait = self.doubt.wait(wait, self.now());
         let asked = self.index.get();
         self.status.asks();
-        let answer = match self.poller.ask(asked, wait) {
+        let in_force = std::mem::take(&mut self.in_force);
+        let answer = match self.poller.ask(asked, wait, in_force) {
             Err(fault) => return self.unshareable(fault),
             Ok(answer) => answer,
         };
         let (index, took) = (answer.index, answer.took);
-        let is_empty = answer.heard.iter().all(|heard| heard.is_empty());
+        let heard = answer.heard.as_ref();
+        let is_empty = heard.is_some_and(|heard| heard.iter().all(Heard::is_empty));
+        let is_known = heard.is_none();
         let verdict = match self.hear(answer, asked)? {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
         };
+        self.in_force = !is_empty && verdict.is_calm() && self.reads.next().is_none();
         if verdict.changed {
             self.poller.is_news();
         }
@@ -261,19 +269,24 @@ impl Watch {
             now: self.now(),
         };
         let delay = self.index.answered(answered, self.random());
-        self.status.answered(index, verdict.changed);
+        self.status.answered(index, verdict.changed, is_known);
         Ok(self.doubt.delay(delay, self.now()))
     }
 
     /// Teaches what an answer says: what became of it, or the delay after which a parent folder
     /// that is no source for all is asked for again.
     fn hear(&mut self, answer: Answer, asked: u64) -> Result<Result<Verdict, Duration>, Fault> {
-        if let Some(why) = self.is_foreign(&answer, asked) {
+        if answer.heard.is_some()
+            && let Some(why) = self.is_foreign(&answer, asked)
+        {
             return self.split(&why).map(Err);
         }
         let (index, seen_ns, share) = (answer.index, answer.seen_ns, answer.share);
+        let Some(heard) = answer.heard else {
+            return Ok(Ok(Verdict::default()));
+        };
         let feeds = self.poller.targets().iter().map(|target| target.feed);
-        let mut lists: Vec<(FeedId, Heard)> = feeds.zip(answer.heard).collect();
+        let mut lists: Vec<(FeedId, Heard)> = feeds.zip(heard).collect();
         if let Some(why) = self.read_absent(index, &mut lists)? {
             return self.split(&why).map(Err);
         }
@@ -358,7 +371,8 @@ impl Watch {
                 return self.unread(target, why, fault);
             }
         };
-        let found = answer.heard.into_iter().next().unwrap_or_default();
+        self.in_force = false;
+        let found = first(answer.heard);
         if let (Why::Absent(index), Some(sharing)) = (why, &mut self.sharing)
             && let Some(why) = sharing.compares(target, &found, index, answer.share)
         {
@@ -392,6 +406,11 @@ impl Watch {
     fn random(&self) -> u64 {
         self.random.hash_one(Instant::now())
     }
+}
+
+/// What a direct read said.
+fn first(heard: Option<Vec<Heard>>) -> Heard {
+    heard.into_iter().flatten().next().unwrap_or_default()
 }
 
 /// Whose failure a fault is; `delay` is for what is the watch's own.

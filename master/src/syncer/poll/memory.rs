@@ -29,6 +29,15 @@ pub struct Memory {
     answer: u64,
 }
 
+/// What became of an answer.
+#[derive(Debug)]
+pub struct Taken {
+    /// It is the last one again, to the byte.
+    pub is_known: bool,
+    /// A buffer.
+    pub spare: Vec<u8>,
+}
+
 /// An entry of the last answer.
 #[derive(Debug)]
 struct Known {
@@ -58,16 +67,19 @@ impl Memory {
         *self = Memory::default();
     }
 
-    /// Takes a list of entries in, as Consul writes it.
+    /// Takes a list of entries in, as Consul writes it, in exchange for a buffer that nobody needs any more.
     ///
     /// # Errors
     /// It is none; everything is forgotten.
-    pub fn take(&mut self, body: Vec<u8>) -> Result<(), String> {
+    pub fn take(&mut self, body: Vec<u8>) -> Result<Taken, String> {
         let mut old = std::mem::take(&mut self.entries);
         self.answer += 1;
         if body == self.body && !old.is_empty() {
             self.entries = old;
-            return Ok(());
+            return Ok(Taken {
+                is_known: true,
+                spare: body,
+            });
         }
         let mut entries = Vec::with_capacity(old.len());
         let mut rest = old.drain(..).peekable();
@@ -100,8 +112,10 @@ impl Memory {
             entries.sort_by(|one, other| one.key.cmp(&other.key));
         }
         self.entries = entries;
-        self.body = body;
-        Ok(())
+        Ok(Taken {
+            is_known: false,
+            spare: std::mem::replace(&mut self.body, body),
+        })
     }
 
     /// The answer has no entry at all.

@@ -23,7 +23,7 @@ use crate::settings::{Kind, Secret, Upsync};
 use etcd::{Bell, Sound};
 use memory::Memory;
 pub use read::Share;
-use read::{Said, read};
+use read::read;
 
 /// An upstream whose servers a poller learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,9 @@ pub struct Answer {
     pub took: Duration,
     /// When its last byte was read, in nanoseconds of CLOCK_MONOTONIC.
     pub seen_ns: u64,
-    /// What it says about each target, in their order.
-    pub heard: Vec<Heard>,
+    /// What it says about each target, in their order; `None`: what the last one said, which is in
+    /// force.
+    pub heard: Option<Vec<Heard>>,
     /// How much of it is about the targets.
     pub share: Share,
 }
@@ -84,6 +85,8 @@ pub struct Poller {
     bell: Option<Hung>,
     /// What Consul's store said last.
     memory: Memory,
+    /// That is in force.
+    in_force: bool,
 }
 
 /// A bell that etcd may ring.
@@ -123,6 +126,7 @@ impl Poller {
             wait: consul::wait(upsync.timeout),
             bell: None,
             memory: Memory::default(),
+            in_force: false,
             upsync,
             targets,
         }
@@ -174,15 +178,16 @@ impl Poller {
     }
 
     /// One request: blocks until there is something newer than `index`, or `wait` is over, which
-    /// is at most [`Poller::wait`].
+    /// is at most [`Poller::wait`]. `in_force`: what the last answer said is, and need not be said again.
     ///
     /// # Errors
     /// What kept a complete answer from coming, from the last of the addresses.
-    pub fn ask(&mut self, index: u64, wait: Duration) -> Result<Answer, Fault> {
+    pub fn ask(&mut self, index: u64, wait: Duration, in_force: bool) -> Result<Answer, Fault> {
         let wait = wait.clamp(consul::WAIT_MIN, self.wait);
         let upsync = self.upsync.clone();
         let targets = std::mem::take(&mut self.targets);
         let ask = Ask::Blocking(index, wait);
+        self.in_force = in_force;
         let result = self.somewhere(|poller| poller.question(&upsync, ask, &targets));
         self.targets = targets;
         result
@@ -277,7 +282,10 @@ impl Poller {
             (Kind::Consul, Ask::Blocking(..)) if !has_folders => {
                 self.recall(targets, &mut response)?
             }
-            (kind, _) => read(kind, targets, &response)?,
+            (kind, _) => {
+                let (index, heard, share) = read(kind, targets, &response)?;
+                (index, Some(heard), share)
+            }
         };
         Ok(Answer {
             index,
@@ -289,25 +297,31 @@ impl Poller {
     }
 
     /// What an answer of Consul's store says, of which most may have been said before.
-    fn recall(&mut self, targets: &[Target], response: &mut Response) -> Said {
+    fn recall(
+        &mut self,
+        targets: &[Target],
+        response: &mut Response,
+    ) -> Result<(u64, Option<Vec<Heard>>, Share), Fault> {
         let index = consul::index(response);
-        let result = consul::keys(response).and_then(|body| {
-            let taken = match body {
-                Some(body) => self.memory.take(body),
-                None => {
-                    self.memory.clear();
-                    return Ok(());
-                }
-            };
-            taken.map_err(consul::invalid_json)?;
-            match self.memory.is_empty() {
-                true => Err(consul::empty_list()),
-                false => Ok(()),
+        let filtered = consul::is_filtered(response);
+        let mut is_known = false;
+        if let Some(body) = consul::keys(response)? {
+            let taken = self.memory.take(body).map_err(consul::invalid_json)?;
+            if self.memory.is_empty() {
+                return Err(consul::empty_list());
             }
-        });
-        result?;
-        let (heard, share) = self.memory.hear(targets, consul::is_filtered(response));
-        Ok((index?, heard, share))
+            is_known = taken.is_known && !filtered;
+            if let Some(line) = self.lines.get_mut(self.at) {
+                line.client.reuse(taken.spare);
+            }
+        } else {
+            self.memory.clear();
+        }
+        if is_known && self.in_force {
+            return Ok((index?, None, Share::default()));
+        }
+        let (heard, share) = self.memory.hear(targets, filtered);
+        Ok((index?, Some(heard), share))
     }
 
     /// Waits until etcd tells of a change after `index`, or until then. Whatever else comes between
@@ -477,7 +491,7 @@ mod tests {
         );
         let wait = Duration::from_millis(20);
         for _ in 0..3 {
-            assert_eq!(poller.ask(7, wait).unwrap().index, 7);
+            assert_eq!(poller.ask(7, wait, true).unwrap().index, 7);
         }
         assert_eq!(
             watches.load(Ordering::SeqCst),
@@ -485,8 +499,45 @@ mod tests {
             "there was nothing to tell"
         );
         poller.is_news();
-        poller.ask(7, wait).unwrap();
+        poller.ask(7, wait, true).unwrap();
         assert_eq!(watches.load(Ordering::SeqCst), 2);
+    }
+
+    /// A Consul that says these one after the other.
+    fn says(bodies: &'static [&'static str]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for body in bodies {
+                let mut head = [0; 4096];
+                assert!(stream.read(&mut head).unwrap() > 0);
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nX-Consul-Index: 5\r\nContent-Length: {length}\r\n\r\n"
+                );
+                stream
+                    .write_all(format!("{head}{body}").as_bytes())
+                    .unwrap();
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn what_is_in_force_is_not_said_again() {
+        const ONE: &str = r#"[{"Key":"up/a/10.0.0.1:1","Value":"e30=","ModifyIndex":5}]"#;
+        const TWO: &str = r#"[{"Key":"up/a/10.0.0.2:1","Value":"e30=","ModifyIndex":5}]"#;
+        let port = says(&[ONE, ONE, ONE, TWO, TWO]);
+        let upsync = Upsync::folder("127.0.0.1", port, "up/a");
+        let targets = vec![target(0, "up/a")];
+        let mut poller = Poller::new(upsync, targets, Arc::default(), Arc::default());
+        let mut servers = |in_force| {
+            let answer = poller.ask(5, Duration::ZERO, in_force).unwrap();
+            answer.heard.map(|heard| heard[0].servers.len())
+        };
+        let heard = [false, true, false, true, true].map(&mut servers);
+        assert_eq!(heard, [Some(1), None, Some(1), Some(1), None]);
     }
 
     fn target(feed: FeedId, prefix: &str) -> Target {

@@ -132,6 +132,7 @@ impl Ledger {
                     // An answer was handled: what it changed was noted before this.
                     _ => self.table.version,
                 };
+                self.confirm_again(&status);
                 self.sources.insert(status.id, status);
             }
             Note::SourceGone { id } => drop(self.sources.remove(&id)),
@@ -156,6 +157,28 @@ impl Ledger {
             }
         }
         told
+    }
+
+    /// The status of a source says no more than that all is as it was, once more.
+    pub fn is_quiet(&self, status: &SourceStatus) -> bool {
+        let known = self.sources.get(&status.id);
+        status.known_ms.is_some()
+            && known.is_some_and(|known| {
+                (known.state, known.index) == (status.state, status.index)
+                    && known.error == status.error
+                    && known.upstreams == status.upstreams
+            })
+    }
+
+    fn confirm_again(&mut self, status: &SourceStatus) {
+        if status.known_ms.is_none() {
+            return;
+        }
+        for name in &status.upstreams {
+            if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.is_fresh) {
+                entry.confirmed_ms = status.known_ms;
+            }
+        }
     }
 
     fn configure(&mut self, upstreams: Vec<Configured>) {

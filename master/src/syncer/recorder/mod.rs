@@ -34,6 +34,11 @@ const REPORT_SHARE: u32 = 20;
 /// That a source has confirmed what is known is reported so much later at most: how the source does
 /// mostly is a moment later, and goes along.
 const CONFIRMED_PAUSE: Duration = Duration::from_secs(1);
+/// That all is as it was is reported this many times as long later as writing the report takes, but not
+/// sooner than [`CONFIRMED_PAUSE`]: 2 ms become 20 s.
+const QUIET_SHARE: u32 = 10_000;
+/// Nor later.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 /// A syncer that ends waits at most this long for what is still to be written.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
@@ -98,6 +103,7 @@ impl Recorder {
             log,
             due: Some(Instant::now()),
             next: Instant::now(),
+            cost: Duration::ZERO,
             was_cut: false,
         };
         thread::Builder::new()
@@ -157,6 +163,8 @@ struct Desk<S> {
     due: Option<Instant>,
     /// Not to be written before.
     next: Instant,
+    /// How long the last one took to write.
+    cost: Duration,
     was_cut: bool,
 }
 
@@ -207,11 +215,14 @@ impl<S: Sink> Desk<S> {
 
     fn take(&mut self, note: Note) {
         let now = Instant::now();
-        self.due = match (&note, self.due) {
-            (Note::Confirmed { .. }, Some(due)) => Some(due),
-            (Note::Confirmed { .. }, None) => Some(now + CONFIRMED_PAUSE),
-            _ => Some(now),
+        let later = match &note {
+            Note::Confirmed { .. } => CONFIRMED_PAUSE,
+            Note::Source(status) if self.ledger.is_quiet(status) => {
+                (self.cost * QUIET_SHARE).clamp(CONFIRMED_PAUSE, QUIET_MAX)
+            }
+            _ => Duration::ZERO,
         };
+        self.due = Some(self.due.map_or(now + later, |due| due.min(now + later)));
         if let Note::Configured { log, state, .. } = &note {
             self.audit.exchange(log.clone());
             self.store.exchange(state.clone());
@@ -251,7 +262,8 @@ impl<S: Sink> Desk<S> {
                 );
             }
         }
-        self.next = Instant::now() + REPORT_PAUSE.max(began.elapsed() * REPORT_SHARE);
+        self.cost = began.elapsed();
+        self.next = Instant::now() + REPORT_PAUSE.max(self.cost * REPORT_SHARE);
     }
 }
 

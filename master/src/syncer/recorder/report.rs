@@ -59,6 +59,9 @@ pub struct SourceStatus {
     pub state: SourceState,
     /// The latest answer.
     pub success_ms: Option<u64>,
+    /// The same, if that said of each upstream what was in force already.
+    #[serde(skip)]
+    pub known_ms: Option<u64>,
     /// The latest error, which stays when answers come again.
     pub error: Option<SourceError>,
     /// The delay before the next request, in milliseconds; 0 when one is under way.

@@ -17,6 +17,8 @@ use super::state::Writer;
 const PAUSE: Duration = Duration::from_secs(1);
 /// That a source has confirmed what is on disk already matters less.
 const CONFIRMED_PAUSE: Duration = Duration::from_secs(60);
+/// That it says the very same still matters for the age that is told after a power cut alone.
+const KNOWN_PAUSE: Duration = Duration::from_secs(600);
 /// So much of the history goes along, in bytes.
 const HISTORY_MAX: usize = 64 << 10;
 
@@ -72,6 +74,7 @@ impl Store {
         let pause = match note {
             Note::Configured { .. } | Note::Published { .. } | Note::Pinned { .. } => PAUSE,
             Note::Confirmed { .. } => CONFIRMED_PAUSE,
+            Note::Source(status) if status.known_ms.is_some() => KNOWN_PAUSE,
             _ => return,
         };
         let due = now + pause;

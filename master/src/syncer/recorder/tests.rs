@@ -252,3 +252,31 @@ fn many_notes_are_few_reports() {
     let count = paper.0.lock().unwrap().reports.len();
     assert!(count < 1_000, "{count} reports");
 }
+
+#[test]
+fn a_source_that_says_the_same_again_confirms_what_it_confirmed_before() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    let again = |at_ms| {
+        Note::Source(SourceStatus {
+            id: 4,
+            upstreams: vec!["test".into(), "other".into()],
+            success_ms: Some(at_ms),
+            known_ms: Some(at_ms),
+            ..SourceStatus::default()
+        })
+    };
+    recorder.note(Note::Configured {
+        upstreams: vec![configured("test", true), configured("other", true)],
+        log: None,
+        state: None,
+    });
+    recorder.note(confirmed(7));
+    recorder.note(again(8));
+    recorder.note(again(9));
+    recorder.finish();
+    let report = paper.last();
+    let of = |name: &str| report.upstream(name).unwrap().confirmed_ms;
+    assert_eq!((of("test"), of("other")), (Some(9), None));
+    assert_eq!(report.sources[0].success_ms, Some(9));
+}

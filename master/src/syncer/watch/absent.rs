@@ -14,7 +14,7 @@ use super::super::poll::{Answer, Share, Target};
 use super::super::share::Foreign;
 use super::super::turns::Failure;
 use super::reads::{SECOND, Why};
-use super::{DIRECT_MAX, Told, Watch, failure};
+use super::{DIRECT_MAX, Told, Watch, failure, first};
 
 /// A folder that could not be shared is tried again after so many times `upsync_interval`, which
 /// doubles from time to time.
@@ -76,7 +76,7 @@ impl Watch {
     pub(super) fn is_foreign(&mut self, answer: &Answer, asked: u64) -> Option<String> {
         let now = self.now();
         let sharing = self.sharing.as_mut()?;
-        if answer.heard.iter().any(|heard| heard.filtered) {
+        if answer.heard.iter().flatten().any(|heard| heard.filtered) {
             return Some("the token may not read all of it".to_owned());
         }
         let moved = asked != 0 && answer.index != asked;
@@ -120,7 +120,7 @@ impl Watch {
             }
             match self.poller.direct(&target) {
                 Ok(answer) => {
-                    let found = answer.heard.into_iter().next().unwrap_or_default();
+                    let found = first(answer.heard);
                     let sharing = self.sharing.get_or_insert_default();
                     let why = sharing.compares(&target, &found, index, answer.share);
                     if why.is_some() {

@@ -69,11 +69,12 @@ impl Status {
         self.now.requests += 1;
     }
 
-    /// An answer was handled.
-    pub fn answered(&mut self, index: u64, changed: bool) {
+    /// An answer was handled; `is_known`: it said what was in force already, of each upstream.
+    pub fn answered(&mut self, index: u64, changed: bool, is_known: bool) {
         self.is_due |= changed || self.now.state != SourceState::Watching;
         self.latest = index;
         self.now.success_ms = Some(Clock::system_millis());
+        self.now.known_ms = self.now.success_ms.filter(|_| is_known);
         self.now.state = SourceState::Watching;
     }
 
