@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 
 use crate::process::{self, Fork};
@@ -41,6 +42,8 @@ pub(crate) fn detach() -> io::Result<Daemon> {
         return Ok(Daemon::First(code));
     }
     unistd::setsid()?;
+    // As nginx: files have the modes that they are made with, whatever the shell's umask was.
+    umask(Mode::empty());
     let null = null()?;
     unistd::dup2_stdin(&null)?;
     unistd::dup2_stdout(&null)?;

@@ -20,7 +20,8 @@ mod log;
 mod orders;
 mod pidfile;
 mod private;
-#[allow(unsafe_code, reason = "forks, and drops privileges")]
+mod privileges;
+#[allow(unsafe_code, reason = "forks, and writes its title")]
 mod process;
 pub mod resolve;
 mod resources;

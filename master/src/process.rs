@@ -1,17 +1,15 @@
-//! What a process does to itself or to a child: fork, title, signals' dispositions, privileges.
+//! What a process does to itself or to a child: fork, title, signals' dispositions.
 //! The only unsafe code of this crate is here.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 
 use nix::errno::Errno;
-use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{self, ForkResult, Gid, Pid, Uid};
+use nix::unistd::{self, ForkResult, Pid};
 
-use crate::errno::describe_errno;
+use crate::privileges;
 use crate::settings::User;
 
 /// Which side of a fork this is.
@@ -38,7 +36,7 @@ pub(crate) fn as_user(user: &User, check: impl FnOnce() -> Result<(), Errno>) ->
     let child = match fork()? {
         Fork::Parent(child) => child,
         Fork::Child => {
-            let code = match become_user(user) {
+            let code = match privileges::give_up(Some(user)) {
                 Ok(()) => check().map_or_else(|error| error as i32, |()| 0),
                 Err(_) => Errno::EPERM as i32,
             };
@@ -54,26 +52,6 @@ pub(crate) fn as_user(user: &User, check: impl FnOnce() -> Result<(), Errno>) ->
             Ok(_) => return Err(io::Error::other("the checking process was killed")),
         }
     }
-}
-
-/// Gives up root for `user` with its groups, with no way back.
-///
-/// # Errors
-/// nginx's `setuid(65534) failed (1: Operation not permitted)` and the like.
-pub(crate) fn become_user(user: &User) -> Result<(), String> {
-    let failed = |call: String| move |error| format!("{call} failed {}", describe_errno(error));
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    let name = CString::new(user.name.as_str()).map_err(|error| error.to_string())?;
-    unistd::setgid(gid).map_err(failed(format!("setgid({gid})")))?;
-    unistd::initgroups(&name, gid).map_err(failed(format!("initgroups({}, {gid})", user.name)))?;
-    unistd::setuid(uid).map_err(failed(format!("setuid({uid})")))?;
-    prctl::set_no_new_privs().map_err(failed("prctl(PR_SET_NO_NEW_PRIVS)".into()))?;
-    // setuid() takes core dumps away; an operator who set a core limit wants them.
-    prctl::set_dumpable(true).map_err(failed("prctl(PR_SET_DUMPABLE)".into()))?;
-    if !uid.is_root() && unistd::setuid(Uid::from_raw(0)).is_ok() {
-        return Err(format!("setuid({uid}) left a way back to root"));
-    }
-    Ok(())
 }
 
 /// Puts the signals of the master into a known state, whatever the parent process ignored: an

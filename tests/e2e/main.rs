@@ -30,6 +30,7 @@ mod listening;
 mod logs;
 mod messages;
 mod operate;
+mod privileges;
 mod processes;
 mod region;
 mod reload;

@@ -42,6 +42,8 @@ pub struct Setup {
     values: BTreeMap<String, String>,
     allowed: Vec<String>,
     arguments: Vec<String>,
+    wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
     prefix: TempDir,
 }
 
@@ -60,6 +62,8 @@ impl Setup {
             values: BTreeMap::new(),
             allowed: Vec::new(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
             prefix,
         };
         setup = setup.set("WORKERS", 2).set("SERVERS", 1024);
@@ -95,6 +99,18 @@ impl Setup {
     /// One more argument of the command line.
     pub fn argument(mut self, argument: &str) -> Setup {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A program, with its arguments, that replaces itself by weir.
+    pub fn under(mut self, wrapper: &[&str]) -> Setup {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A variable of weir's environment.
+    pub fn environment(mut self, name: &str, value: impl Display) -> Setup {
+        self.environment.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -146,11 +162,30 @@ impl Setup {
         panic!("no free port in {ATTEMPTS} attempts");
     }
 
+    fn command(&self) -> Command {
+        let weir = command(self.dir());
+        let mut command = match self.wrapper.split_first() {
+            None => weir,
+            Some((program, arguments)) => {
+                let mut command = guarded(program);
+                command.args(arguments).arg(env!("CARGO_BIN_EXE_weir"));
+                // Without the guard's own.
+                let of_weir = weir.get_args().skip_while(|word| *word != "-p");
+                command.args(of_weir);
+                command
+            }
+        };
+        command.args(&self.arguments);
+        let variables = self.environment.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
+        command
+    }
+
     /// Starts the process with the file as it is; what it said if it ends instead of listening.
     #[track_caller]
     fn launch(&self) -> Result<Process, String> {
         let output = self.dir().join("output");
-        let mut process = Process::start(command(self.dir()).args(&self.arguments), &output);
+        let mut process = Process::start(&mut self.command(), &output);
         let pid = process.pid().to_string();
         let pid_file = self.dir().join("logs/weir.pid");
         wait_for(PATIENCE, "weir writes its pid or ends", || {

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::geteuid;
 use weir_shm::{Reader, Region};
 use weir_worker::channel::{Answer, Channel};
 
@@ -14,8 +13,8 @@ use super::{Master, Role};
 use crate::errno::{describe, describe_errno};
 use crate::private::PrivateFiles;
 use crate::resolve::{Named, ResolvedUpstream, named, resolve};
-use crate::settings::{Settings, Upstream, User};
-use crate::{daemon, process, resources, signal, syncer};
+use crate::settings::{Settings, Upstream};
+use crate::{daemon, privileges, resources, signal, syncer};
 
 /// The longest reason that a child gives for its end, in bytes.
 const REASON_MAX: usize = 4096;
@@ -157,8 +156,7 @@ fn confine(settings: &Settings) -> Result<(), String> {
             )
         })?;
     }
-    let user: Option<&User> = settings.user.as_ref().filter(|_| geteuid().is_root());
-    user.map_or(Ok(()), process::become_user)
+    privileges::give_up(settings.user.as_ref())
 }
 
 /// Resolves again for a syncer that is started again. A name that is not found now keeps what the
