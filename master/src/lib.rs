@@ -17,6 +17,7 @@ mod first_table;
 mod last_run;
 mod listening;
 mod log;
+mod notify;
 mod orders;
 mod pidfile;
 mod private;

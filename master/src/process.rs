@@ -1,6 +1,7 @@
 //! What a process does to itself or to a child: fork, title, signals' dispositions.
 //! The only unsafe code of this crate is here.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 
@@ -62,6 +63,14 @@ pub(crate) fn default_signals(signals: &[Signal]) -> Result<(), Errno> {
         unsafe { signal(each, SigHandler::SigDfl) }?;
     }
     Ok(())
+}
+
+/// Takes a variable out of the environment. To be called while the process has one thread.
+pub(crate) fn take_variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name)?;
+    // SAFETY: one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    Some(value)
 }
 
 /// Ignores signals that are the master's alone.

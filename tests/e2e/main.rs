@@ -28,6 +28,7 @@ mod http_basic;
 mod http_limits;
 mod listening;
 mod logs;
+mod manager;
 mod messages;
 mod operate;
 mod privileges;

@@ -35,7 +35,9 @@ impl Master {
         self.kill_stragglers(now);
         self.tick_reload(now);
         self.renew_private(now);
-        self.tick(now)
+        let turn = self.tick(now);
+        self.tell_manager(now);
+        turn
     }
 
     /// Waits for something to do; the roles whose channels have something to say.
@@ -90,7 +92,7 @@ impl Master {
         });
         let private = self.cycle.private.due();
         let control = self.control.as_ref().and_then(Control::next_timer);
-        let own = [phase, reload, private, control];
+        let own = [phase, reload, private, control, self.notify.due()];
         seats.chain(own).flatten().min()
     }
 
@@ -315,6 +317,7 @@ impl Master {
 
     fn fail_start(&mut self, message: &str) {
         self.log.emerg(message);
+        self.trouble = Some(message.to_owned());
         self.stop(true, 1);
     }
 

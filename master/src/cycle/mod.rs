@@ -2,6 +2,7 @@
 
 mod birth;
 mod event;
+mod manager;
 mod quit;
 mod reload;
 mod respawn;
@@ -22,6 +23,7 @@ use crate::control::Control;
 use crate::daemon::Waiting;
 use crate::listening::Listening;
 use crate::log::Log;
+use crate::notify::Notify;
 use crate::pidfile::PidFile;
 use crate::private::PrivateFiles;
 use crate::process::Title;
@@ -41,6 +43,9 @@ pub(crate) struct Master {
     title: Option<Title>,
     signals: Signals,
     log: Log,
+    notify: Notify,
+    /// Why a start or the last reload failed.
+    trouble: Option<String>,
     cycle: Cycle,
     region: Region,
     listening: Listening,

@@ -88,6 +88,7 @@ impl Master {
 
     /// Takes away what a start had put there. The region stays, for the next start and weirctl.
     pub(super) fn finish(&mut self) {
+        self.tell_manager(Instant::now());
         self.listening.close();
         if let Some(pid_file) = self.pid_file.take()
             && let Err(error) = pid_file.remove()

@@ -67,6 +67,7 @@ impl Master {
     pub(super) fn reconfigure(&mut self) {
         let started = Instant::now();
         self.log.notice("reconfiguring");
+        self.tell_reloading();
         self.last_generation += 1;
         let generation = self.last_generation;
         let draft = match self.draft(generation) {
@@ -335,6 +336,7 @@ impl Master {
         let Stage::Commit { before } = reload.stage else {
             return;
         };
+        self.trouble = None;
         let (generation, live) = (reload.generation, reload.live);
         let millis = now.saturating_duration_since(reload.started).as_millis();
         self.log.notice(format_args!(
@@ -371,7 +373,8 @@ impl Master {
         }
     }
 
-    fn tell_refusal(&self, message: &str) {
+    fn tell_refusal(&mut self, message: &str) {
+        self.trouble = Some(format!("reload refused: {message}"));
         // Unknown directives are listed one a line.
         for line in message.lines() {
             self.log.emerg(line);

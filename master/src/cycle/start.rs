@@ -16,6 +16,7 @@ use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
 use crate::listening::Listening;
 use crate::log::Log;
+use crate::notify::Notify;
 use crate::private::PrivateFiles;
 use crate::process::Title;
 use crate::resolve::resolve;
@@ -31,8 +32,9 @@ const SYNCER_MARGIN: Duration = Duration::from_secs(10);
 
 /// The whole life of weir's processes: becomes a daemon if told so, starts, serves, ends.
 pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
-    let title = Title::claim();
     let mut log = Log::stderr();
+    let mut notify = Notify::claim(Instant::now(), |line| log.warn(line));
+    let title = Title::claim();
     let waiting = if loaded.settings.daemon {
         match daemon::detach() {
             Ok(Daemon::First(code)) => return code,
@@ -46,8 +48,12 @@ pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
         Waiting::default()
     };
     match prepare(program, loaded, title, waiting, &mut log) {
-        Ok(master) => master.live(),
+        Ok(mut master) => {
+            master.notify = notify;
+            master.live()
+        }
         Err(message) => {
+            notify.status(&message);
             log.emerg(message);
             ExitCode::FAILURE
         }
@@ -121,6 +127,8 @@ fn prepare(
         title,
         signals,
         log,
+        notify: Notify::default(),
+        trouble: None,
         cycle,
         region,
         listening,
