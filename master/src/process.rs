@@ -4,14 +4,31 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
+use rustix::io::FdFlags;
 
 use crate::privileges;
 use crate::settings::User;
+
+/// Takes over a descriptor that this process was started with. To be called once for a number that
+/// whoever started the process has named, before anything else is opened and kept.
+///
+/// # Errors
+/// Nothing is open under that number.
+pub(crate) fn own_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // A number that is not open can be nobody's.
+    fs::symlink_metadata(format!("/proc/self/fd/{number}"))?;
+    // SAFETY: the number is open, and was so when the process began, since nothing of this process
+    // has it: whoever started the process gave it away with its name.
+    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&owned, FdFlags::CLOEXEC)?;
+    Ok(owned)
+}
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod activation;
 mod answers;
 mod article;
 mod buffering;

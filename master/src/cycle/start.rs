@@ -14,14 +14,14 @@ use super::{Cycle, First, Master, Phase, Seat};
 use crate::control::Control;
 use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
-use crate::listening::Listening;
+use crate::listening::{Listening, Passed};
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::private::PrivateFiles;
 use crate::process::Title;
 use crate::resolve::resolve;
 use crate::room::workers_of;
-use crate::settings::Settings;
+use crate::settings::{ListenSocket, Settings};
 use crate::signal::Signals;
 use crate::{Loaded, Program, check, listening, pidfile, resources, temp};
 
@@ -34,6 +34,7 @@ const SYNCER_MARGIN: Duration = Duration::from_secs(10);
 pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
     let mut log = Log::stderr();
     let mut notify = Notify::claim(Instant::now(), |line| log.warn(line));
+    let passed = listening::claim();
     let title = Title::claim();
     let waiting = if loaded.settings.daemon {
         match daemon::detach() {
@@ -47,7 +48,7 @@ pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
     } else {
         Waiting::default()
     };
-    match prepare(program, loaded, title, waiting, &mut log) {
+    match prepare(program, loaded, title, waiting, passed, &mut log) {
         Ok(mut master) => {
             master.notify = notify;
             master.live()
@@ -66,6 +67,7 @@ fn prepare(
     loaded: Loaded,
     title: Option<Title>,
     waiting: Waiting,
+    passed: Vec<Passed>,
     log: &mut Log,
 ) -> Result<Master, String> {
     if let Some(title) = title {
@@ -92,12 +94,16 @@ fn prepare(
     let resolved = resolve(&settings.upstreams)?;
     log.notice(format_args!("weir/{}", env!("CARGO_PKG_VERSION")));
 
-    listening::wait_until_free(&settings.listeners, |line| log.emerg(line))?;
+    let passed = listening::for_addresses(passed, &settings.listeners, |line| log.warn(line));
+    let own = settings.listeners.iter();
+    let is_own = |listen: &&ListenSocket| passed.iter().all(|(at, _)| *at != listen.address);
+    let own: Vec<ListenSocket> = own.filter(is_own).cloned().collect();
+    listening::wait_until_free(&own, |line| log.emerg(line))?;
     // From here on there is something to take away at the end.
     signals
         .hold()
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
-    let mut listening = Listening::bind(&settings.listeners, workers_of(settings))?;
+    let mut listening = Listening::bind(&settings.listeners, workers_of(settings), passed)?;
     let opened = control(settings).and_then(|control| {
         let shared = shared(settings, &resolved, log);
         match shared {

@@ -95,7 +95,7 @@ pub(super) fn bind(listen: &ListenSocket, reuse_port: bool) -> Result<Socket, Bi
 }
 
 impl BindError {
-    fn new(address: &Address, error: &io::Error) -> BindError {
+    pub(super) fn new(address: &Address, error: &io::Error) -> BindError {
         BindError {
             kind: error.kind(),
             text: format!("bind() to {address} failed {}", describe(error)),

@@ -2,10 +2,11 @@
 //! Linux resets what waits in the queue of a SO_REUSEPORT socket that is closed for good.
 //!
 //! A TCP address has one socket in each *set*, and a running worker serves one set or more; a unix
-//! address has one socket that all workers share.
+//! address has one socket that all workers share, and so has one that a service manager passed in.
 
 mod bind;
 mod options;
+mod passed;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use crate::settings::ListenSocket;
 
 use bind::{BindError, bind, overlap, probe, remove_unix};
 pub(crate) use bind::{test, wait_until_free};
+pub(crate) use passed::{Passed, claim, for_addresses};
 
 /// One set of TCP sockets, or all unix sockets: an address and its socket.
 pub(crate) type Set = Vec<(Address, Socket)>;
@@ -30,6 +32,9 @@ pub(crate) struct Listening {
     configured: Vec<ListenSocket>,
     sets: Vec<Set>,
     shared: Set,
+    /// Those of a service manager that are or were in use: it keeps them too, so that no other can be
+    /// bound to their addresses, and the files of unix sockets are its own.
+    passed: Set,
 }
 
 /// Sockets for addresses that a reload adds; bound, not listening yet.
@@ -37,15 +42,25 @@ pub(crate) struct Listening {
 pub(crate) struct Added {
     sets: Vec<Set>,
     shared: Set,
+    /// Copies of a service manager's.
+    passed: Set,
 }
 
 impl Listening {
-    /// Binds every address in `sets` sets; none listens yet.
+    /// Uses the sockets that were `passed` in, and binds every other address in `sets` sets; none of
+    /// these listens yet.
     ///
     /// # Errors
     /// nginx's `bind() to ADDRESS failed (…)`.
-    pub(crate) fn bind(configured: &[ListenSocket], sets: usize) -> Result<Listening, String> {
-        let mut all = Listening::default();
+    pub(crate) fn bind(
+        configured: &[ListenSocket],
+        sets: usize,
+        passed: Set,
+    ) -> Result<Listening, String> {
+        let mut all = Listening {
+            passed,
+            ..Listening::default()
+        };
         all.sets.resize_with(sets, Vec::new);
         let added = all.add(configured).map_err(|error| error.text)?;
         all.commit(configured, added);
@@ -65,14 +80,17 @@ impl Listening {
         new.iter()
             // An address beside a wildcard of ours, or the wildcard beside it, only looks in use.
             .filter(|socket| !self.configured.iter().any(|ours| overlap(ours, socket)))
+            .filter(|socket| !self.is_passed(&socket.address))
             .try_for_each(probe)
             .and_then(|()| self.add(&new))
             .map_err(|error| error.text)
     }
 
     fn add(&self, new: &[ListenSocket]) -> Result<Added, BindError> {
+        let is_new = |socket: &&ListenSocket| !self.is_passed(&socket.address);
         let (unix, tcp): (Vec<_>, Vec<_>) = new
             .iter()
+            .filter(is_new)
             .partition(|socket| matches!(socket.address, Address::Unix(_)));
         let bind_one = |socket: &ListenSocket| Ok((socket.address.clone(), bind(socket, true)?));
         let bind_tcp = |_| tcp.iter().copied().map(bind_one).collect();
@@ -81,6 +99,7 @@ impl Listening {
                 .map(bind_tcp)
                 .collect::<Result<_, _>>()?,
             shared: Vec::new(),
+            passed: self.copies(new)?,
         };
         for socket in unix {
             match bind_one(socket) {
@@ -100,14 +119,18 @@ impl Listening {
             set.extend(new);
         }
         self.shared.extend(added.shared);
+        self.shared.extend(added.passed);
         self.configured = next.to_vec();
         let configured = &self.configured;
         let stays = |address: &Address| configured.iter().any(|socket| socket.address == *address);
         for set in &mut self.sets {
             set.retain(|(address, _)| stays(address));
         }
+        let passed = &self.passed;
         for (address, _) in self.shared.extract_if(.., |(address, _)| !stays(address)) {
-            remove_unix(&address);
+            if !has(passed, &address) {
+                remove_unix(&address);
+            }
         }
     }
 
@@ -127,7 +150,8 @@ impl Listening {
     /// As [`Listening::listen`].
     pub(crate) fn listen_added(&self, added: &Added, next: &[ListenSocket]) -> Result<(), String> {
         // Their options are set, and told of, once more with all the others'.
-        listen(added.sets.iter().chain([&added.shared]), next).map(drop)
+        let all = added.sets.iter().chain([&added.shared, &added.passed]);
+        listen(all, next).map(drop)
     }
 
     /// How many sets there are.
@@ -143,7 +167,8 @@ impl Listening {
         let tcp = self
             .configured
             .iter()
-            .filter(|socket| matches!(socket.address, Address::Ip(_)));
+            .filter(|socket| matches!(socket.address, Address::Ip(_)))
+            .filter(|socket| !self.is_passed(&socket.address));
         let set: Set = tcp
             .map(|socket| Ok((socket.address.clone(), bind(socket, true)?)))
             .collect::<Result<_, BindError>>()
@@ -171,12 +196,30 @@ impl Listening {
             .collect()
     }
 
-    /// Closes everything, and removes the files of unix sockets.
+    /// Closes everything, and removes the files of unix sockets that are weir's own.
     pub(crate) fn close(&mut self) {
         for (address, _) in &self.shared {
-            remove_unix(address);
+            if !self.is_passed(address) {
+                remove_unix(address);
+            }
         }
         *self = Listening::default();
+    }
+
+    fn is_passed(&self, address: &Address) -> bool {
+        has(&self.passed, address)
+    }
+
+    /// The passed sockets of `new` addresses once more; all of them where there are several.
+    fn copies(&self, new: &[ListenSocket]) -> Result<Set, BindError> {
+        let named = |address: &Address| new.iter().any(|socket| socket.address == *address);
+        let passed = self.passed.iter().filter(|(address, _)| named(address));
+        passed
+            .map(|(address, socket)| match socket.try_clone() {
+                Ok(copy) => Ok((address.clone(), copy)),
+                Err(error) => Err(BindError::new(address, &error)),
+            })
+            .collect()
     }
 
     fn has(&self, address: &Address) -> bool {
@@ -190,7 +233,8 @@ impl Added {
     /// What a worker that serves `sets` has to be given.
     pub(crate) fn of_sets(&self, sets: &[usize]) -> Vec<&(Address, Socket)> {
         let sets = sets.iter().filter_map(|&index| self.sets.get(index));
-        sets.flatten().chain(&self.shared).collect()
+        let shared = self.shared.iter().chain(&self.passed);
+        sets.flatten().chain(shared).collect()
     }
 
     /// Undoes what binding left in the file system.
@@ -199,6 +243,10 @@ impl Added {
             remove_unix(address);
         }
     }
+}
+
+fn has(set: &Set, address: &Address) -> bool {
+    set.iter().any(|(other, _)| other == address)
 }
 
 /// Sets the options of sockets and lets them listen.

@@ -32,7 +32,7 @@ fn connect(address: &Address) -> io::Result<TcpStream> {
 #[test]
 fn a_set_for_each_worker_and_none_listens_before_its_time() {
     let address = free();
-    let all = Listening::bind(&[listen(address.clone())], 3).unwrap();
+    let all = Listening::bind(&[listen(address.clone())], 3, Vec::new()).unwrap();
     assert_eq!(all.sets(), 3);
     assert!(connect(&address).is_err());
     all.listen().unwrap();
@@ -81,7 +81,7 @@ fn a_unix_address_is_waited_for_too() {
 #[test]
 fn another_instance_is_not_shared_with() {
     let address = free();
-    let first = Listening::bind(&[listen(address.clone())], 2).unwrap();
+    let first = Listening::bind(&[listen(address.clone())], 2, Vec::new()).unwrap();
     first.listen().unwrap();
     // As a reload would find it: one try, and the error is final.
     let error = Listening::default().prepare(&[listen(address.clone())]);
@@ -102,7 +102,7 @@ fn a_reload_adds_and_closes_and_keeps_what_waits() {
     let (stays, gone, comes) = (free(), free(), free());
     let old = [listen(stays.clone()), listen(gone.clone())];
     let next = [listen(stays.clone()), listen(comes.clone())];
-    let mut all = Listening::bind(&old, 2).unwrap();
+    let mut all = Listening::bind(&old, 2, Vec::new()).unwrap();
     all.listen().unwrap();
     let waiting = connect(&stays).unwrap();
     let added = all.prepare(&next).unwrap();
@@ -132,7 +132,7 @@ fn a_wildcard_comes_beside_an_address_of_ours() {
     let one = free();
     let Address::Ip(ip) = one else { panic!() };
     let all_addresses = Address::Ip(SocketAddr::from(([0, 0, 0, 0], ip.port())));
-    let mut all = Listening::bind(&[listen(one.clone())], 1).unwrap();
+    let mut all = Listening::bind(&[listen(one.clone())], 1, Vec::new()).unwrap();
     all.listen().unwrap();
     let next = [listen(one), listen(all_addresses)];
     let added = all.prepare(&next).unwrap();
@@ -148,7 +148,7 @@ fn unix_sockets_are_shared_and_only_dead_ones_replaced() {
     let address = Address::Unix(path.clone());
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let mut all = Listening::bind(&[listen(address.clone())], 4).unwrap();
+    let mut all = Listening::bind(&[listen(address.clone())], 4, Vec::new()).unwrap();
     all.listen().unwrap();
     assert_eq!(all.shared.len(), 1);
     UnixStream::connect(&path).unwrap();
@@ -167,7 +167,7 @@ fn unix_sockets_are_shared_and_only_dead_ones_replaced() {
 
     let missing = listen(Address::Unix(folder.path().join("missing/weir.sock")));
     let both = [listen(Address::Unix(path.clone())), missing];
-    let error = Listening::bind(&both, 1).unwrap_err();
+    let error = Listening::bind(&both, 1, Vec::new()).unwrap_err();
     assert!(
         error.ends_with("failed (2: No such file or directory)"),
         "{error}"
