@@ -5,7 +5,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := $(CURDIR)/target/tools/bin
 
-.PHONY: demo check test bench install uninstall
+.PHONY: demo check test bench install uninstall deb
 
 # Three sample backends, a Consul-compatible endpoint and weir; Ctrl-C ends it all.
 demo:
@@ -35,18 +35,26 @@ bench:
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/scale
 	$(TARGET)/release/micro
 
-# Binaries, manual pages, completions, configuration and an empty log folder under PREFIX, which becomes weir's default prefix.
-# A configuration that is there already is kept; the new one then lies beside it as NAME.default.
+# `dev` where a quick build is enough.
+PROFILE ?= release
+BUILT = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+# Binaries, manual pages, completions, a unit for systemd, configuration and an empty log folder under PREFIX, which becomes
+# weir's default prefix. A configuration that is there already is kept; the new one then lies beside it as NAME.default.
 install:
 	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX has to begin with /: $(PREFIX)" >&2; exit 1 ;; esac
-	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --release --bins
+	WEIR_PREFIX="$(PREFIX)" $(CARGO) build --profile $(PROFILE) --bins
 	install -d "$(DESTDIR)$(PREFIX)/sbin" "$(DESTDIR)$(PREFIX)/conf" "$(DESTDIR)$(PREFIX)/logs"
-	install -m 755 "$(TARGET)/release/weir" "$(TARGET)/release/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
-	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/completions"
-	"$(TARGET)/release/weirctl" man "$(DESTDIR)$(PREFIX)/share/man/man1" > /dev/null
+	install -m 755 "$(BUILT)/weir" "$(BUILT)/weirctl" "$(DESTDIR)$(PREFIX)/sbin"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man8" "$(DESTDIR)$(PREFIX)/share/completions"
+	"$(BUILT)/weirctl" man "$(DESTDIR)$(PREFIX)/share/man/man1" > /dev/null
+	install -m 644 packaging/weir.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
 	set -e; for shell in bash zsh fish; do \
-		"$(TARGET)/release/weirctl" completions $$shell > "$(DESTDIR)$(PREFIX)/share/completions/weirctl.$$shell"; \
+		"$(BUILT)/weirctl" completions $$shell > "$(DESTDIR)$(PREFIX)/share/completions/weirctl.$$shell"; \
 	done
+	install -d "$(DESTDIR)$(PREFIX)/share/systemd"
+	sed -e 's|/usr/sbin/weir|$(PREFIX)/sbin/weir|' -e 's|^ProtectSystem=.*|&\nReadWritePaths=$(PREFIX)|' \
+		packaging/weir.service > "$(DESTDIR)$(PREFIX)/share/systemd/weir.service"
 	set -e; for file in conf/weir.conf conf/mime.types; do \
 		install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file.default"; \
 		[ -e "$(DESTDIR)$(PREFIX)/$$file" ] || cp "$(DESTDIR)$(PREFIX)/$$file.default" "$(DESTDIR)$(PREFIX)/$$file"; \
@@ -55,5 +63,14 @@ install:
 # Leaves configuration and logs.
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/sbin/weir" "$(DESTDIR)$(PREFIX)/sbin/weirctl"
-	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man1/weirctl*.1 "$(DESTDIR)$(PREFIX)"/share/completions/weirctl.*
+	rm -f "$(DESTDIR)$(PREFIX)"/share/man/man1/weirctl*.1 "$(DESTDIR)$(PREFIX)/share/man/man8/weir.8"
+	rm -f "$(DESTDIR)$(PREFIX)"/share/completions/weirctl.* "$(DESTDIR)$(PREFIX)/share/systemd/weir.service"
 	rm -f "$(DESTDIR)$(PREFIX)/conf/weir.conf.default" "$(DESTDIR)$(PREFIX)/conf/mime.types.default"
+
+# A Debian package in DEB, whose weir has Debian's places built in.
+DEB ?= $(TARGET)/package
+deb:
+	WEIR_PREFIX=/var/lib/weir WEIR_CONF_PATH=/etc/weir/weir.conf WEIR_PID_PATH=/run/weir/weir.pid \
+	WEIR_ERROR_LOG_PATH=/var/log/weir/error.log WEIR_HTTP_LOG_PATH=/var/log/weir/access.log \
+		$(CARGO) build --profile $(PROFILE) --bins
+	packaging/deb "$(BUILT)" "$(DEB)"

@@ -11,16 +11,8 @@ use weir_worker::log::{ErrorLog, Files};
 use weir_worker::settings::{Level, LogTarget};
 
 use crate::config::{self, Paths};
+use crate::paths::{self, CONFIGURATION, ERROR_LOG, PREFIX};
 
-/// The folder that relative paths start from, unless `-p` names another; fixed when weir is built.
-pub const PREFIX: &str = match option_env!("WEIR_PREFIX") {
-    Some(prefix) => prefix,
-    None => "/usr/local/weir",
-};
-/// The configuration below the prefix.
-const CONFIGURATION: &str = "conf/weir.conf";
-/// The error log below the prefix.
-const ERROR_LOG: &str = "logs/error.log";
 /// The nginx whose configuration language weir follows.
 pub const NGINX_VERSION: &str = "1.29.7";
 
@@ -291,7 +283,7 @@ fn show_version(options: &Options) {
     }
     if options.configure {
         write_error(&format!("nginx version: nginx/{NGINX_VERSION}\n"));
-        let mut arguments = format!("--prefix={PREFIX}");
+        let mut arguments = paths::arguments();
         for module in config::missing_modules() {
             arguments.push_str(" --without-");
             arguments.push_str(module);

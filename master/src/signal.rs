@@ -61,12 +61,13 @@ pub(crate) struct Received {
 
 impl Signals {
     /// Opens the inbox and blocks the master's signals, those of [`ENDING`] not yet: until
-    /// [`hold`](Signals::hold) they end the process at once, whatever it is blocked in.
+    /// [`hold`](Signals::hold) they end the process at once, whatever it is blocked in. Process 1, as in
+    /// a container, cannot be ended so, and would lose them: it keeps them for later.
     pub(crate) fn open() -> io::Result<Signals> {
         process::default_signals(&HANDLED)?;
         let set = SigSet::from_iter(HANDLED);
         let mut blocked = set;
-        for each in ENDING {
+        for each in ENDING.into_iter().filter(|_| std::process::id() != 1) {
             blocked.remove(each);
         }
         blocked.thread_set_mask()?;

@@ -17,6 +17,7 @@ use super::draft::{Common, Draft, Events, Http, Level, Listen, Main, UpstreamDra
 use super::error::Fault;
 use super::level::{self, Outer};
 use super::source::Source;
+use crate::paths;
 
 /// nginx's `user`.
 const NOBODY: &str = "nobody";
@@ -145,7 +146,7 @@ fn main_error_logs(draft: &mut Draft, main: &mut Main, source: &Source) -> Arc<[
     }
     let resource = match source.paths().error_log.as_str() {
         "stderr" => Resource::Stderr,
-        "" => Resource::Log(source.paths().full("logs/error.log").into()),
+        "" => Resource::Log(source.paths().full(paths::ERROR_LOG).into()),
         path => Resource::Log(source.paths().full(path).into()),
     };
     let resource = draft.resource(resource);
@@ -355,7 +356,7 @@ fn virtual_servers(
     let mut common = http.level.common.clone();
     let named = |level: &Level| level.common.access_logs.is_some();
     if common.access_logs.is_none() && !http.servers.iter().all(named) {
-        let path = source.paths().full("logs/access.log");
+        let path = source.paths().full(paths::ACCESS_LOG);
         let resource = draft.resource(Resource::Log(path.into()));
         let format = super::log::combined();
         let to = worker::LogName::File(resource);
@@ -425,7 +426,7 @@ fn master_settings(
 ) -> master::Settings {
     let pid = source
         .paths()
-        .full(main.pid.as_deref().unwrap_or("logs/weir.pid"));
+        .full(main.pid.as_deref().unwrap_or(paths::PID));
     let processes = main.worker_processes.unwrap_or(1);
     master::Settings {
         daemon: main.daemon.unwrap_or(true),
