@@ -33,6 +33,8 @@ pub struct Settings {
     pub worker_connections: usize,
     /// `worker_shutdown_timeout`.
     pub shutdown_timeout: Option<Duration>,
+    /// `worker_watchdog`: a worker that works and does not turn its loop for this long is ended.
+    pub watchdog: Option<Duration>,
     /// `region`: where it lies and how large it is.
     pub region: Region,
     /// `control`: the master's socket; `None` is off.

@@ -22,7 +22,7 @@ use tree::weir::{Weir, free_port};
 /// A test and its name.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 12] = [
     (
         "a_refusing_worker_leaves_everything_as_it_was",
         a_refusing_worker_leaves_everything_as_it_was,
@@ -58,6 +58,18 @@ const TESTS: [Test; 9] = [
     (
         "a_start_that_fails_leaves_nothing",
         a_start_that_fails_leaves_nothing,
+    ),
+    (
+        "workers_that_do_not_follow_a_commit_are_replaced",
+        workers_that_do_not_follow_a_commit_are_replaced,
+    ),
+    (
+        "what_a_process_begins_with_replaces_it",
+        what_a_process_begins_with_replaces_it,
+    ),
+    (
+        "a_stuck_worker_is_ended_and_an_idle_one_is_not",
+        a_stuck_worker_is_ended_and_an_idle_one_is_not,
     ),
 ];
 
@@ -284,4 +296,114 @@ fn a_start_that_fails_leaves_nothing() {
         assert_eq!((code, said.as_str()), (Some(1), expected));
         assert_eq!(left, ["error.log", "weir.conf"]);
     }
+}
+
+fn workers_that_do_not_follow_a_commit_are_replaced() {
+    let port = free_port();
+    let weir = Weir::start(&format!("listen {port}\nworkers 3\nanswer one\n"));
+    let all = weir.workers();
+    weir.write(&format!(
+        "listen {port}\nworkers 3\nanswer two\nstop_two_before_commit\n"
+    ));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_for("two stopped workers", || {
+        all.iter().filter(|&&pid| weir.is_stopped(pid)).count() == 2
+    });
+    let stopped: Vec<i32> = all
+        .iter()
+        .copied()
+        .filter(|&pid| weir.is_stopped(pid))
+        .collect();
+    weir.log_says("[alert]", "no answer to the commit from ");
+    weir.wait_for("successors", || weir.workers().len() == 5);
+    for _ in 0..30 {
+        assert_eq!(weir.get(port), "two", "the successors serve beside them");
+    }
+    // One is only slow, and ends in its own way; the other never turns its loop again.
+    weir.send(stopped[0], Signal::SIGCONT);
+    weir.log_says(
+        "[notice]",
+        &format!("worker process {} exited with code 0", stopped[0]),
+    );
+    weir.log_says(
+        "[alert]",
+        &format!("worker process {} exited on signal 9", stopped[1]),
+    );
+    weir.wait_for("three workers", || weir.workers().len() == 3);
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn what_a_process_begins_with_replaces_it() {
+    let port = free_port();
+    let config = |workers: usize, files: u32| {
+        format!("listen {port}\nworkers {workers}\nanswer {files}\nfiles {files}\n")
+    };
+    let weir = Weir::start(&config(2, 100));
+    let (workers, syncer) = (weir.workers(), weir.syncer());
+    assert!(
+        weir.children()
+            .iter()
+            .all(|&pid| weir.files_limit(pid) == 100)
+    );
+    for (count, files) in [(2, 110), (3, 120), (1, 130)] {
+        weir.write(&config(count, files));
+        weir.signal(Signal::SIGHUP);
+        weir.log_says(
+            "[notice]",
+            "\"worker_rlimit_nofile\" has changed, which a running process cannot take over",
+        );
+        weir.wait_for("processes of the new limit alone", || {
+            let all = weir.children();
+            all.len() == count + 1 && all.iter().all(|&pid| weir.files_limit(pid) == files)
+        });
+        assert_eq!(weir.get(port), files.to_string());
+    }
+    assert!(!weir.workers().iter().any(|pid| workers.contains(pid)));
+    assert_ne!(weir.syncer(), syncer);
+    // Six have room, so that of four two are replaced when others have gone.
+    weir.write(&config(4, 130));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_for("four workers", || weir.workers().len() == 4);
+    let held: Vec<_> = (0..40).map(|_| weir.hold(port)).collect();
+    weir.write(&config(4, 140));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[notice]", "the region has no room for more workers");
+    drop(held);
+    weir.wait_for("four of the new limit", || {
+        let all = weir.workers();
+        all.len() == 4 && all.iter().all(|&pid| weir.files_limit(pid) == 140)
+    });
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn a_stuck_worker_is_ended_and_an_idle_one_is_not() {
+    const TIME: Duration = Duration::from_millis(400);
+    let port = free_port();
+    let weir = Weir::start(&format!(
+        "listen {port}\nworkers 2\nanswer one\nwatchdog {}\n",
+        TIME.as_millis()
+    ));
+    let [stuck, idle] = weir.workers()[..] else {
+        panic!("two workers")
+    };
+    assert!(weir.stop_at_work(stuck, port));
+    let begun = Instant::now();
+    weir.log_says(
+        "[alert]",
+        &format!("worker process {stuck} has not turned its loop for 400 ms"),
+    );
+    assert!(begun.elapsed() >= TIME / 2, "{:?}", begun.elapsed());
+    weir.wait_for("a successor", || {
+        let now = weir.workers();
+        now.len() == 2 && !now.contains(&stuck)
+    });
+    for _ in 0..30 {
+        assert_eq!(weir.get(port), "one");
+    }
+    let quiet = Instant::now();
+    while quiet.elapsed() < TIME * 3 {
+        assert!(weir.is_alive(idle), "an idle worker is not a stuck one");
+    }
+    assert!(weir.workers().contains(&idle));
+    weir.end(Signal::SIGQUIT, 0);
 }

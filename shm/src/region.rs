@@ -180,12 +180,14 @@ impl Region {
 
     /// The rows of all workers, by slot.
     pub fn scoreboard(&self) -> Vec<WorkerRow> {
-        (0..self.layout.capacity.workers)
-            .filter_map(|slot| {
-                let first = self.layout.row(slot);
-                WorkerRow::parse(slot, |word| self.words.load(first + word))
-            })
-            .collect()
+        let slots = 0..self.layout.capacity.workers;
+        slots.filter_map(|slot| self.worker_row(slot)).collect()
+    }
+
+    /// The row of the worker of a slot.
+    pub fn worker_row(&self, slot: u32) -> Option<WorkerRow> {
+        let first = (slot < self.layout.capacity.workers).then(|| self.layout.row(slot))?;
+        WorkerRow::parse(slot, |word| self.words.load(first + word))
     }
 
     /// The latch and its memory, for tests that race against it.

@@ -438,6 +438,7 @@ fn master_settings(
         rlimit_nofile: main.rlimit_nofile,
         worker_connections: connections,
         shutdown_timeout: main.shutdown_timeout,
+        watchdog: main.watchdog.filter(|time| !time.is_zero()),
         listeners,
         resources: Vec::new(),
         private: Vec::new(),

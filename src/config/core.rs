@@ -64,6 +64,12 @@ pub const DIRECTIVES: &[Directive] = &[
         take(1),
         Set::Millis(|draft| &mut draft.main.shutdown_timeout),
     ),
+    row(
+        "worker_watchdog",
+        MAIN,
+        take(1),
+        Set::Millis(|draft| &mut draft.main.watchdog),
+    ),
 ];
 
 fn user(parser: &mut Parser, call: &Call) -> Result<(), Fault> {

@@ -83,6 +83,7 @@ pub struct Main {
     pub worker_processes: Option<usize>,
     pub rlimit_nofile: Option<u64>,
     pub shutdown_timeout: Option<Duration>,
+    pub watchdog: Option<Duration>,
     pub error_logs: Option<Vec<LogTarget>>,
     pub region: Option<RegionDraft>,
     pub control: Option<String>,

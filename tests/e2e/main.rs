@@ -38,6 +38,7 @@ mod privileges;
 mod processes;
 mod region;
 mod reload;
+mod replace;
 mod resolver;
 mod routes;
 mod scale;

@@ -35,6 +35,8 @@ impl Master {
         self.kill_stragglers(now);
         self.tick_reload(now);
         self.renew_private(now);
+        self.watch_workers(now);
+        self.replace_obsolete();
         let turn = self.tick(now);
         self.tell_manager(now);
         turn
@@ -92,7 +94,15 @@ impl Master {
         });
         let private = self.cycle.private.due();
         let control = self.control.as_ref().and_then(Control::next_timer);
-        let own = [phase, reload, private, control, self.notify.due()];
+        let watchdog = self.watchdog.due();
+        let own = [
+            phase,
+            reload,
+            private,
+            control,
+            watchdog,
+            self.notify.due(),
+        ];
         seats.chain(own).flatten().min()
     }
 
@@ -247,7 +257,7 @@ impl Master {
                 }
             }
             // One that starts again at once is there in the next turn, and need not refuse a reload.
-            Phase::Running if self.due(now).is_some() => {}
+            Phase::Running if self.due(now).is_some() || self.syncer_changes() => {}
             Phase::Running => self.do_deferred(),
             Phase::Stopping { code, .. } => {
                 if self.wind_down() {

@@ -2,9 +2,12 @@
 
 mod birth;
 mod event;
+mod heartbeat;
 mod manager;
 mod quit;
 mod reload;
+mod reopen;
+mod replace;
 mod respawn;
 mod seat;
 mod shared;
@@ -32,6 +35,7 @@ use crate::settings::Settings;
 use crate::signal::Signals;
 use crate::{Loaded, Program};
 
+use heartbeat::Watchdog;
 use reload::Reload;
 use seat::{Role, Seat};
 
@@ -65,6 +69,11 @@ pub(crate) struct Master {
     last_generation: u64,
     /// WINCH has sent all workers home.
     retired: bool,
+    /// Rises when something changes that a process begins with: those of another form are replaced.
+    form: u64,
+    /// It has been told that there is no room to replace all workers at once.
+    is_short_of_room: bool,
+    watchdog: Watchdog,
 }
 
 /// One configuration in force, or about to be.
@@ -149,14 +158,6 @@ impl Master {
         let workers = self.workers.iter().enumerate();
         let workers = workers.map(|(slot, seat)| (Role::Worker(slot), seat));
         [(Role::Syncer, &self.syncer)].into_iter().chain(workers)
-    }
-
-    fn seats_mut(&mut self) -> impl Iterator<Item = (Role, &mut Seat)> {
-        let workers = self.workers.iter_mut().enumerate();
-        let workers = workers.map(|(slot, seat)| (Role::Worker(slot), seat));
-        [(Role::Syncer, &mut self.syncer)]
-            .into_iter()
-            .chain(workers)
     }
 
     /// Roles of all children that stay and hear.

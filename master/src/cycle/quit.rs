@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as Number, kill};
 
-use super::{Master, Phase, Role};
+use super::workers::SHUTDOWN_MARGIN;
+use super::{Master, Phase, Role, Seat};
 use crate::control::Control;
 use crate::errno::describe;
 use crate::pidfile::PidFile;
@@ -42,7 +43,7 @@ impl Master {
         }
     }
 
-    fn terminate(&mut self, role: Role) {
+    pub(super) fn terminate(&mut self, role: Role) {
         if let Some(child) = self.seat(role).child.as_mut() {
             child.leaving = true;
             child.kill_at = Some(Instant::now() + FAST_BOUND);
@@ -66,13 +67,24 @@ impl Master {
 
     /// Ends those whose time is over.
     pub(super) fn kill_stragglers(&mut self, now: Instant) {
-        for (_, seat) in self.seats_mut() {
-            if let Some(child) = seat.child.as_mut()
-                && child.kill_at.is_some_and(|at| at <= now)
-            {
-                child.kill_at = None;
-                let _ = kill(child.pid, Number::SIGKILL);
+        let late = |(role, seat): (Role, &Seat)| {
+            let kill_at = seat.child.as_ref()?.kill_at?;
+            (kill_at <= now).then_some(role)
+        };
+        let late: Vec<Role> = self.seats().filter_map(late).collect();
+        for role in late {
+            let turns = self.has_turned(role);
+            let timeout = self.cycle.settings.shutdown_timeout;
+            let Some(child) = self.seat(role).child.as_mut() else {
+                continue;
+            };
+            if child.silent_at.take().is_some() && turns {
+                // It was only slow, and finishes what it has as any other.
+                child.kill_at = timeout.map(|timeout| now + timeout + SHUTDOWN_MARGIN);
+                continue;
             }
+            child.kill_at = None;
+            let _ = kill(child.pid, Number::SIGKILL);
         }
     }
 

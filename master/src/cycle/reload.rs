@@ -6,14 +6,13 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use socket2::Socket;
 use weir_shm::Address;
 use weir_worker::channel::{Order, Role as Passed};
-use weir_worker::settings::Level;
 
+use super::replace::pin;
 use super::seat::Child;
 use super::start::tell_warnings;
 use super::{Cycle, Master, Role};
@@ -22,8 +21,7 @@ use crate::listening::Added;
 use crate::log::Log;
 use crate::private::PrivateFiles;
 use crate::room::workers_of;
-use crate::settings::Settings;
-use crate::{check, daemon, orders, resources, temp};
+use crate::{check, orders, resources, temp};
 
 /// What the workers may take to build their settings, or to put them in force.
 const WORKERS_BOUND: Duration = Duration::from_secs(10);
@@ -143,9 +141,16 @@ impl Master {
             self.log.alert(format_args!(
                 "{name} {pid} refused what it had prepared: {message}"
             ));
-            return replace(pid);
+            return self.give_up(role);
         }
         self.refuse(message);
+    }
+
+    /// Nobody waits any more for the answer of a process that is to be replaced.
+    pub(super) fn forget_in_reload(&mut self, pid: Pid) {
+        if let Some(reload) = &mut self.reload {
+            reload.waiting.retain(|&each| each != pid);
+        }
     }
 
     pub(super) fn committed(&mut self, role: Role, pid: Pid, generation: u64) {
@@ -219,16 +224,14 @@ impl Master {
         if now < reload.until {
             return false;
         }
-        let late: Vec<String> = reload.waiting.iter().map(ToString::to_string).collect();
+        let waiting = reload.waiting.clone();
+        let late: Vec<String> = waiting.iter().map(ToString::to_string).collect();
         let late = late.join(", ");
         if matches!(reload.stage, Stage::Commit { .. }) {
-            // It does not turn its loop, so there is nothing that it could finish.
-            for pid in std::mem::take(&mut reload.waiting) {
-                replace(pid);
-            }
             self.log.alert(format_args!(
                 "no answer to the commit from {late}, to be replaced"
             ));
+            self.give_up_silent(&waiting);
             return true;
         }
         self.refuse(&format!("no answer from {late} in time"));
@@ -295,6 +298,7 @@ impl Master {
         };
         reload.until = now + WORKERS_BOUND;
         let generation = reload.generation;
+        self.change_form(&draft.next.settings);
         self.cycle = draft.next;
         self.put_log_in_force(log);
         self.listening
@@ -324,7 +328,7 @@ impl Master {
                 let (name, error) = (role.name(), describe(&error));
                 self.log
                     .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
-                replace(pid);
+                self.give_up(role);
             }
         }
     }
@@ -384,90 +388,6 @@ impl Master {
             "reconfiguring refused: config generation {generation} stays in force"
         ));
     }
-
-    /// USR1.
-    pub(super) fn reopen(&mut self) {
-        self.log.notice("reopening logs");
-        let opened = resources::open(&self.cycle.settings.resources).and_then(|files| {
-            let log = Log::open(&self.cycle.settings, &files, false);
-            let log = log.map_err(|error| format!("dup() failed {}", describe(&error)))?;
-            Ok((files, log))
-        });
-        let (files, log) = match opened {
-            Ok(opened) => opened,
-            Err(message) => return self.log.emerg(message),
-        };
-        self.cycle.files = files;
-        self.put_log_in_force(log);
-        let files = self.cycle.files.iter().enumerate();
-        let passed: Vec<_> = files
-            .map(|(id, file)| (Passed::Resource(id), file.as_fd()))
-            .collect();
-        let order = |descriptors, more| Order::Reopen { descriptors, more };
-        // Those that were told to go still log what they finish.
-        for (role, child) in self
-            .seats()
-            .filter_map(|(role, seat)| Some((role, seat.hearing()?)))
-        {
-            // One on its way out may be gone by now, which is no fault.
-            if let Err(error) = orders::send(&child.channel, &passed, order)
-                && !child.leaving
-            {
-                let (name, pid, error) = (role.name(), child.pid, describe(&error));
-                self.log
-                    .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
-            }
-        }
-    }
-
-    /// Hands private files that have changed to the syncer.
-    pub(super) fn renew_private(&mut self, now: Instant) {
-        let Cycle {
-            private, settings, ..
-        } = &mut self.cycle;
-        let (changed, errors) = private.look(now, &settings.private);
-        for error in errors {
-            self.log.line(Level::Error, format_args!("{error}"));
-        }
-        let Some(syncer) = self.syncer.staying().filter(|_| !changed.is_empty()) else {
-            return;
-        };
-        let files = self.cycle.private.files().enumerate();
-        let passed: Vec<_> = files
-            .filter(|(id, _)| changed.contains(id))
-            .map(|(id, file)| (Passed::Private(id), file.as_fd()))
-            .collect();
-        let order = |descriptors, more| Order::Reopen { descriptors, more };
-        if let Err(error) = orders::send(&syncer.channel, &passed, order) {
-            let (pid, error) = (syncer.pid, describe(&error));
-            self.log.alert(format_args!(
-                "sendmsg() to syncer process {pid} failed {error}"
-            ));
-        }
-    }
-
-    fn put_log_in_force(&mut self, log: Log) {
-        self.log = log;
-        weir_worker::log::panics_to(Some(self.log.error()));
-        if self.cycle.settings.daemon
-            && let Err(error) = daemon::redirect(self.error_log_file())
-        {
-            self.log
-                .alert(format_args!("dup2() failed {}", describe(&error)));
-        }
-    }
-
-    /// Where a daemon's standard error goes; nowhere if that is where the log goes.
-    pub(super) fn error_log_file(&self) -> Option<&File> {
-        let target = self.cycle.settings.error_logs.first()?;
-        let file = self.cycle.files.get(target.resource)?;
-        (!self.log.is_stderr()).then_some(file)
-    }
-}
-
-/// A child that does not follow a commit is killed; its place is filled again.
-fn replace(pid: Pid) {
-    let _ = kill(pid, Number::SIGKILL);
 }
 
 /// Sends the order to prepare with the text, all resources, `listeners` and `private` files.
@@ -505,35 +425,4 @@ fn sealed(text: &str) -> io::Result<File> {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     fcntl_add_seals(&file, seals)?;
     Ok(file)
-}
-
-/// Puts back what cannot change in place, and names it.
-fn pin(old: &Settings, new: &mut Settings) -> Vec<&'static str> {
-    let mut changed = Vec::new();
-    let mut keep = |differs: bool, name| {
-        if differs {
-            changed.push(name);
-        }
-    };
-    keep(old.daemon != new.daemon, "daemon");
-    keep(old.master_process != new.master_process, "master_process");
-    keep(old.user != new.user, "user");
-    keep(old.pid != new.pid, "pid");
-    keep(
-        old.rlimit_nofile != new.rlimit_nofile,
-        "worker_rlimit_nofile",
-    );
-    // The default room for workers follows worker_processes: that alone is no change of `region`.
-    let mut region = new.region.clone();
-    region.capacity.workers = old.region.capacity.workers;
-    keep(old.region != region, "region");
-    keep(old.control != new.control, "control");
-    new.daemon = old.daemon;
-    new.master_process = old.master_process;
-    new.user = old.user.clone();
-    new.pid = old.pid.clone();
-    new.rlimit_nofile = old.rlimit_nofile;
-    new.region = old.region.clone();
-    new.control.clone_from(&old.control);
-    changed
 }

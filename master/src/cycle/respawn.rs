@@ -35,7 +35,8 @@ impl Master {
         match process::fork() {
             Ok(Fork::Child) => Some(theirs),
             Ok(Fork::Parent(pid)) => {
-                self.seat(role).fill(pid, ours, Instant::now());
+                let form = self.form;
+                self.seat(role).fill(pid, ours, form, Instant::now());
                 let name = role.name();
                 self.log.notice(format_args!("start {name} {pid}"));
                 if role == Role::Syncer {

@@ -35,6 +35,9 @@ pub(crate) struct Seat {
     pub(crate) child: Option<Child>,
     /// The sets of listening sockets that a worker here serves.
     pub(crate) sets: Vec<usize>,
+    /// The place of the one that takes over from the child here, which is not wanted any more and
+    /// leaves when that one is ready.
+    pub(crate) heir: Option<usize>,
     /// Not to be filled before.
     due: Option<Instant>,
     backoff: Backoff,
@@ -48,6 +51,8 @@ pub(crate) struct Child {
     /// The channel has not ended.
     pub(crate) open: bool,
     pub(crate) born: Instant,
+    /// Which one of the master's forms it began with; see [`OBSOLETE`].
+    pub(crate) form: u64,
     pub(crate) ready: bool,
     /// It has said why it cannot go on.
     pub(crate) failed: bool,
@@ -55,7 +60,12 @@ pub(crate) struct Child {
     pub(crate) leaving: bool,
     /// When it is killed if it is still there.
     pub(crate) kill_at: Option<Instant>,
+    /// It has not answered, and this was its heartbeat: it is killed early unless that moves.
+    pub(crate) silent_at: Option<u64>,
 }
+
+/// The form of a child that has to be replaced, whatever it began with.
+pub(crate) const OBSOLETE: u64 = 0;
 
 impl Seat {
     /// A place that is to be filled.
@@ -82,17 +92,19 @@ impl Seat {
     }
 
     /// A child starts here.
-    pub(crate) fn fill(&mut self, pid: Pid, channel: Channel, now: Instant) {
+    pub(crate) fn fill(&mut self, pid: Pid, channel: Channel, form: u64, now: Instant) {
         self.due = None;
         self.child = Some(Child {
             pid,
             channel,
             open: true,
             born: now,
+            form,
             ready: false,
             failed: false,
             leaving: false,
             kill_at: None,
+            silent_at: None,
         });
     }
 
@@ -114,6 +126,9 @@ impl Seat {
         let Some(child) = self.child.take() else {
             return Duration::ZERO;
         };
+        if self.heir.take().is_some() {
+            self.sets.clear();
+        }
         if child.leaving {
             // As it was told; that says nothing about the next one.
             self.due = None;
@@ -122,6 +137,12 @@ impl Seat {
         let pause = self.backoff.died(now.saturating_duration_since(child.born));
         self.due = Some(now + pause);
         pause
+    }
+
+    /// The child's process id, as the scoreboard has it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let child = self.child.as_ref()?;
+        u32::try_from(child.pid.as_raw()).ok()
     }
 
     /// The child, unless it cannot hear.

@@ -50,13 +50,7 @@ pub(super) fn shared(
     }
     let path = &settings.region.path;
     let region = Region::create(path, capacity).map_err(|error| error.to_string())?;
-    if let Some(user) = settings.user.as_ref().filter(|_| geteuid().is_root()) {
-        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-        chown(path, Some(uid), Some(gid)).map_err(|error| {
-            let error = describe_errno(error);
-            format!("chown(\"{}\", {uid}) failed {error}", path.display())
-        })?;
-    }
+    give_away(settings)?;
     region.set_master(std::process::id());
     publish(&region, first, &last, settings)?;
     let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
@@ -65,6 +59,19 @@ pub(super) fn shared(
         .collect::<Result<_, _>>()
         .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))?;
     Ok((region, wakers))
+}
+
+/// Gives the region's file to the user that the syncer runs as.
+pub(super) fn give_away(settings: &Settings) -> Result<(), String> {
+    let Some(user) = settings.user.as_ref().filter(|_| geteuid().is_root()) else {
+        return Ok(());
+    };
+    let path = &settings.region.path;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    chown(path, Some(uid), Some(gid)).map_err(|error| {
+        let error = describe_errno(error);
+        format!("chown(\"{}\", {uid}) failed {error}", path.display())
+    })
 }
 
 /// Publishes the first table, with what is known of its upstreams. The writer's lock is free again

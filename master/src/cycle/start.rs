@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use weir_shm::Reader;
 use weir_worker::log::{abort_on_panic, panics_to};
 
+use super::heartbeat::Watchdog;
+use super::replace::FIRST_FORM;
 use super::shared::shared;
 use super::{Cycle, First, Master, Phase, Seat};
 use crate::control::Control;
@@ -149,6 +151,9 @@ fn prepare(
         deferred: VecDeque::new(),
         last_generation: FIRST_GENERATION,
         retired: false,
+        form: FIRST_FORM,
+        is_short_of_room: false,
+        watchdog: Watchdog::default(),
     })
 }
 

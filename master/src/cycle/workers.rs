@@ -12,7 +12,9 @@ use crate::orders;
 use crate::room::workers_of;
 
 /// What a worker may take beyond `worker_shutdown_timeout` before it is killed.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const SHUTDOWN_MARGIN: Duration = Duration::from_secs(5);
+/// What one that has not answered may take to turn its loop once before it is killed.
+const SILENT_BOUND: Duration = Duration::from_secs(5);
 
 impl Master {
     /// TTIN.
@@ -125,12 +127,17 @@ impl Master {
         let margin = self.cycle.settings.shutdown_timeout;
         let seat = &mut self.workers[slot];
         seat.wanted = false;
+        seat.heir = None;
         seat.sets.clear();
         let Some(child) = seat.child.as_mut().filter(|child| !child.leaving) else {
             return;
         };
         child.leaving = true;
-        child.kill_at = margin.map(|timeout| Instant::now() + timeout + SHUTDOWN_MARGIN);
+        let now = Instant::now();
+        child.kill_at = match child.silent_at {
+            Some(_) => Some(now + SILENT_BOUND),
+            None => margin.map(|timeout| now + timeout + SHUTDOWN_MARGIN),
+        };
         if child.channel.send(&Order::Quit, &[]).is_err() {
             // Its queue is full, or it is on its way out: the signal says the same.
             let _ = kill(child.pid, Number::SIGQUIT);

@@ -58,6 +58,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         pid: PathBuf::new(),
         worker_processes: 1,
         rlimit_nofile: None,
+        watchdog: None,
         worker_connections: 512,
         shutdown_timeout: None,
         region: RegionSettings {

@@ -47,7 +47,33 @@ fn build_worker(text: &str) -> Result<Worker, String> {
     if text.contains("refuse_in_worker") {
         return Err("this worker does not like it".into());
     }
+    if text.contains("stop_two_before_commit") {
+        stop_two(text);
+    }
     build(text).map(|built| built.worker)
+}
+
+/// Two workers stop soon after they have prepared, and any other prepares late, so that the commit
+/// finds those stopped.
+fn stop_two(text: &str) {
+    const SOON: Duration = Duration::from_millis(100);
+    const LATE: Duration = Duration::from_millis(500);
+    let folder = text.lines().find_map(|line| line.strip_prefix("folder "));
+    let is_first = |name: &str| {
+        let path = Path::new(folder.unwrap()).join(name);
+        std::fs::File::create_new(path).is_ok()
+    };
+    if ["stopped-1", "stopped-2"]
+        .iter()
+        .any(|name| is_first(&name))
+    {
+        std::thread::spawn(|| {
+            std::thread::sleep(SOON);
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).unwrap();
+        });
+    } else {
+        std::thread::sleep(LATE);
+    }
 }
 
 fn build(text: &str) -> Result<Built, String> {
@@ -71,7 +97,8 @@ fn build(text: &str) -> Result<Built, String> {
         user: None,
         pid: format!("{folder}/weir.pid").into(),
         worker_processes: one("workers ").parse().unwrap(),
-        rlimit_nofile: None,
+        rlimit_nofile: one("files ").parse().ok(),
+        watchdog: one("watchdog ").parse().ok().map(Duration::from_millis),
         worker_connections: 64,
         shutdown_timeout: Some(SECOND),
         region: Region {

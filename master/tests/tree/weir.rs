@@ -6,16 +6,21 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use weir_shm::{Reader, WorkerState};
 
 /// How long anything may take before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What keeps a worker busy for a moment.
+const REQUESTS: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// A weir and its folder; it ends with this value.
 pub struct Weir {
@@ -152,6 +157,68 @@ impl Weir {
     /// How many descriptors a process has open.
     pub fn descriptors(&self, pid: i32) -> usize {
         fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    }
+
+    /// Whether a process is stopped by a signal.
+    pub fn is_stopped(&self, pid: i32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" T"))
+    }
+
+    /// How many files a process may open.
+    pub fn files_limit(&self, pid: i32) -> u32 {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = line.and_then(|line| line.split_whitespace().nth(3));
+        soft.and_then(|soft| soft.parse().ok()).unwrap_or_default()
+    }
+
+    /// Stops a worker while it works: it is asked things until a stop meets it so.
+    pub fn stop_at_work(&self, pid: i32, port: u16) -> bool {
+        let region = Reader::open(&self.file("weir.region")).unwrap();
+        let ends = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !ends.load(Ordering::Relaxed) {
+                        // One that the stopped worker has is not answered.
+                        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+                            let _ = stream.set_read_timeout(Some(LOOK));
+                            let _ = stream.write_all(REQUESTS.as_bytes());
+                            let _ = stream.read(&mut [0; 4096]);
+                        }
+                    }
+                });
+            }
+            let begun = Instant::now();
+            let met = loop {
+                self.send(pid, Signal::SIGSTOP);
+                self.wait_for("stop", || self.is_stopped(pid));
+                let row = region.workers().unwrap();
+                let row = row.iter().find(|row| i64::from(row.pid) == i64::from(pid));
+                if row.unwrap().state == WorkerState::Running {
+                    break true;
+                }
+                self.send(pid, Signal::SIGCONT);
+                if begun.elapsed() > PATIENCE {
+                    break false;
+                }
+                thread::sleep(Duration::from_micros(300));
+            };
+            ends.store(true, Ordering::Relaxed);
+            met
+        })
+    }
+
+    /// A connection with a request of which a part is missing.
+    pub fn hold(&self, port: u16) -> TcpStream {
+        let mut stream = self.connect(port);
+        stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        stream
     }
 
     pub fn listens(&self, port: u16) -> bool {

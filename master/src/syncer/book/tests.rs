@@ -47,6 +47,7 @@ pub(super) fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>)
         pid: PathBuf::new(),
         worker_processes: 1,
         rlimit_nofile: None,
+        watchdog: None,
         worker_connections: 1,
         shutdown_timeout: None,
         region: settings::Region {
