@@ -97,6 +97,8 @@ pub struct Region {
     pub path: PathBuf,
     /// Its size in entries.
     pub capacity: Capacity,
+    /// `workers=` was given. Otherwise the room for them follows `worker_processes`.
+    pub workers_given: bool,
     /// `servers=` was given. Otherwise there is room for fewer where the file system is small.
     pub servers_given: bool,
 }

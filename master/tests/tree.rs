@@ -22,7 +22,7 @@ use tree::weir::{Weir, free_port};
 /// A test and its name.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     (
         "a_refusing_worker_leaves_everything_as_it_was",
         a_refusing_worker_leaves_everything_as_it_was,
@@ -66,6 +66,10 @@ const TESTS: [Test; 12] = [
     (
         "what_a_process_begins_with_replaces_it",
         what_a_process_begins_with_replaces_it,
+    ),
+    (
+        "another_region_takes_the_place_of_the_one_in_force",
+        another_region_takes_the_place_of_the_one_in_force,
     ),
     (
         "a_stuck_worker_is_ended_and_an_idle_one_is_not",
@@ -405,5 +409,62 @@ fn a_stuck_worker_is_ended_and_an_idle_one_is_not() {
         assert!(weir.is_alive(idle), "an idle worker is not a stuck one");
     }
     assert!(weir.workers().contains(&idle));
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn another_region_takes_the_place_of_the_one_in_force() {
+    let port = free_port();
+    let config = |more: &str| format!("listen {port}\nworkers 2\nanswer one\n{more}");
+    let weir = Weir::start(&config(""));
+    let mut asked = 0;
+    let mut ask = || {
+        for _ in 0..10 {
+            assert_eq!(weir.get(port), "one");
+        }
+        asked += 10;
+        asked
+    };
+    ask();
+    let version = weir.region("").version().unwrap();
+    let before = weir.descriptors(weir.master());
+    for (more, servers, workers, moved) in [
+        ("servers 16\n", 16, 6, ""),
+        ("servers 4\nroom 3\n", 4, 3, ""),
+        ("servers 4\nroom 3\nmoved.new\n", 4, 3, ".new"),
+        ("", 8, 6, ""),
+    ] {
+        let (old, syncer) = (weir.workers(), weir.syncer());
+        weir.write(&config(more));
+        weir.signal(Signal::SIGHUP);
+        weir.wait_for("processes of another region alone", || {
+            let now = weir.workers();
+            now.len() == 2
+                && !now.iter().any(|pid| old.contains(pid))
+                && !weir.titled("weir: syncer process").contains(&syncer)
+        });
+        let asked = ask();
+        let region = weir.region(moved);
+        let capacity = region.header().capacity;
+        assert_eq!((capacity.servers, capacity.workers), (servers, workers));
+        assert_eq!(region.version().unwrap(), version, "the table is the same");
+        weir.wait_for("the counters of the old ones and the new", || {
+            region.status().unwrap().requests == asked
+        });
+        weir.wait_for("as many descriptors as before", || {
+            // One a worker slot.
+            weir.descriptors(weir.master()) == before - 6 + workers as usize
+        });
+    }
+    weir.log_says("[notice]", "\"region\" has changed");
+    // More workers than there is room for make room.
+    weir.write(&format!("listen {port}\nworkers 7\nanswer one\nroom 9\n"));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_for("seven workers", || weir.workers().len() == 7);
+    // What does not fit is refused, and nothing is left of it.
+    weir.write(&format!("listen {port}\nworkers 7\nanswer two\nroom 6\n"));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says("[emerg]", "7 worker_processes do not fit \"region\"");
+    assert_eq!(weir.get(port), "one");
+    assert!(!weir.has(".region.next") && !weir.has(".region.new"));
     weir.end(Signal::SIGQUIT, 0);
 }

@@ -154,29 +154,39 @@ impl Counters {
 /// Adds a dead worker's rows to those of all dead workers, and clears them.
 pub(crate) fn fold(words: &WordsMut, layout: &Layout, slot: u32) {
     for index in 0..layout.capacity.servers as usize {
-        let from = layout.block(slot) + index * counter::WORDS;
-        let to = layout.block(layout.folded()) + index * counter::WORDS;
-        let (incarnation, mut counts) = Counts::parse(|word| words.load(from + word));
-        if incarnation == 0 {
-            continue;
-        }
-        counts.in_flight = 0;
-        let (folded, earlier) = Counts::parse(|word| words.load(to + word));
-        if incarnation == folded {
-            counts.add(&earlier);
-        }
-        // Cleared first: a reader in between sees too little for a moment, never twice.
-        for word in 0..counter::WORDS {
-            words.store(from + word, 0);
-        }
-        if incarnation >= folded {
-            words.store(to + counter::REQUESTS, counts.requests);
-            words.store(to + counter::FAILURES, counts.failures);
-            words.store(to + counter::RECEIVED, counts.received);
-            words.store(to + counter::SENT, counts.sent);
-            words.store(to + counter::LATEST_FAILURE, counts.latest_failure_ms);
-            words.store_release(to + counter::IN_FLIGHT, halves(0, incarnation));
-        }
+        let at = |slot| layout.block(slot) + index * counter::WORDS;
+        carry((words, at(slot)), (words, at(layout.folded())), None);
+    }
+}
+
+/// Adds what a row of a dead worker counted to another one, nothing of it in flight, and clears it;
+/// `incarnation`: it counts there under this one.
+pub(crate) fn carry(
+    (source, from): (&WordsMut, usize),
+    (words, to): (&WordsMut, usize),
+    incarnation: Option<u32>,
+) {
+    let (own, mut counts) = Counts::parse(|word| source.load(from + word));
+    if own == 0 {
+        return;
+    }
+    let incarnation = incarnation.unwrap_or(own);
+    counts.in_flight = 0;
+    let (folded, earlier) = Counts::parse(|word| words.load(to + word));
+    if incarnation == folded {
+        counts.add(&earlier);
+    }
+    // Cleared first: a reader in between sees too little for a moment, never twice.
+    for word in 0..counter::WORDS {
+        source.store(from + word, 0);
+    }
+    if incarnation >= folded {
+        words.store(to + counter::REQUESTS, counts.requests);
+        words.store(to + counter::FAILURES, counts.failures);
+        words.store(to + counter::RECEIVED, counts.received);
+        words.store(to + counter::SENT, counts.sent);
+        words.store(to + counter::LATEST_FAILURE, counts.latest_failure_ms);
+        words.store_release(to + counter::IN_FLIGHT, halves(0, incarnation));
     }
 }
 

@@ -113,8 +113,13 @@ pub(crate) fn clear(words: &WordsMut, first: usize) {
 /// Adds a dead worker's histogram to that of all dead ones, and clears it.
 pub(crate) fn fold(words: &WordsMut, layout: &Layout, slot: u32) {
     let (from, to) = (layout.latency(slot), layout.latency(layout.folded()));
-    let more = Histogram::parse(|word| words.load(from + word));
-    clear(words, from);
+    carry((words, from), (words, to));
+}
+
+/// Adds a histogram to another one, and clears it.
+pub(crate) fn carry((source, from): (&WordsMut, usize), (words, to): (&WordsMut, usize)) {
+    let more = Histogram::parse(|word| source.load(from + word));
+    clear(source, from);
     for (word, more) in more.buckets.iter().enumerate() {
         words.add_own(to + word, *more);
     }

@@ -9,6 +9,7 @@
     test,
     allow(clippy::unwrap_used, reason = "a test ends where it is surprised")
 )]
+mod carry;
 mod check;
 mod clock;
 mod counters;
@@ -36,6 +37,7 @@ pub mod table;
 mod word;
 mod worker;
 
+pub use carry::SameServers;
 pub use check::{Report, SlotReport};
 pub use counters::{Counters, Counts};
 pub use error::{Damage, Error, PublishError, ReadError, SnapshotError, TooLong};

@@ -196,6 +196,14 @@ impl Region {
         (ring(&self.layout), &self.words)
     }
 
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn set_path(&mut self, path: &Path) {
+        path.clone_into(&mut self.path);
+    }
+
     pub(crate) fn words(&self) -> &WordsMut {
         &self.words
     }

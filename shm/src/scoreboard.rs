@@ -268,14 +268,18 @@ impl Status {
 
 /// Adds a dead worker's counters to those of all dead workers, and clears its row.
 pub(crate) fn fold(words: &WordsMut, layout: &Layout, slot: u32) {
-    let from = layout.row(slot);
-    let to = layout.row(layout.folded());
+    let (from, to) = (layout.row(slot), layout.row(layout.folded()));
+    carry((words, from), (words, to));
+}
+
+/// Adds the counters of a row to those of another one, and clears it.
+pub(crate) fn carry((source, from): (&WordsMut, usize), (words, to): (&WordsMut, usize)) {
     for metric in Metric::ALL.into_iter().filter(|metric| metric.is_counter()) {
-        let value = words.load(from + metric.word());
-        words.store(from + metric.word(), 0);
+        let value = source.load(from + metric.word());
+        source.store(from + metric.word(), 0);
         words.add_own(to + metric.word(), value);
     }
     for word in 0..row::WORDS {
-        words.store(from + word, 0);
+        source.store(from + word, 0);
     }
 }

@@ -502,6 +502,7 @@ fn region(main: &Main, pid: &str, processes: usize, source: &Source) -> Region {
     Region {
         path: PathBuf::from(path),
         capacity,
+        workers_given: draft.is_some_and(|region| region.workers.is_some()),
         servers_given: servers.is_some(),
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::backend::{Backend, Then};
+use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::load::Load;
 use crate::support::process::{alive, owner};
 use crate::support::weir::{Setup, Weir, in_http, in_server};
@@ -132,5 +133,69 @@ fn another_user_replaces_workers_and_syncer() {
         assert_eq!(owner(pid), Some(uid("daemon").as_raw()));
     }
     assert_eq!(weir.get("/x").text(), "x");
+    assert_eq!(weir.weirctl(&["verify"]).code, Some(0));
+}
+
+/// Table, pins, history and counters go on in the new region.
+#[test]
+fn a_region_of_another_size_takes_over_what_is_known() {
+    let consul = Consul::shared();
+    let folder = consul::folder();
+    let [first, second] = ["a", "b"].map(Backend::named);
+    consul.put(&format!("{folder}/{}", first.address()), ENTRY);
+    let text = in_http(&format!(
+        "upstream test {{ upsync {}/v1/kv/{folder} upsync_type=consul; }}\n{}",
+        consul.address(),
+        in_server(
+            "location / { add_header X-Pid $pid; proxy_pass http://test; }
+             location = /upstream_show { upstream_show; }"
+        )
+    ));
+    let mut weir = Setup::whole(&text).start();
+    wait_until(PATIENCE, "it serves", || weir.get("/").status == 200);
+    for _ in 0..25 {
+        assert_eq!(weir.get("/").status, 200);
+    }
+    assert_eq!(weir.weirctl(&["pin", "test"]).code, Some(0));
+    consul.put(&format!("{folder}/{}", second.address()), ENTRY);
+    let requests = |weir: &Weir| {
+        let counters = weir.weirctl_json(&["counters"]);
+        let rows = counters["servers"].as_array().unwrap().clone();
+        let row = rows
+            .into_iter()
+            .find(|row| row["upstream"] == "test" && row["address"] == first.address());
+        row.and_then(|row| row["requests"].as_u64())
+    };
+    wait_until(PATIENCE, "26 are counted", || requests(&weir) == Some(26));
+    let old = weir.workers();
+    let load = Load::start(&weir.address(), "/upstream_show", 3);
+    weir.rewrite(&text.replace("upstreams=512", "upstreams=300 history=1m"));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_log("\"region\" has changed, which a running process cannot take over");
+    wait_until(PATIENCE, "the old ones are gone", || {
+        !old.iter().any(|pid| alive(*pid)) && weir.workers().len() == 2
+    });
+    load.progress();
+    let outcome = load.stop();
+    assert!(
+        outcome
+            .failures
+            .iter()
+            .all(|failed| failed.worker.is_none()),
+        "{:?}",
+        outcome.failures
+    );
+    assert_eq!(requests(&weir), Some(26));
+    let header = "Upstream name: test; Backend server count: ";
+    assert!(
+        weir.shown("test").starts_with(&format!("{header}1\n")),
+        "still pinned"
+    );
+    let history = weir.weirctl(&["history"]).stdout;
+    assert!(history.contains("(learned)"), "{history}");
+    assert_eq!(weir.weirctl(&["unpin", "test"]).code, Some(0));
+    wait_until(PATIENCE, "Consul is followed again", || {
+        weir.shown("test").starts_with(&format!("{header}2\n"))
+    });
     assert_eq!(weir.weirctl(&["verify"]).code, Some(0));
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use nix::sys::resource::{Resource, setrlimit};
 use weir_shm::{Reader, Region};
@@ -72,7 +73,7 @@ fn syncer(mut master: Master, channel: OwnedFd) -> Result<(), String> {
     let files = resources::duplicate(&master.cycle.files).map_err(own)?;
     let private = master.cycle.private.duplicate().map_err(own)?;
     let (generation, build) = (master.cycle.generation, master.program.build);
-    let region = only_region(master);
+    let region = only_region(master).ok_or("the region is held twice")?;
     let writer = region.writer_file().map_err(|error| {
         let error = describe(&error);
         format!("open() \"{}\" failed {error}", region.path().display())
@@ -132,8 +133,9 @@ fn serve_alone(master: &mut Master) -> Result<(), String> {
 }
 
 /// Drops everything but the region.
-fn only_region(master: Master) -> Region {
-    master.region
+fn only_region(master: Master) -> Option<Region> {
+    let region = master.region;
+    Rc::into_inner(region)
 }
 
 fn introduce(master: &Master, title: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@ mod event;
 mod heartbeat;
 mod manager;
 mod quit;
+mod region;
 mod reload;
 mod reopen;
 mod replace;
@@ -18,6 +19,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Instant;
 
 use weir_shm::Region;
@@ -36,6 +38,7 @@ use crate::signal::Signals;
 use crate::{Loaded, Program};
 
 use heartbeat::Watchdog;
+use region::NextRegion;
 use reload::Reload;
 use seat::{Role, Seat};
 
@@ -51,7 +54,9 @@ pub(crate) struct Master {
     /// Why a start or the last reload failed.
     trouble: Option<String>,
     cycle: Cycle,
-    region: Region,
+    region: Rc<Region>,
+    /// The one that takes its place as soon as no syncer writes into the other.
+    next_region: Option<NextRegion>,
     listening: Listening,
     /// One eventfd a worker slot: the syncer writes, the worker wakes.
     wakers: Vec<OwnedFd>,
@@ -59,7 +64,7 @@ pub(crate) struct Master {
     control: Option<Control>,
     waiting: Waiting,
     syncer: Seat,
-    /// By slot of the region.
+    /// By slot of the region; after those, slots of earlier regions that still have a worker.
     workers: Vec<Seat>,
     phase: Phase,
     reload: Option<Reload>,

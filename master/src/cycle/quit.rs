@@ -102,6 +102,7 @@ impl Master {
     pub(super) fn finish(&mut self) {
         self.tell_manager(Instant::now());
         self.listening.close();
+        self.forget_next_region();
         if let Some(pid_file) = self.pid_file.take()
             && let Err(error) = pid_file.remove()
         {

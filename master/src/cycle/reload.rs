@@ -12,6 +12,7 @@ use socket2::Socket;
 use weir_shm::Address;
 use weir_worker::channel::{Order, Role as Passed};
 
+use super::region::NextRegion;
 use super::replace::pin;
 use super::seat::Child;
 use super::start::tell_warnings;
@@ -59,6 +60,8 @@ struct Draft {
     added: Added,
     /// The configuration's text, sealed.
     text: File,
+    /// A region that takes the place of the one there is.
+    region: Option<NextRegion>,
 }
 
 impl Master {
@@ -106,6 +109,7 @@ impl Master {
             ));
         }
         check::dumps(&loaded.settings)?;
+        let region = self.draft_region(&mut loaded.settings)?;
         temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
         temp::make_for(
             loaded.settings.state.as_deref(),
@@ -120,6 +124,7 @@ impl Master {
             next: Cycle::new(generation, loaded, files, private),
             added,
             text,
+            region,
         })
     }
 
@@ -298,7 +303,8 @@ impl Master {
         };
         reload.until = now + WORKERS_BOUND;
         let generation = reload.generation;
-        self.change_form(&draft.next.settings);
+        self.change_form(&draft.next.settings, draft.region.is_some());
+        self.next_region = draft.region;
         self.cycle = draft.next;
         self.put_log_in_force(log);
         self.listening
@@ -346,7 +352,10 @@ impl Master {
         self.log.notice(format_args!(
             "reconfigured: config generation {generation} live in {live} workers in {millis} ms"
         ));
-        self.resize(before);
+        // There may be room for more workers in the region that comes.
+        if self.next_region.is_none() {
+            self.resize(before);
+        }
     }
 
     /// Ends a reload before its commit.

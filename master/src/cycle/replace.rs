@@ -14,13 +14,15 @@ pub(super) const FIRST_FORM: u64 = OBSOLETE + 1;
 
 impl Master {
     /// Before `next` is put in force: names what it changes that running processes cannot take over.
-    pub(super) fn change_form(&mut self, next: &Settings) {
-        let changed = renewing(&self.cycle.settings, next);
+    pub(super) fn change_form(&mut self, next: &Settings, has_region: bool) {
+        let mut changed = renewing(&self.cycle.settings, next);
+        changed.extend(has_region.then_some("region"));
         if changed.is_empty() {
             return;
         }
         self.form += 1;
-        if let Err(message) = give_away(next) {
+        // A new region is given away when it takes its place.
+        if !has_region && let Err(message) = give_away(next) {
             self.log.alert(message);
         }
         for name in changed {
@@ -74,14 +76,17 @@ impl Master {
         let Role::Worker(slot) = role else {
             return None;
         };
-        let row = self.region.worker_row(slot as u32)?;
+        let row = match &self.workers[slot].former {
+            Some(former) => former.region.worker_row(former.slot),
+            None => self.region.worker_row(slot as u32),
+        }?;
         (Some(row.pid) == self.workers[slot].pid()).then_some(row.heartbeat_ms)
     }
 
     /// Whether a syncer is on its way out to make place for another.
     pub(super) fn syncer_changes(&self) -> bool {
         let leaves = |seat: &Seat| seat.child.as_ref().is_some_and(|child| child.leaving);
-        self.syncer.wanted && leaves(&self.syncer)
+        self.next_region.is_some() || leaves(&self.syncer)
     }
 
     /// Starts successors for those of another form, and lets those go whose successor is ready.
@@ -89,7 +94,11 @@ impl Master {
         if self.phase != Phase::Running || self.reload.is_some() {
             return;
         }
+        self.forget_former();
         self.replace_syncer();
+        if self.next_region.is_some() {
+            return;
+        }
         for slot in 0..self.workers.len() {
             let seat = &self.workers[slot];
             if let Some(heir) = seat.heir {
@@ -110,10 +119,18 @@ impl Master {
         staying.is_some_and(|child| child.form != self.form)
     }
 
-    /// One syncer writes at a time, so the old one goes first.
+    /// One syncer writes at a time, so the old one goes first; between the two, no table changes
+    /// and a region can take the place of another.
     fn replace_syncer(&mut self) {
-        if self.is_obsolete(&self.syncer) {
-            self.terminate(Role::Syncer);
+        self.syncer.wanted = self.next_region.is_none();
+        if let Some(child) = &self.syncer.child {
+            let goes = self.next_region.is_some() || child.form != self.form;
+            if goes && !child.leaving {
+                self.terminate(Role::Syncer);
+            }
+        } else if let Some(next) = self.next_region.take() {
+            self.switch_region(next);
+            self.syncer.wanted = true;
         }
     }
 
@@ -164,15 +181,10 @@ pub(super) fn pin(old: &Settings, new: &mut Settings) -> Vec<&'static str> {
     keep(old.daemon != new.daemon, "daemon");
     keep(old.master_process != new.master_process, "master_process");
     keep(old.pid != new.pid, "pid");
-    // The default room for workers follows worker_processes: that alone is no change of `region`.
-    let mut region = new.region.clone();
-    region.capacity.workers = old.region.capacity.workers;
-    keep(old.region != region, "region");
     keep(old.control != new.control, "control");
     new.daemon = old.daemon;
     new.master_process = old.master_process;
     new.pid = old.pid.clone();
-    new.region = old.region.clone();
     new.control.clone_from(&old.control);
     changed
 }

@@ -90,7 +90,7 @@ impl Master {
         let name = role.name();
         self.log.line(level, format_args!("{name} {pid} {how}"));
         if let Role::Worker(slot) = role {
-            self.region.fold(slot as u32);
+            self.fold(slot);
         }
         let pause = self.seat(role).clear(Instant::now());
         if self.seat(role).wanted && !pause.is_zero() {

@@ -1,8 +1,10 @@
 //! A place in the process tree: the syncer's, or that of one worker slot.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
+use weir_shm::{Region, SameServers};
 use weir_worker::channel::Channel;
 
 use crate::backoff::Backoff;
@@ -38,9 +40,20 @@ pub(crate) struct Seat {
     /// The place of the one that takes over from the child here, which is not wanted any more and
     /// leaves when that one is ready.
     pub(crate) heir: Option<usize>,
+    /// It is in a region that another has taken the place of, and not to be filled again.
+    pub(crate) former: Option<Former>,
     /// Not to be filled before.
     due: Option<Instant>,
     backoff: Backoff,
+}
+
+/// A worker's slot in an earlier region.
+#[derive(Debug)]
+pub(crate) struct Former {
+    pub(crate) region: Rc<Region>,
+    pub(crate) slot: u32,
+    /// Where what it counts goes on.
+    pub(crate) servers: Rc<SameServers>,
 }
 
 /// A running child.
@@ -78,7 +91,7 @@ impl Seat {
 
     /// Whether nobody has or will have it.
     pub(crate) fn is_vacant(&self) -> bool {
-        !self.wanted && self.child.is_none()
+        !self.wanted && self.child.is_none() && self.former.is_none()
     }
 
     /// Whether a child is to be started here now.

@@ -53,12 +53,17 @@ pub(super) fn shared(
     give_away(settings)?;
     region.set_master(std::process::id());
     publish(&region, first, &last, settings)?;
+    let wakers = wakers(capacity.workers)?;
+    Ok((region, wakers))
+}
+
+/// An eventfd for each worker slot.
+pub(super) fn wakers(workers: u32) -> Result<Vec<OwnedFd>, String> {
     let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-    let wakers = (0..capacity.workers)
+    (0..workers)
         .map(|_| EventFd::from_flags(flags).map(OwnedFd::from))
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))?;
-    Ok((region, wakers))
+        .map_err(|error| format!("eventfd() failed {}", describe_errno(error)))
 }
 
 /// Gives the region's file to the user that the syncer runs as.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use weir_shm::Reader;
@@ -138,7 +139,8 @@ fn prepare(
         notify: Notify::default(),
         trouble: None,
         cycle,
-        region,
+        region: Rc::new(region),
+        next_region: None,
         listening,
         wakers,
         pid_file: None,
@@ -172,7 +174,7 @@ fn control(settings: &Settings) -> Result<Option<Control>, String> {
 }
 
 /// Refuses to put another region in the place of one that a live master uses.
-fn refuse_live_region(path: &Path) -> Result<(), String> {
+pub(super) fn refuse_live_region(path: &Path) -> Result<(), String> {
     let Ok(reader) = Reader::open(path) else {
         return Ok(());
     };

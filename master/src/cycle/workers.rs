@@ -20,7 +20,7 @@ impl Master {
     /// TTIN.
     pub(super) fn add_worker(&mut self) {
         let Some(slot) = self.workers.iter().position(Seat::is_vacant) else {
-            let room = self.workers.len();
+            let room = self.wakers.len();
             self.log.error_line(format_args!(
                 "no worker is added: the region has room for {room} workers"
             ));
@@ -174,7 +174,7 @@ impl Master {
         let vacant = (0..self.workers.len()).filter(|&slot| self.workers[slot].is_vacant());
         let slots: Vec<usize> = vacant.take(target).collect();
         if slots.len() < target {
-            let (missing, room) = (target - slots.len(), self.workers.len());
+            let (missing, room) = (target - slots.len(), self.wakers.len());
             self.log.error_line(format_args!(
                 "{missing} workers are not started: the region has room for {room}"
             ));

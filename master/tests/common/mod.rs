@@ -64,6 +64,7 @@ pub fn build(text: &str) -> Result<Built, String> {
         region: RegionSettings {
             path: PathBuf::new(),
             capacity: CAPACITY,
+            workers_given: true,
             servers_given: true,
         },
         listeners: Vec::new(),

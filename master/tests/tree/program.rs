@@ -102,14 +102,15 @@ fn build(text: &str) -> Result<Built, String> {
         worker_connections: 64,
         shutdown_timeout: Some(SECOND),
         region: Region {
-            path: format!("{folder}/weir.region").into(),
+            path: format!("{folder}/weir.region{}", one("moved")).into(),
             capacity: Capacity {
-                servers: 8,
+                servers: one("servers ").parse().unwrap_or(8),
                 upstreams: 8,
-                workers: 6,
+                workers: one("room ").parse().unwrap_or(6),
                 slots: 4,
                 history: Capacity::MIN_HISTORY,
             },
+            workers_given: words("room ").next().is_some(),
             servers_given: true,
         },
         listeners: addresses.iter().cloned().map(socket).collect(),

@@ -159,6 +159,20 @@ impl Weir {
         fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
     }
 
+    /// The region as anybody reads it.
+    pub fn region(&self, moved: &str) -> Reader {
+        Reader::open(&self.file(&format!("weir.region{moved}"))).unwrap()
+    }
+
+    /// Whether there is a file of this end.
+    pub fn has(&self, end: &str) -> bool {
+        let files = fs::read_dir(self.folder.path()).unwrap();
+        files.into_iter().any(|file| {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            name.ends_with(end)
+        })
+    }
+
     /// Whether a process is stopped by a signal.
     pub fn is_stopped(&self, pid: i32) -> bool {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -59,6 +59,7 @@ pub(super) fn configuration(lines: &[Line]) -> (Settings, Vec<ResolvedUpstream>)
                 slots: 4,
                 history: weir_shm::Capacity::MIN_HISTORY,
             },
+            workers_given: true,
             servers_given: true,
         },
         listeners: Vec::new(),
