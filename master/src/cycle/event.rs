@@ -95,14 +95,7 @@ impl Master {
         let private = self.cycle.private.due();
         let control = self.control.as_ref().and_then(Control::next_timer);
         let watchdog = self.watchdog.due();
-        let own = [
-            phase,
-            reload,
-            private,
-            control,
-            watchdog,
-            self.notify.due(),
-        ];
+        let own = [phase, reload, private, control, watchdog, self.notify.due()];
         seats.chain(own).flatten().min()
     }
 

@@ -63,10 +63,7 @@ fn stop_two(text: &str) {
         let path = Path::new(folder.unwrap()).join(name);
         std::fs::File::create_new(path).is_ok()
     };
-    if ["stopped-1", "stopped-2"]
-        .iter()
-        .any(|name| is_first(&name))
-    {
+    if ["stopped-1", "stopped-2"].iter().any(|name| is_first(name)) {
         std::thread::spawn(|| {
             std::thread::sleep(SOON);
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).unwrap();
