@@ -78,8 +78,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// All that the lesson said was in force before it, and nothing is left to do.
-    pub fn is_calm(&self) -> bool {
-        *self == Verdict::default()
+    /// All that the lesson said is in force, or will be as soon as the region has room for it: nobody has
+    /// to read or to accept anything.
+    pub fn is_settled(&self) -> bool {
+        !self.held && self.confirm.is_empty()
     }
 }

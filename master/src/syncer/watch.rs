@@ -249,7 +249,7 @@ impl Watch {
             Ok(verdict) => verdict,
             Err(delay) => return Ok(delay),
         };
-        self.in_force = !is_empty && verdict.is_calm() && self.reads.next().is_none();
+        self.in_force = !is_empty && verdict.is_settled() && self.reads.next().is_none();
         if verdict.changed {
             self.poller.is_news();
         }
