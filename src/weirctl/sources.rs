@@ -112,7 +112,7 @@ mod tests {
             kind: "consul".into(),
             address: "127.0.0.1:8500".into(),
             path: "/v1/kv/u".into(),
-            upstreams: vec!["a".into(), "b".into()],
+            upstreams: ["a".into(), "b".into()].into(),
             index: 81,
             version: 4,
             state: SourceState::Failing,

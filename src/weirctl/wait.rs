@@ -344,7 +344,7 @@ mod tests {
         };
         let mut report = Report {
             sources: vec![SourceStatus {
-                upstreams: vec!["a".into(), "b".into()],
+                upstreams: ["a".into(), "b".into()].into(),
                 index: 81,
                 version: 5,
                 ..SourceStatus::default()

@@ -83,7 +83,7 @@ fn listed(table: &Table, report: &Report, instances: &Instances) -> Result<Vec<T
     };
     let sources = report.sources.iter().filter(feeds);
     let mut tried = Vec::new();
-    for name in sources.flat_map(|source| &source.upstreams) {
+    for name in sources.flat_map(|source| source.upstreams.iter()) {
         if let Some(before) = table.upstreams.iter().find(|u| u.name == *name) {
             tried.push(Tried::new(before, instances.decode()?, true));
         }

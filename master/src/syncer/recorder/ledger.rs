@@ -174,7 +174,7 @@ impl Ledger {
         if status.known_ms.is_none() {
             return;
         }
-        for name in &status.upstreams {
+        for name in status.upstreams.iter() {
             if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.is_fresh) {
                 entry.confirmed_ms = status.known_ms;
             }

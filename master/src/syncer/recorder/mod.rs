@@ -35,8 +35,8 @@ const REPORT_SHARE: u32 = 20;
 /// mostly is a moment later, and goes along.
 const CONFIRMED_PAUSE: Duration = Duration::from_secs(1);
 /// That all is as it was is reported this many times as long later as writing the report takes, but not
-/// sooner than [`CONFIRMED_PAUSE`]: 2 ms become 20 s.
-const QUIET_SHARE: u32 = 10_000;
+/// sooner than [`CONFIRMED_PAUSE`]: 0.5 ms become 25 s.
+const QUIET_SHARE: u32 = 50_000;
 /// Nor later.
 const QUIET_MAX: Duration = Duration::from_secs(60);
 /// A syncer that ends waits at most this long for what is still to be written.

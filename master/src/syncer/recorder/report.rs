@@ -2,6 +2,7 @@
 //! `docs/region.md` describes it. Times are milliseconds of Unix time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,7 @@ pub struct SourceStatus {
     /// The folder or service.
     pub path: String,
     /// The upstreams that it feeds.
-    pub upstreams: Vec<String>,
+    pub upstreams: Arc<[String]>,
     /// The index of the latest answer that was handled; 0 before the first.
     pub index: u64,
     /// The table version in force once that answer was handled.

@@ -260,7 +260,7 @@ fn a_source_that_says_the_same_again_confirms_what_it_confirmed_before() {
     let again = |at_ms| {
         Note::Source(SourceStatus {
             id: 4,
-            upstreams: vec!["test".into(), "other".into()],
+            upstreams: ["test".into(), "other".into()].into(),
             success_ms: Some(at_ms),
             known_ms: Some(at_ms),
             ..SourceStatus::default()
