@@ -14,14 +14,14 @@ use nix::unistd::getuid;
 
 use crate::support::client::{Client, get};
 use crate::support::process::{Process, children, guarded, read_lossy, send, title};
-use crate::support::weir::{Setup, in_http, in_server};
+use crate::support::weir::{Setup, in_server};
 use crate::support::{PATIENCE, free_port, tool, wait_for, wait_until};
 
 /// `unshare`, and what it takes to use it without being root.
 fn unshare() -> Command {
     let mut command = guarded(tool("unshare"));
     if !getuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
+        command.args(["--user", "--map-current-user"]);
     }
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
     command
@@ -36,14 +36,7 @@ struct Container {
 
 impl Container {
     fn start(body: &str, port: u16) -> Container {
-        // In a user namespace there is nobody else to become.
-        let user = if getuid().is_root() {
-            ""
-        } else {
-            "user root;\n"
-        };
-        let text = in_http(&in_server(body));
-        let mut setup = Setup::whole(&format!("{user}{text}")).set("PORT", port);
+        let mut setup = Setup::server(body).set("PORT", port);
         setup.write();
         let dir = setup.dir();
         let mut command = unshare();

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use nix::unistd::getuid;
 
 use crate::support::client::{Client, get};
-use crate::support::process::{Finished, Process, finish, finish_within, guarded, read_lossy};
+use crate::support::process::{
+    Finished, Process, children, finish, finish_within, guarded, read_lossy,
+};
 use crate::support::{PATIENCE, free_port, repository, wait_until};
 
 /// What `make deb` builds into the binaries.
@@ -397,6 +400,22 @@ fn a_running_one_is_upgraded(scripts: &Scripts) {
     );
 }
 
+/// A program that runs another with no more rights than systemd would give it.
+fn rights_of_the_unit(root: &Path) -> Vec<String> {
+    let unit = settings(&text(root.join("usr/lib/systemd/system/weir.service")));
+    let value = |name: &str| {
+        let mut found = unit.iter().filter(|(_, each, _)| each == name);
+        found.next().unwrap().2.to_lowercase()
+    };
+    assert_eq!(value("NoNewPrivileges"), "yes");
+    let mut rights = vec!["setpriv".to_owned(), "--no-new-privs".to_owned()];
+    if getuid().is_root() {
+        let set = value("CapabilityBoundingSet").replace("cap_", "+");
+        rights.push(format!("--bounding-set=-all,{}", set.replace(' ', ",")));
+    }
+    rights
+}
+
 fn the_packaged_weir_serves(root: &Path) {
     let port = free_port();
     let shown = root.display();
@@ -411,8 +430,10 @@ fn the_packaged_weir_serves(root: &Path) {
     assert!(here.contains(&format!("127.0.0.1:{port}")), "{here}");
     fs::write(&conf, here).unwrap();
 
+    let rights = rights_of_the_unit(root);
     let weir = || {
-        let mut command = guarded(root.join("usr/sbin/weir"));
+        let mut command = guarded(&rights[0]);
+        command.args(&rights[1..]).arg(root.join("usr/sbin/weir"));
         command.arg("-c").arg(&conf);
         command.arg("-p").arg(root.join("var/lib/weir"));
         command
@@ -433,6 +454,10 @@ fn the_packaged_weir_serves(root: &Path) {
     let check = finish(check.arg("--region").arg(region).arg("check"));
     assert_eq!(check.code, Some(0), "{check:?}");
 
+    for pid in children(process.pid()) {
+        let status = read_lossy(Path::new(&format!("/proc/{pid}/status")));
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
     // As the unit reloads it, and as the logs are rotated.
     let reloaded = finish(weir().args(["-s", "reload"]));
     assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
