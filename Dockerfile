@@ -13,8 +13,7 @@ COPY --from=build /package/ /package/
 RUN apt-get update \
     && apt-get install -y --no-install-recommends /package/weir_*.deb ca-certificates \
     && rm -rf /package /var/lib/apt/lists/* \
-    # The folder that systemd would make; and the default region, which is on the container's tmpfs.
-    && install -d /run/weir \
+    # The default region, which is on the container's tmpfs.
     && sed -i '/^region /d' /etc/weir/weir.conf \
     && ln -sf /dev/stdout /var/log/weir/access.log \
     && ln -sf /dev/stderr /var/log/weir/error.log

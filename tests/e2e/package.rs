@@ -102,6 +102,7 @@ fn files_are_roots_and_have_their_modes(package: &Path) {
         ("/etc/logrotate.d/weir", "-rw-r--r--"),
         ("/usr/lib/systemd/system/weir.service", "-rw-r--r--"),
         ("/usr/lib/systemd/system/weir.socket", "-rw-r--r--"),
+        ("/usr/lib/tmpfiles.d/weir.conf", "-rw-r--r--"),
         ("/usr/share/man/man1/weirctl.1.gz", "-rw-r--r--"),
         ("/usr/share/man/man1/weirctl-table.1.gz", "-rw-r--r--"),
         ("/usr/share/man/man8/weir.8.gz", "-rw-r--r--"),
@@ -306,7 +307,7 @@ impl Scripts<'_> {
 
 fn scripts_do_what_they_should(root: &Path, folder: &Path) {
     let folder = folder.join("system");
-    for name in ["bin", "run", "systemd"] {
+    for name in ["bin", "systemd"] {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
     let scripts = Scripts {
@@ -332,6 +333,10 @@ fn scripts_do_what_they_should(root: &Path, folder: &Path) {
     assert_eq!(done.code, Some(0), "{done:?}");
     let user = "adduser --quiet --system --group --no-create-home";
     assert!(has(&calls, user), "{calls:?}");
+    assert!(
+        folder.join("run").is_dir(),
+        "or no configuration is accepted"
+    );
     assert!(has(&calls, "chown root:adm /var/log/weir"), "{calls:?}");
     assert!(has(&calls, "deb-systemd-helper enable weir.service"));
     let place = |begin: &str| calls.iter().position(|call| call.starts_with(begin));
