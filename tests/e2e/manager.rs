@@ -94,6 +94,8 @@ fn each_step_of_a_life_is_told() {
         "STATUS=serving, config generation 1, 3 workers\n"
     );
 
+    // It serves, too, or the reload would find a worker more than there was before.
+    assert_eq!(weir.each_worker(3).len(), 3);
     let before = monotonic_micros();
     weir.reload();
     let begun = manager.wait("RELOADING=1\n");
