@@ -224,15 +224,15 @@ fn send(signal: Signal, loaded: &Loaded) -> ExitCode {
 
 fn program(options: &Options) -> Program {
     let paths = options.paths();
-    let command: Vec<String> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let command: Vec<OsString> = std::env::args_os().collect();
+    let shown: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
     Program {
         prefix: paths.prefix.clone().into(),
         load: Box::new(move || config::load(paths.clone())),
         build: config::build,
         build_worker: config::build_worker,
-        title: format!("weir: master process {}", command.join(" ")),
+        title: format!("weir: master process {}", shown.join(" ")),
+        command,
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::json;
 use weir_worker::channel::{Command, Outcome};
 
 use crate::errno::describe;
+use crate::oldbin;
 
 /// Clients at a time; more wait in the socket's queue.
 const CLIENTS_MAX: usize = 16;
@@ -191,16 +192,20 @@ impl Control {
         }
     }
 
-    /// Takes the socket's file away, if it is still the one that was made.
+    /// Takes the socket's file away where it is still the one that was made, under either name.
     pub(crate) fn remove(self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.file => fs::remove_file(&self.path),
-            _ => Ok(()),
+        for path in [&self.path, &oldbin::name(&self.path)] {
+            match fs::symlink_metadata(path) {
+                Ok(found) if (found.dev(), found.ino()) == self.file => fs::remove_file(path)?,
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
-/// Refuses a file that is no socket, and the socket of a live master.
+/// Refuses a file that is no socket, and the socket of a live master, unless that has left it to a
+/// new binary.
 fn refuse_live(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -214,6 +219,7 @@ fn refuse_live(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     match UnixStream::connect(path) {
+        Ok(_) if oldbin::is_left(path) => Ok(()),
         Ok(_) => Err(io::Error::from(nix::errno::Errno::EADDRINUSE)),
         Err(_) => Ok(()),
     }

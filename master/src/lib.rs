@@ -5,6 +5,7 @@
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
 )]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 mod backoff;
@@ -14,10 +15,12 @@ mod cycle;
 mod daemon;
 mod errno;
 mod first_table;
+mod inherit;
 mod last_run;
 mod listening;
 mod log;
 mod notify;
+mod oldbin;
 mod orders;
 mod pidfile;
 mod private;
@@ -59,6 +62,8 @@ pub struct Program {
     pub build_worker: fn(&str) -> Result<weir_worker::settings::Settings, String>,
     /// The master's process title: `weir: master process /usr/sbin/weir -c …`.
     pub title: String,
+    /// The arguments that it was started with, the program's name first: a new binary gets the same.
+    pub command: Vec<OsString>,
     /// The prefix; the master changes into no other folder, relative paths are resolved already.
     pub prefix: PathBuf,
 }

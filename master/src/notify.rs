@@ -183,10 +183,6 @@ impl Notify {
 }
 
 /// What a binary upgrade takes.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the master cannot change its binary yet")
-)]
 impl Notify {
     /// Says nothing for as long as `master`, the parent of this process, is there.
     pub(crate) fn follow(&mut self, master: Pid) {

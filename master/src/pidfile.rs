@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::errno::describe;
+use crate::oldbin;
 
 /// A pid file that this process wrote.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
+    /// The path is a new binary's for now.
+    is_aside: bool,
     /// Held for its lock.
     file: File,
 }
@@ -72,16 +75,41 @@ impl PidFile {
         }
         Ok(PidFile {
             path: path.to_owned(),
+            is_aside: false,
             file,
         })
     }
 
+    /// Leaves the name to a new binary.
+    ///
+    /// # Errors
+    /// As [`oldbin::rename`].
+    pub(crate) fn put_aside(&mut self) -> Result<(), String> {
+        oldbin::rename(&self.path)?;
+        self.is_aside = true;
+        Ok(())
+    }
+
+    /// Takes the name back.
+    ///
+    /// # Errors
+    /// As [`oldbin::take_back`].
+    pub(crate) fn take_back(&mut self) -> Result<(), String> {
+        oldbin::take_back(&self.path)?;
+        self.is_aside = false;
+        Ok(())
+    }
+
     /// Removes the file if it is still the one that was written.
     pub(crate) fn remove(self) -> io::Result<()> {
-        let (ours, there) = (self.file.metadata()?, fs::metadata(&self.path));
+        let path = match self.is_aside {
+            true => oldbin::name(&self.path),
+            false => self.path,
+        };
+        let (ours, there) = (self.file.metadata()?, fs::metadata(&path));
         match there {
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                fs::remove_file(&self.path)
+                fs::remove_file(&path)
             }
             _ => Ok(()),
         }
@@ -122,6 +150,32 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
         second.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_name_that_was_put_aside_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.pid");
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let mut old = PidFile::write(&path, 1).unwrap();
+        old.put_aside().unwrap();
+        refuse_live(&path).unwrap();
+        let new = PidFile::write(&path, 2).unwrap();
+        assert_eq!(
+            (read(&path), read(&oldbin::name(&path))),
+            ("2\n".into(), "1\n".into())
+        );
+        // As if killed: its file stays.
+        drop(new);
+        old.take_back().unwrap();
+        assert_eq!(read(&path), "1\n");
+        assert!(refuse_live(&path).is_err(), "the lock came along");
+        old.put_aside().unwrap();
+        let new = PidFile::write(&path, 3).unwrap();
+        old.remove().unwrap();
+        assert_eq!(read(&path), "3\n");
+        new.remove().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

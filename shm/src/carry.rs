@@ -9,7 +9,6 @@ use crate::counters;
 use crate::error::{Error, ReadError};
 use crate::latency;
 use crate::layout::counter;
-use crate::reader::Reader;
 use crate::region::Region;
 use crate::scoreboard;
 use crate::table::{CounterId, Table};
@@ -18,11 +17,6 @@ use crate::table::{CounterId, Table};
 pub type SameServers = Vec<(CounterId, CounterId)>;
 
 impl Region {
-    /// What the region says, read as by anybody.
-    pub fn reader(&self) -> Result<Reader, ReadError> {
-        Reader::new(self.file().try_clone()?)
-    }
-
     /// The counter rows of the servers that the present tables of `earlier` and of this region both
     /// have: an upstream's server of the same address, the n-th of them where there are several.
     pub fn same_servers(&self, earlier: &Region) -> Result<SameServers, ReadError> {
@@ -67,8 +61,12 @@ impl Region {
     }
 }
 
+/// A server by what two regions call it alike: upstream, address, and its number among those of the
+/// same address there.
+pub(crate) type Identity = (String, String, usize);
+
 /// Every server by upstream, address and number among those of the same address.
-fn identified(table: &Table) -> impl Iterator<Item = ((String, String, usize), CounterId)> {
+pub(crate) fn identified(table: &Table) -> impl Iterator<Item = (Identity, CounterId)> {
     let mut seen: HashMap<(String, String), usize> = HashMap::new();
     table.upstreams.iter().flat_map(move |upstream| {
         let servers = upstream.servers.iter().map(|server| {

@@ -181,13 +181,33 @@ pub(crate) fn carry(
         source.store(from + word, 0);
     }
     if incarnation >= folded {
-        words.store(to + counter::REQUESTS, counts.requests);
-        words.store(to + counter::FAILURES, counts.failures);
-        words.store(to + counter::RECEIVED, counts.received);
-        words.store(to + counter::SENT, counts.sent);
-        words.store(to + counter::LATEST_FAILURE, counts.latest_failure_ms);
-        words.store_release(to + counter::IN_FLIGHT, halves(0, incarnation));
+        set_folded(words, to, incarnation, &counts);
     }
+}
+
+/// Adds what another region counted for a server to the row of all dead workers.
+pub(crate) fn credit(words: &WordsMut, layout: &Layout, id: CounterId, more: &Counts) {
+    if id.index >= layout.capacity.servers {
+        return;
+    }
+    let to = layout.block(layout.folded()) + id.index as usize * counter::WORDS;
+    let (folded, earlier) = Counts::parse(|word| words.load(to + word));
+    let mut counts = *more;
+    if folded == id.incarnation {
+        counts.add(&earlier);
+    }
+    if folded <= id.incarnation {
+        set_folded(words, to, id.incarnation, &counts);
+    }
+}
+
+fn set_folded(words: &WordsMut, to: usize, incarnation: u32, counts: &Counts) {
+    words.store(to + counter::REQUESTS, counts.requests);
+    words.store(to + counter::FAILURES, counts.failures);
+    words.store(to + counter::RECEIVED, counts.received);
+    words.store(to + counter::SENT, counts.sent);
+    words.store(to + counter::LATEST_FAILURE, counts.latest_failure_ms);
+    words.store_release(to + counter::IN_FLIGHT, halves(0, incarnation));
 }
 
 /// Whether a worker has a request in flight on the row under this incarnation.

@@ -18,6 +18,7 @@ mod encode;
 mod error;
 #[doc(hidden)]
 pub mod failures;
+mod follow;
 #[doc(hidden)]
 pub mod history;
 mod journal;
@@ -42,6 +43,7 @@ pub use check::{Report, SlotReport};
 pub use counters::{Counters, Counts};
 pub use error::{Damage, Error, PublishError, ReadError, SnapshotError, TooLong};
 pub use failures::{Cursors, Failures};
+pub use follow::Carried;
 pub use history::Record;
 pub use journal::Journal;
 pub use latency::{Histogram, Latencies};

@@ -2,21 +2,23 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::posix_fallocate;
 
-use crate::counters;
+use crate::counters::{self, Counts};
 use crate::encode::checksum;
-use crate::error::Error;
+use crate::error::{Error, ReadError};
 use crate::latch::{Load, Ring, Store};
 use crate::latency;
 use crate::layout::{Capacity, Layout, WORD, header};
 use crate::reader::{Reader, check_kind};
-use crate::scoreboard::{self, WorkerRow};
+use crate::scoreboard::{self, Status, WorkerRow};
+use crate::table::CounterId;
 use crate::word::{Words, WordsMut};
 use crate::worker::WorkerRegion;
 
@@ -125,17 +127,38 @@ impl Region {
         self.words.store(header::MASTER, u64::from(pid));
     }
 
-    /// An own open file description for the writer's lock, opened by path: before privileges are
-    /// dropped and before another region may be put there. The lock lives as long as the last
-    /// copy of the descriptor, so only the syncer may keep one.
+    /// An own open file description for the writer's lock, made before privileges are dropped. It
+    /// is of this region, whatever has its place in the file system by now. The lock lives as long
+    /// as the last copy of the descriptor, so only the syncer may keep one.
     pub fn writer_file(&self) -> io::Result<File> {
-        let file = File::options().read(true).write(true).open(&self.path)?;
-        let (mine, its) = (self.file.metadata()?, file.metadata()?);
-        use std::os::unix::fs::MetadataExt;
-        if (mine.dev(), mine.ino()) != (its.dev(), its.ino()) {
-            return Err(io::Error::other("another region has taken its place"));
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        File::options().read(true).write(true).open(path)
+    }
+
+    /// A reader of this region, whatever has its place in the file system by now.
+    pub fn reader(&self) -> Result<Reader, ReadError> {
+        Reader::new(self.file.try_clone()?)
+    }
+
+    /// Whether this region, and no other, is what is found at `path`.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), path.metadata()) {
+            (Ok(mine), Ok(found)) => (mine.dev(), mine.ino()) == (found.dev(), found.ino()),
+            _ => false,
         }
-        Ok(file)
+    }
+
+    /// Adds to what dead workers have counted: for the servers of a table of this region, and for
+    /// all of them together. Only the process that folds may do so.
+    pub(crate) fn credit<'a>(
+        &self,
+        servers: impl IntoIterator<Item = &'a (CounterId, Counts)>,
+        status: &Status,
+    ) {
+        for (id, counts) in servers {
+            counters::credit(&self.words, &self.layout, *id, counts);
+        }
+        scoreboard::credit(&self.words, &self.layout, status);
     }
 
     /// Maps the region anew for a worker, tables read-only, and takes the worker slot for this
@@ -194,10 +217,6 @@ impl Region {
     #[doc(hidden)]
     pub fn latch(&self) -> (Ring, &(impl Load + Store)) {
         (ring(&self.layout), &self.words)
-    }
-
-    pub(crate) fn file(&self) -> &File {
-        &self.file
     }
 
     pub(crate) fn set_path(&mut self, path: &Path) {

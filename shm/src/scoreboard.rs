@@ -283,3 +283,15 @@ pub(crate) fn carry((source, from): (&WordsMut, usize), (words, to): (&WordsMut,
         source.store(from + word, 0);
     }
 }
+
+/// Adds what another region counted to the row of all dead workers.
+pub(crate) fn credit(words: &WordsMut, layout: &Layout, more: &Status) {
+    let to = layout.row(layout.folded());
+    for (metric, value) in [
+        (Metric::Accepted, more.accepted),
+        (Metric::Handled, more.handled),
+        (Metric::Requests, more.requests),
+    ] {
+        words.add_own(to + metric.word(), value);
+    }
+}

@@ -1,6 +1,7 @@
 //! Finds the region of a running weir.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,9 @@ pub fn running() -> Result<PathBuf, String> {
     let masters = processes();
     let mut regions: BTreeMap<PathBuf, u32> = BTreeMap::new();
     let mapped = masters.iter().flat_map(|pid| mapped_files(*pid));
-    for path in mapped.chain(files_in(Path::new(RUN))) {
+    let all = mapped.chain(files_in(Path::new(RUN)));
+    // During a binary upgrade the old master has put its own aside.
+    for path in all.filter(|path| path.extension() != Some(OsStr::new("oldbin"))) {
         if let Ok(reader) = Reader::open(&path) {
             let master = reader.header().master_pid;
             if masters.contains(&master) {

@@ -47,6 +47,7 @@ mod sources;
 mod syncer;
 mod syscalls;
 mod timeouts;
+mod upgrade;
 mod upstream;
 mod upstream_side;
 mod variables;

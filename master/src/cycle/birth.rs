@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use nix::sys::resource::{Resource, setrlimit};
-use weir_shm::{Reader, Region};
+use weir_shm::Region;
 use weir_worker::channel::{Answer, Channel};
 
 use super::{Master, Role};
@@ -117,11 +117,12 @@ fn serve_alone(master: &mut Master) -> Result<(), String> {
     // Kept open, so that the worker does not see its master go.
     let (_ours, theirs) =
         Channel::pair().map_err(|error| format!("socketpair() failed {}", describe(&error)))?;
+    let sets: Vec<usize> = (0..master.listening.sets()).collect();
     let start = weir_worker::Start {
         slot: 0,
         generation: master.cycle.generation,
         settings: master.cycle.worker.clone(),
-        listeners: master.listening.duplicate(&[0]).map_err(own)?,
+        listeners: master.listening.duplicate(&sets).map_err(own)?,
         files: resources::duplicate(&master.cycle.files).map_err(own)?,
         region: master.region.worker(0).map_err(|error| error.to_string())?,
         wake: master.wakers[0].try_clone().map_err(own)?,
@@ -164,9 +165,8 @@ fn confine(settings: &Settings) -> Result<(), String> {
 /// Resolves again for a syncer that is started again. A name that is not found now keeps what the
 /// table has: a resolver that fails takes no server away.
 fn resolve_or_keep(settings: &Settings, region: &Region) -> Vec<ResolvedUpstream> {
-    let table = Reader::open(region.path())
-        .and_then(|reader| reader.table())
-        .ok();
+    let reader = region.reader();
+    let table = reader.and_then(|reader| reader.table()).ok();
     let known = |name: &str| {
         let upstreams = &table.as_ref()?.upstreams;
         let upstream = upstreams.iter().find(|upstream| upstream.name == name)?;

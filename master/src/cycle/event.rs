@@ -10,8 +10,10 @@ use nix::sys::signal::{Signal as Number, kill};
 use weir_worker::channel::{Answer, Order};
 use weir_worker::settings::Level;
 
+use super::upgrade::Old;
 use super::{Deferred, Master, Phase, Role, Turn};
 use crate::control::{Asked, Control};
+use crate::daemon;
 use crate::errno::{describe, describe_errno};
 use crate::signal::Received;
 
@@ -37,6 +39,7 @@ impl Master {
         self.renew_private(now);
         self.watch_workers(now);
         self.replace_obsolete();
+        self.follow_old(now);
         let turn = self.tick(now);
         self.tell_manager(now);
         turn
@@ -95,7 +98,16 @@ impl Master {
         let private = self.cycle.private.due();
         let control = self.control.as_ref().and_then(Control::next_timer);
         let watchdog = self.watchdog.due();
-        let own = [phase, reload, private, control, watchdog, self.notify.due()];
+        let old = self.old.as_ref().map(Old::due);
+        let own = [
+            phase,
+            reload,
+            private,
+            control,
+            watchdog,
+            self.notify.due(),
+            old,
+        ];
         seats.chain(own).flatten().min()
     }
 
@@ -189,6 +201,8 @@ impl Master {
             SIGWINCH => ", stop accepting connections",
             SIGTTIN => ", adding a worker",
             SIGTTOU => ", retiring a worker",
+            SIGUSR2 if self.is_paired() => ", ignoring",
+            SIGUSR2 => ", changing binary",
             _ => "",
         };
         let (number, name) = (received.number as i32, received.number.as_str());
@@ -207,9 +221,13 @@ impl Master {
             SIGWINCH => self.defer(Deferred::Retire),
             SIGTTIN => self.defer_each(Deferred::Add),
             SIGTTOU => self.defer_each(Deferred::Remove),
-            SIGUSR2 => self
-                .log
-                .warn("changing the binary is not supported yet, signal ignored"),
+            SIGUSR2 if self.is_paired() => self.log.line(
+                Level::Crit,
+                format_args!(
+                    "the changing binary signal is ignored: you should shutdown or terminate before either old or new binary's process"
+                ),
+            ),
+            SIGUSR2 => self.defer(Deferred::Upgrade),
             _ => {}
         }
     }
@@ -279,11 +297,8 @@ impl Master {
                 _ => Turn::On,
             };
         }
-        let count = self.cycle.settings.worker_processes;
-        for (slot, seat) in self.workers.iter_mut().take(count).enumerate() {
-            seat.wanted = true;
-            seat.sets = vec![slot];
-        }
+        let count = self.cycle.settings.worker_processes.min(self.workers.len());
+        self.assign(&(0..count).collect::<Vec<usize>>());
         self.phase = Phase::Workers {
             until: now + WORKERS_BOUND,
         };
@@ -296,7 +311,10 @@ impl Master {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
-        let redirect = waiting.release(self.error_log_file());
+        let redirect = match self.old.is_some() && self.cycle.settings.daemon {
+            true => daemon::redirect(self.error_log_file()),
+            false => waiting.release(self.error_log_file()),
+        };
         if let Err(error) = redirect {
             self.log
                 .alert(format_args!("dup2() failed {}", describe(&error)));
@@ -309,11 +327,16 @@ impl Master {
         while self.phase == Phase::Running && self.reload.is_none() {
             match self.deferred.pop_front() {
                 None => return,
+                Some(Deferred::Reload) if self.new_binary.is_some() => self.go_back(),
                 Some(Deferred::Reload) => self.reconfigure(),
                 Some(Deferred::Reopen) => self.reopen(),
                 Some(Deferred::Add) => self.add_worker(),
                 Some(Deferred::Remove) => self.remove_worker(),
                 Some(Deferred::Retire) => self.retire_all(),
+                Some(Deferred::Upgrade) => self.change_binary(),
+                Some(Deferred::Restore) if self.retired => self.restore(),
+                Some(Deferred::Restore) => {}
+                Some(Deferred::Spread) => self.spread(),
             }
         }
     }

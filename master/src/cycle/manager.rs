@@ -14,6 +14,8 @@ impl Master {
         }
         let status = self.status();
         match (self.phase, self.notify.told()) {
+            // The service goes on in the new binary.
+            (Phase::Stopping { .. }, _) if self.new_binary.is_some() => {}
             (Phase::Stopping { .. }, told) if told != Told::Stopping => {
                 self.notify.stopping(&status);
             }

@@ -13,6 +13,7 @@ mod respawn;
 mod seat;
 mod shared;
 mod start;
+mod upgrade;
 mod workers;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
 
+use nix::unistd::Pid;
 use weir_shm::Region;
 
 use crate::control::Control;
@@ -41,6 +43,7 @@ use heartbeat::Watchdog;
 use region::NextRegion;
 use reload::Reload;
 use seat::{Role, Seat};
+use upgrade::Old;
 
 pub(crate) use start::run;
 
@@ -79,6 +82,10 @@ pub(crate) struct Master {
     /// It has been told that there is no room to replace all workers at once.
     is_short_of_room: bool,
     watchdog: Watchdog,
+    /// The master that USR2 has started, while it lives.
+    new_binary: Option<Pid>,
+    /// The master that started this one by USR2, while there is something left of it.
+    old: Option<Old>,
 }
 
 /// One configuration in force, or about to be.
@@ -121,6 +128,9 @@ enum Deferred {
     Add,
     Remove,
     Retire,
+    Upgrade,
+    Restore,
+    Spread,
 }
 
 /// What a turn of the loop came to.

@@ -118,6 +118,10 @@ impl Master {
                 describe(&error)
             ));
         }
+        self.forget_aside();
+        if let Some(pid) = self.new_binary {
+            self.notify.hand_over(pid);
+        }
         self.log.notice("exit");
     }
 

@@ -48,7 +48,7 @@ impl Master {
         }
         let path = &next.region.path;
         if *path != before.path {
-            refuse_live_region(path)?;
+            refuse_live_region(path, None)?;
         }
         room::check(next, &[])?;
         let capacity = room::capacity(&next.region);

@@ -84,6 +84,9 @@ impl Master {
             .seats()
             .find(|(_, seat)| seat.child.as_ref().is_some_and(|child| child.pid == pid))
             .map(|(role, _)| role);
+        if self.new_binary == Some(pid) {
+            return self.lose_new_binary(pid, how);
+        }
         // As process 1 of a container: some other's orphan.
         let Some(role) = role else { return };
         self.hear(role);

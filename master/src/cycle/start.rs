@@ -7,16 +7,19 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use weir_shm::Reader;
 use weir_worker::log::{abort_on_panic, panics_to};
 
 use super::heartbeat::Watchdog;
 use super::replace::FIRST_FORM;
 use super::shared::shared;
+use super::upgrade::Old;
 use super::{Cycle, First, Master, Phase, Seat};
 use crate::control::Control;
 use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
+use crate::inherit::{self, Inherited};
 use crate::listening::{Listening, Passed};
 use crate::log::Log;
 use crate::notify::Notify;
@@ -24,7 +27,7 @@ use crate::private::PrivateFiles;
 use crate::process::Title;
 use crate::resolve::resolve;
 use crate::room::workers_of;
-use crate::settings::{ListenSocket, Settings};
+use crate::settings::Settings;
 use crate::signal::Signals;
 use crate::{Loaded, Program, check, listening, pidfile, resources, temp};
 
@@ -38,8 +41,13 @@ pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
     let mut log = Log::stderr();
     let mut notify = Notify::claim(Instant::now(), |line| log.warn(line));
     let passed = listening::claim();
+    let inherited = inherit::claim(|line| log.emerg(line));
+    if let Some(inherited) = &inherited {
+        notify.follow(inherited.parent);
+    }
     let title = Title::claim();
-    let waiting = if loaded.settings.daemon {
+    // A new binary is where its parent, a daemon or not, is already.
+    let waiting = if loaded.settings.daemon && inherited.is_none() {
         match daemon::detach() {
             Ok(Daemon::First(code)) => return code,
             Ok(Daemon::Master(waiting)) => waiting,
@@ -51,7 +59,8 @@ pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
     } else {
         Waiting::default()
     };
-    match prepare(program, loaded, title, waiting, passed, &mut log) {
+    let given = Given { inherited, passed };
+    match prepare(program, loaded, title, waiting, given, &mut log) {
         Ok(mut master) => {
             master.notify = notify;
             master.live()
@@ -64,18 +73,25 @@ pub(crate) fn run(program: Program, loaded: Loaded) -> ExitCode {
     }
 }
 
+/// What this process was started with.
+struct Given {
+    inherited: Option<Inherited>,
+    passed: Vec<Passed>,
+}
+
 /// Everything before the first child. `log` becomes the opened one as soon as there is one.
 fn prepare(
     program: Program,
     loaded: Loaded,
     title: Option<Title>,
     waiting: Waiting,
-    passed: Vec<Passed>,
+    given: Given,
     log: &mut Log,
 ) -> Result<Master, String> {
     if let Some(title) = title {
         title.set(&program.title);
     }
+    let Given { inherited, passed } = given;
     let signals =
         Signals::open().map_err(|error| format!("signalfd() failed {}", describe(&error)))?;
     temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
@@ -85,28 +101,40 @@ fn prepare(
     )?;
     let files = resources::open(&loaded.settings.resources)?;
     let private = PrivateFiles::open(&loaded.settings)?;
-    *log = Log::open(&loaded.settings, &files, true).map_err(|error| failed("dup()", &error))?;
+    // Nobody reads along when a daemon starts a new binary.
+    let is_watched = inherited.is_none() || !loaded.settings.daemon;
+    *log =
+        Log::open(&loaded.settings, &files, is_watched).map_err(|error| failed("dup()", &error))?;
     abort_on_panic();
     panics_to(Some(log.error()));
     tell_warnings(&loaded, log);
     let settings = &loaded.settings;
     pidfile::refuse_live(&settings.pid)?;
-    refuse_live_region(&settings.region.path)?;
+    let parent = inherited.as_ref().map(|inherited| inherited.parent);
+    refuse_live_region(&settings.region.path, parent)?;
     check::pid_folder(settings)?;
     check::dumps(settings)?;
     let resolved = resolve(&settings.upstreams)?;
     log.notice(format_args!("weir/{}", env!("CARGO_PKG_VERSION")));
 
-    let passed = listening::for_addresses(passed, &settings.listeners, |line| log.warn(line));
-    let own = settings.listeners.iter();
-    let is_own = |listen: &&ListenSocket| passed.iter().all(|(at, _)| *at != listen.address);
-    let own: Vec<ListenSocket> = own.filter(is_own).cloned().collect();
-    listening::wait_until_free(&own, |line| log.emerg(line))?;
+    let old = inherited
+        .as_ref()
+        .map(|inherited| Old::follow(inherited, settings, log));
+    let mut passed = listening::for_addresses(passed, &settings.listeners, |line| log.warn(line));
+    let mut sockets = Vec::new();
+    if let Some(inherited) = inherited {
+        sockets = inherited.sockets;
+        passed.extend(inherited.passed);
+    }
+    let workers = workers_of(settings);
+    let mut listening = Listening::take(&settings.listeners, workers, sockets, passed);
+    let missing = listening.missing(&settings.listeners);
+    listening::wait_until_free(&listening.to_probe(&missing), |line| log.emerg(line))?;
     // From here on there is something to take away at the end.
     signals
         .hold()
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
-    let mut listening = Listening::bind(&settings.listeners, workers_of(settings), passed)?;
+    listening.complete(&settings.listeners)?;
     let opened = control(settings).and_then(|control| {
         let shared = shared(settings, &resolved, log);
         match shared {
@@ -156,6 +184,8 @@ fn prepare(
         form: FIRST_FORM,
         is_short_of_room: false,
         watchdog: Watchdog::default(),
+        new_binary: None,
+        old,
     })
 }
 
@@ -173,14 +203,16 @@ fn control(settings: &Settings) -> Result<Option<Control>, String> {
     path.map(|path| Control::open(path)).transpose()
 }
 
-/// Refuses to put another region in the place of one that a live master uses.
-pub(super) fn refuse_live_region(path: &Path) -> Result<(), String> {
+/// Refuses to put another region in the place of one that a live master uses, unless that has
+/// started this one to follow it.
+pub(super) fn refuse_live_region(path: &Path, parent: Option<Pid>) -> Result<(), String> {
     let Ok(reader) = Reader::open(path) else {
         return Ok(());
     };
     let master = reader.header().master_pid;
     let title = fs::read(format!("/proc/{master}/cmdline")).unwrap_or_default();
-    if std::process::id() != master && title.starts_with(b"weir: master process") {
+    let is_parent = parent.is_some_and(|parent| parent.as_raw() as u32 == master);
+    if std::process::id() != master && !is_parent && title.starts_with(b"weir: master process") {
         return Err(format!(
             "region \"{}\" belongs to the running master process {master}",
             path.display()

@@ -27,6 +27,10 @@ impl Master {
             return;
         };
         let sets = match self.spare_sets() {
+            // One more would be closed with this master, whatever waits in it.
+            sets if sets.is_empty() && self.is_paired() => {
+                vec![slot % self.listening.sets().max(1)]
+            }
             sets if sets.is_empty() => match self.listening.grow() {
                 Ok(set) => vec![set],
                 Err(message) => {
@@ -112,6 +116,34 @@ impl Master {
         })
     }
 
+    /// The other master of a binary upgrade is gone: as many sets as workers, as at any start, so
+    /// that none has to share. Workers that do so get one more each.
+    pub(super) fn spread(&mut self) {
+        for slot in 0..self.workers.len() {
+            let wanted = self.workers.iter().filter(|seat| seat.wanted).count();
+            if self.listening.sets() >= wanted {
+                return;
+            }
+            let seats = || self.workers.iter().filter(|seat| seat.wanted);
+            let is_shared =
+                |set: &usize| seats().filter(|seat| seat.sets.contains(set)).count() > 1;
+            if !self.workers[slot].wanted || !self.workers[slot].sets.iter().all(is_shared) {
+                continue;
+            }
+            let grown = self.listening.grow().and_then(|set| {
+                self.workers[slot].sets.push(set);
+                self.adopt(slot, &[set])
+                    .map_err(|error| format!("sendmsg() failed {}", describe(&error)))
+            });
+            if let Err(message) = grown {
+                self.log.error_line(format_args!(
+                    "fewer listening sockets than workers: {message}"
+                ));
+                return;
+            }
+        }
+    }
+
     /// WINCH.
     pub(super) fn retire_all(&mut self) {
         for slot in 0..self.workers.len() {
@@ -179,7 +211,13 @@ impl Master {
                 "{missing} workers are not started: the region has room for {room}"
             ));
         }
-        while self.listening.sets() < slots.len() {
+        self.assign(&slots);
+        self.retired = slots.is_empty();
+    }
+
+    /// Gives vacant places all the sets there are, one each if that can be.
+    pub(super) fn assign(&mut self, slots: &[usize]) {
+        while self.listening.sets() < slots.len() && !self.is_paired() {
             if let Err(message) = self.listening.grow() {
                 self.log.error_line(format_args!(
                     "fewer listening sockets than workers: {message}"
@@ -188,13 +226,10 @@ impl Master {
             }
         }
         for (index, &slot) in slots.iter().enumerate() {
-            let sets = (0..self.listening.sets()).filter(|set| set % slots.len() == index);
-            let sets: Vec<usize> = sets.collect();
+            let sets = self.listening.share_of(index, slots.len());
             let seat = &mut self.workers[slot];
-            // With too few sockets, several workers share one.
-            seat.sets = if sets.is_empty() { vec![0] } else { sets };
+            seat.sets = sets;
             seat.wanted = true;
         }
-        self.retired = slots.is_empty();
     }
 }

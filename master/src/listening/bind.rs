@@ -65,8 +65,8 @@ pub(crate) fn test(configured: &[ListenSocket]) -> Result<(), String> {
 }
 
 /// Whether a socket of ours makes `other` look in use: same port, and one is the other's wildcard.
-pub(super) fn overlap(ours: &ListenSocket, other: &ListenSocket) -> bool {
-    let (Address::Ip(ours), Address::Ip(other)) = (&ours.address, &other.address) else {
+pub(super) fn overlap(ours: &Address, other: &Address) -> bool {
+    let (Address::Ip(ours), Address::Ip(other)) = (ours, other) else {
         return false;
     };
     ours.port() == other.port() && (ours.ip().is_unspecified() || other.ip().is_unspecified())
@@ -147,6 +147,15 @@ fn is_dead(path: &Path) -> bool {
     };
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
         && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Removes the file of a unix socket that nobody listens on any more.
+pub(crate) fn remove_dead(address: &Address) {
+    if let Address::Unix(path) = address
+        && is_dead(path)
+    {
+        remove_unix(address);
+    }
 }
 
 pub(super) fn remove_unix(address: &Address) {

@@ -20,7 +20,7 @@ use crate::errno::describe;
 use crate::settings::ListenSocket;
 
 use bind::{BindError, bind, overlap, probe, remove_unix};
-pub(crate) use bind::{test, wait_until_free};
+pub(crate) use bind::{remove_dead, test, wait_until_free};
 pub(crate) use passed::{Passed, claim, for_addresses};
 
 /// One set of TCP sockets, or all unix sockets: an address and its socket.
@@ -35,6 +35,8 @@ pub(crate) struct Listening {
     /// Those of a service manager that are or were in use: it keeps them too, so that no other can be
     /// bound to their addresses, and the files of unix sockets are its own.
     passed: Set,
+    /// Where another master, older or newer, listens too: files of its unix sockets stay.
+    elsewhere: Vec<Address>,
 }
 
 /// Sockets for addresses that a reload adds; bound, not listening yet.
@@ -47,24 +49,102 @@ pub(crate) struct Added {
 }
 
 impl Listening {
-    /// Uses the sockets that were `passed` in, and binds every other address in `sets` sets; none of
-    /// these listens yet.
-    ///
-    /// # Errors
-    /// nginx's `bind() to ADDRESS failed (…)`.
-    pub(crate) fn bind(
+    /// Takes over sockets of another master, those of `configured` addresses, and knows those that a
+    /// service manager has `passed` in; then the others of
+    /// them are [`missing`](Listening::missing). There are as many sets as the other one has: one
+    /// more would be closed if this one ended first, with all that waits in it. Without any, there
+    /// are `sets`.
+    pub(crate) fn take(
         configured: &[ListenSocket],
         sets: usize,
+        inherited: Set,
         passed: Set,
-    ) -> Result<Listening, String> {
+    ) -> Listening {
         let mut all = Listening {
             passed,
             ..Listening::default()
         };
-        all.sets.resize_with(sets, Vec::new);
-        let added = all.add(configured).map_err(|error| error.text)?;
-        all.commit(configured, added);
-        Ok(all)
+        for (address, socket) in inherited {
+            all.elsewhere.push(address.clone());
+            if !configured.iter().any(|listen| listen.address == address) {
+                continue;
+            }
+            if let Address::Unix(_) = address {
+                all.shared.push((address, socket));
+                continue;
+            }
+            let has = |set: &Set| set.iter().any(|(other, _)| *other == address);
+            match all.sets.iter_mut().find(|set| !has(set)) {
+                Some(set) => set.push((address, socket)),
+                None => all.sets.push(vec![(address, socket)]),
+            }
+        }
+        if all.sets.is_empty() {
+            all.sets.resize_with(sets, Vec::new);
+        }
+        let taken = |listen: &&ListenSocket| all.addresses().any(|had| *had == listen.address);
+        all.configured = configured.iter().filter(taken).cloned().collect();
+        all
+    }
+
+    /// Those of `configured` that are not there yet.
+    pub(crate) fn missing(&self, configured: &[ListenSocket]) -> Vec<ListenSocket> {
+        let missing = configured
+            .iter()
+            .filter(|listen| !self.has(&listen.address));
+        missing.cloned().collect()
+    }
+
+    /// Those of them that have to be free to be bound: an address beside a wildcard of ours, or the
+    /// wildcard beside it, only looks in use.
+    pub(crate) fn to_probe(&self, missing: &[ListenSocket]) -> Vec<ListenSocket> {
+        let configured = self.configured.iter().map(|listen| &listen.address);
+        let ours: Vec<&Address> = configured.chain(&self.elsewhere).collect();
+        let probed = missing
+            .iter()
+            .filter(|listen| !ours.iter().any(|ours| overlap(ours, &listen.address)))
+            .filter(|listen| !self.is_passed(&listen.address));
+        probed.cloned().collect()
+    }
+
+    /// Binds what is missing; nothing of it listens yet.
+    ///
+    /// # Errors
+    /// nginx's `bind() to ADDRESS failed (…)`.
+    pub(crate) fn complete(&mut self, configured: &[ListenSocket]) -> Result<(), String> {
+        let missing = self.missing(configured);
+        let added = self.add(&missing).map_err(|error| error.text)?;
+        self.commit(configured, added);
+        Ok(())
+    }
+
+    /// Every socket of weir's own.
+    pub(crate) fn own_sockets(&self) -> impl Iterator<Item = &Socket> {
+        let all = self.sets.iter().chain([&self.shared]).flatten();
+        all.filter(|(address, _)| !self.is_passed(address))
+            .map(|(_, socket)| socket)
+    }
+
+    /// Every socket of the service manager's.
+    pub(crate) fn passed_sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.passed.iter().map(|(_, socket)| socket)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let all = self.sets.iter().chain([&self.shared]).flatten();
+        all.map(|(address, _)| address)
+    }
+
+    /// Another master is to listen on everything here too.
+    pub(crate) fn share(&mut self) {
+        self.elsewhere = self.addresses().cloned().collect();
+        self.elsewhere.sort();
+        self.elsewhere.dedup();
+    }
+
+    /// The other master is gone.
+    pub(crate) fn own(&mut self) {
+        self.elsewhere.clear();
     }
 
     /// Binds the addresses of `next` that are not configured yet.
@@ -72,15 +152,9 @@ impl Listening {
     /// # Errors
     /// nginx's `bind() to ADDRESS failed (…)`.
     pub(crate) fn prepare(&self, next: &[ListenSocket]) -> Result<Added, String> {
-        let new: Vec<ListenSocket> = next
+        let new = self.missing(next);
+        self.to_probe(&new)
             .iter()
-            .filter(|socket| !self.has(&socket.address))
-            .cloned()
-            .collect();
-        new.iter()
-            // An address beside a wildcard of ours, or the wildcard beside it, only looks in use.
-            .filter(|socket| !self.configured.iter().any(|ours| overlap(ours, socket)))
-            .filter(|socket| !self.is_passed(&socket.address))
             .try_for_each(probe)
             .and_then(|()| self.add(&new))
             .map_err(|error| error.text)
@@ -128,7 +202,7 @@ impl Listening {
         }
         let passed = &self.passed;
         for (address, _) in self.shared.extract_if(.., |(address, _)| !stays(address)) {
-            if !has(passed, &address) {
+            if !has(passed, &address) && !self.elsewhere.contains(&address) {
                 remove_unix(&address);
             }
         }
@@ -179,6 +253,16 @@ impl Listening {
         Ok(self.sets.len() - 1)
     }
 
+    /// The sets for the worker number `index` of `count`: each has one who serves it, and if there
+    /// are too few, several serve the same.
+    pub(crate) fn share_of(&self, index: usize, count: usize) -> Vec<usize> {
+        let sets = self.sets();
+        match index < sets {
+            true => (index..sets).step_by(count.max(1)).collect(),
+            false => vec![index % sets.max(1)],
+        }
+    }
+
     /// The sockets of one set.
     pub(crate) fn set(&self, index: usize) -> &Set {
         &self.sets[index]
@@ -196,10 +280,11 @@ impl Listening {
             .collect()
     }
 
-    /// Closes everything, and removes the files of unix sockets that are weir's own.
+    /// Closes everything, and removes the files of unix sockets that are weir's own and that no other
+    /// master has.
     pub(crate) fn close(&mut self) {
         for (address, _) in &self.shared {
-            if !self.is_passed(address) {
+            if !self.is_passed(address) && !self.elsewhere.contains(address) {
                 remove_unix(address);
             }
         }

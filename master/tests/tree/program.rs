@@ -39,6 +39,7 @@ pub fn run(file: &str) -> ExitCode {
         build_worker,
         title: format!("weir: master process {file}"),
         prefix: "/".into(),
+        command: std::env::args_os().collect(),
     };
     weir_master::run(program, loaded)
 }

@@ -230,8 +230,15 @@ impl<N: Network> Session<'_, N> {
     pub(super) fn quit(&mut self, state: State) -> Next {
         self.client.closing = true;
         match state {
-            // A connection without a request so far may have one on its way.
-            State::Idle if self.client.requests > 0 => Next::Close,
+            // A connection without a request so far may have one on its way; any other may have one
+            // that has come since the loop looked.
+            State::Idle if self.client.requests > 0 => {
+                self.client.ready.readable = true;
+                match self.idle(State::Idle) {
+                    Next::Wait(_) => Next::Close,
+                    next => next,
+                }
+            }
             state => Next::Go(state),
         }
     }

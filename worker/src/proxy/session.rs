@@ -110,7 +110,7 @@ impl<N: Network> Session<'_, N> {
     }
 
     /// A client that was silent may have a request.
-    fn idle(&mut self, state: State) -> Next {
+    pub(super) fn idle(&mut self, state: State) -> Next {
         if !self.client.ready.readable {
             return Next::Wait(state);
         }
