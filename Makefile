@@ -53,7 +53,7 @@ install:
 		"$(BUILT)/weirctl" completions $$shell > "$(DESTDIR)$(PREFIX)/share/completions/weirctl.$$shell"; \
 	done
 	install -d "$(DESTDIR)$(PREFIX)/share/systemd"
-	sed -e 's|/usr/sbin/weir|$(PREFIX)/sbin/weir|' -e 's|^ProtectSystem=.*|&\nReadWritePaths=$(PREFIX)|' \
+	sed -e 's|/usr/sbin/weir|$(PREFIX)/sbin/weir|' -e 's|/run/weir/|$(PREFIX)/logs/|' -e 's|^ProtectSystem=.*|&\nReadWritePaths=$(PREFIX)|' \
 		packaging/weir.service > "$(DESTDIR)$(PREFIX)/share/systemd/weir.service"
 	set -e; for file in conf/weir.conf conf/mime.types; do \
 		install -m 644 "$$file" "$(DESTDIR)$(PREFIX)/$$file.default"; \

@@ -7,10 +7,10 @@ use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::unistd::Pid;
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 use weir_shm::Address;
 
-use crate::listening::Set;
+use crate::listening::{self, Set};
 use crate::process;
 
 /// `PID;PARENT;FD;FD;…`: whom it is for, who started that, and the sockets' numbers. A process with
@@ -108,15 +108,7 @@ fn socket(number: RawFd) -> Option<(Address, Socket)> {
     if !socket.is_listener().ok()? {
         return None;
     }
-    let address = address(&socket.local_addr().ok()?)?;
-    Some((address, socket))
-}
-
-fn address(name: &SockAddr) -> Option<Address> {
-    match name.as_socket() {
-        Some(address) => Some(Address::Ip(address)),
-        None => name.as_pathname().map(|path| Address::Unix(path.into())),
-    }
+    Some((listening::address_of(&socket)?, socket))
 }
 
 #[cfg(test)]

@@ -167,13 +167,18 @@ impl Notify {
 
     fn tell(&mut self, told: Told, state: &str, status: &str) {
         self.told = told;
-        self.status = cut(status);
-        self.send(&format!("{state}STATUS={}\n", self.status));
+        let status = cut(status);
+        self.send(&format!("{state}STATUS={status}\n"));
+        // Whoever has been silent says it when its time has come.
+        self.status = if self.speaks() { status } else { String::new() };
+    }
+
+    fn speaks(&self) -> bool {
+        self.predecessor.is_none_or(|master| getppid() != master)
     }
 
     fn send(&self, text: &str) {
-        let speaks = self.predecessor.is_none_or(|master| getppid() != master);
-        if let Some(manager) = self.manager.as_ref().filter(|_| speaks) {
+        if let Some(manager) = self.manager.as_ref().filter(|_| self.speaks()) {
             // A manager that is being restarted asks nobody what it missed, and no service fails.
             let _ = manager
                 .socket
@@ -351,8 +356,9 @@ mod tests {
         notify.ready("serving", None);
         assert_eq!(heard(&manager), [""; 0]);
         notify.follow(Pid::from_raw(i32::MAX));
-        notify.status("alone");
-        assert_eq!(heard(&manager), ["STATUS=alone\n"]);
+        notify.status("serving");
+        notify.status("serving");
+        assert_eq!(heard(&manager), ["STATUS=serving\n"]);
     }
 
     #[test]

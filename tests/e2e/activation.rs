@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::Signal;
 
 use crate::support::client::{Client, get};
-use crate::support::process::{Process, children, guarded, read_lossy, title};
+use crate::support::process::{Process, alive, children, guarded, read_lossy, send, title};
 use crate::support::weir::{Setup, WHO, in_http};
 use crate::support::{PATIENCE, wait_until};
 
@@ -271,4 +271,44 @@ fn a_reload_lets_go_of_a_passed_socket_and_takes_it_up_again() {
     assert!(path.exists(), "the manager's file");
     weir.stop();
     assert!(path.exists(), "the manager's file");
+}
+
+#[test]
+fn a_new_binary_gets_what_was_passed_and_leaves_it_to_the_manager_too() {
+    let (tcp, address) = bound();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.sock");
+    let unix = UnixListener::bind(&path).unwrap();
+    let body = format!(
+        "server {{ listen {address}; listen 127.0.0.1:@PORT@; listen unix:{}; {WHO} }}",
+        path.display()
+    );
+    let mut weir = Activated::new(&body, [copy(&tcp), copy(&unix)], &[("WORKERS", "2")]);
+    weir.start();
+    let old = weir.process.as_ref().unwrap().pid();
+    let pid_file = weir.setup.dir().join("logs/weir.pid");
+    let (new, leash) = super::manager::change_binary(old, &pid_file);
+    weir.stop();
+    wait_until(PATIENCE, "it has found out", || {
+        weir.log()
+            .contains(&format!("old master process {old} is gone"))
+    });
+    let of_tcp = inode(&tcp);
+    let workers = children(new)
+        .into_iter()
+        .filter(|pid| title(*pid) == "weir: worker process");
+    let workers: Vec<u32> = workers.collect();
+    assert_eq!(workers.len(), 2);
+    assert!(workers.iter().all(|pid| holds(*pid, of_tcp)));
+    pid_of(get(address.to_string(), "/who"));
+    pid_of(Client::connect_unix(&path).get("/who").unwrap());
+    send(new, Signal::SIGQUIT);
+    wait_until(PATIENCE, "it ends", || !alive(new));
+    assert!(path.exists(), "the manager's file");
+    // Whoever asks now waits for the next one.
+    let mut waiting = Client::connect(address.to_string());
+    weir.start();
+    assert_eq!(waiting.get("/who").unwrap().status, 200);
+    weir.stop();
+    drop(leash);
 }

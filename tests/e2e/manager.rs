@@ -10,11 +10,12 @@ use nix::sys::signal::Signal;
 
 use crate::support::process::{Leash, alive, children, finish, read_lossy, send};
 use crate::support::weir::{Setup, command, in_http, in_server};
-use crate::support::{PATIENCE, unique, wait_until};
+use crate::support::{PATIENCE, unique, wait_for, wait_until};
 
 /// The manager's end.
 struct Manager {
     socket: UnixDatagram,
+    /// What nobody has waited for yet.
     heard: Vec<String>,
 }
 
@@ -224,4 +225,73 @@ fn the_watchdog_of_another_process_is_left_alone() {
         "{:?}",
         manager.heard
     );
+}
+
+/// Sends USR2 to `old`, and waits for the number of the new master.
+#[track_caller]
+pub fn change_binary(old: u32, pid_file: &Path) -> (u32, Leash) {
+    send(old, Signal::SIGUSR2);
+    let new = wait_for(PATIENCE, "the new master serves", || {
+        let pid: u32 = read_lossy(pid_file).trim().parse().ok()?;
+        (pid != old).then_some(pid)
+    });
+    (new, Leash::new(new).unwrap())
+}
+
+#[test]
+fn the_old_master_speaks_until_it_hands_the_service_over() {
+    let setup = Setup::server("").workers(1);
+    let path = setup.dir().join("notify");
+    let mut manager = Manager::at(&path);
+    let limit = Duration::from_millis(400);
+    let mut weir = setup
+        .environment("NOTIFY_SOCKET", path.display())
+        .environment("WATCHDOG_USEC", limit.as_micros())
+        .start();
+    manager.wait("READY=1\n");
+    let (new, leash) = change_binary(weir.pid(), &weir.path("logs/weir.pid"));
+    manager.heard.clear();
+    for _ in 0..3 {
+        manager.wait("WATCHDOG=1\n");
+    }
+    weir.signal(Signal::SIGQUIT);
+    let handed = manager.wait("MAINPID=");
+    assert_eq!(handed, format!("MAINPID={new}\nREADY=1\nWATCHDOG=1\n"));
+    weir.process().wait(PATIENCE);
+    // The new one introduces itself, and vouches for the service from now on.
+    let status = manager.wait("STATUS=serving");
+    assert_eq!(status, "STATUS=serving, config generation 1, 1 worker\n");
+    manager.heard.clear();
+    manager.wait("WATCHDOG=1\n");
+    manager.wait("WATCHDOG=1\n");
+    send(new, Signal::SIGTERM);
+    manager.wait("STOPPING=1\n");
+    wait_until(PATIENCE, "it ends", || !alive(new));
+    drop(leash);
+}
+
+#[test]
+fn a_new_binary_that_ends_again_was_never_the_service() {
+    let setup = Setup::server("").workers(1);
+    let path = setup.dir().join("notify");
+    let mut manager = Manager::at(&path);
+    let weir = setup.environment("NOTIFY_SOCKET", path.display()).start();
+    manager.wait("READY=1\n");
+    let (new, leash) = change_binary(weir.pid(), &weir.path("logs/weir.pid"));
+    send(new, Signal::SIGTERM);
+    wait_until(PATIENCE, "it ends", || !alive(new));
+    wait_until(PATIENCE, "the old one has its pid file again", || {
+        read_lossy(&weir.path("logs/weir.pid")).trim() == weir.pid().to_string()
+    });
+    weir.signal(Signal::SIGHUP);
+    let mut said = String::new();
+    while !said.contains("READY=1\nSTATUS=serving, config generation 2") {
+        said += &manager.wait("");
+    }
+    assert!(said.contains("RELOADING=1\n"), "{said}");
+    assert!(
+        !said.contains("STOPPING") && !said.contains("MAINPID"),
+        "{said}"
+    );
+    drop(leash);
 }

@@ -12,7 +12,7 @@ use nix::unistd::getuid;
 
 use crate::support::client::{Client, get};
 use crate::support::process::{
-    Finished, Process, children, finish, finish_within, guarded, read_lossy,
+    Finished, Process, alive, children, finish, finish_within, guarded, read_lossy,
 };
 use crate::support::{PATIENCE, free_port, repository, wait_until};
 
@@ -60,6 +60,7 @@ fn the_package_has_everything_and_what_is_in_it_works() {
     sums_and_pages_are_good(&root);
     the_places_agree(&root);
     the_unit_is_good(&root);
+    a_stop_ends_the_new_master_first(&root);
     scripts_do_what_they_should(&root, folder.path());
     the_packaged_weir_serves(&root);
 }
@@ -226,10 +227,12 @@ fn the_unit_is_good(root: &Path) {
     }
     let commands = unit.iter().filter(|(_, name, _)| name.starts_with("Exec"));
     let commands: Vec<&String> = commands.map(|(_, _, command)| command).collect();
-    assert_eq!(commands.len(), 4);
+    assert_eq!(commands.len(), 5);
     for command in commands {
-        let program = command.split(' ').next().unwrap().trim_start_matches('/');
-        assert!(root.join(program).is_file(), "{command}");
+        let program = command.split(' ').next().unwrap();
+        let program = program.trim_start_matches(['-', '/']);
+        let is_there = program == "bin/sh" || root.join(program).is_file();
+        assert!(is_there, "{command}");
     }
     let socket = settings(&text(folder.join("weir.socket")));
     assert!(socket.iter().any(|(_, name, _)| name == "ListenStream"));
@@ -250,6 +253,8 @@ fn the_unit_is_good(root: &Path) {
     ] {
         fs::write(folder.join(format!("{target}.target")), "[Unit]\n").unwrap();
     }
+    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::copy("/bin/sh", root.join("bin/sh")).unwrap();
     let verify = |unit: &str| {
         let mut command = guarded(analyze);
         command.args(["verify", "--man=no"]);
@@ -264,6 +269,46 @@ fn the_unit_is_good(root: &Path) {
         verify("bad.service").contains("gently"),
         "it sees a mistake"
     );
+}
+
+/// The command of `ExecStop`, in the middle of a binary upgrade and at any other time.
+fn a_stop_ends_the_new_master_first(root: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("weir.pid");
+    let unit = text(root.join("usr/lib/systemd/system/weir.service"));
+    let command = unit.lines().find(|line| line.starts_with("ExecStop="));
+    let script = command.unwrap().split('\'').nth(1).unwrap();
+    // As systemd expands it.
+    let script = script
+        .replace("$$", "$")
+        .replace("/run/weir/weir.pid", pid_file.to_str().unwrap());
+    let script = format!("MAINPID=$1; {script}");
+    let stop = |main: u32| finish(guarded("sh").args(["-c", &script, "sh", &main.to_string()]));
+
+    let mut new = Process::spawn(
+        guarded("sh")
+            .args([
+                "-c",
+                "trap 'exit 7' QUIT; echo ready; while :; do sleep 0.02; done",
+            ])
+            .stdout(fs::File::create(folder.path().join("output")).unwrap()),
+    );
+    wait_until(PATIENCE, "it hears", || {
+        read_lossy(&folder.path().join("output")) == "ready\n"
+    });
+    let pid = new.pid();
+    fs::write(&pid_file, format!("{pid}\n")).unwrap();
+    assert_ne!(stop(pid).code, Some(0), "nobody is told who is told anyway");
+    assert!(new.ended().is_none());
+    let ended = std::thread::scope(|scope| {
+        // Somebody has to reap it.
+        let ended = scope.spawn(|| new.wait(PATIENCE).code());
+        let stopped = stop(pid + 1);
+        assert_eq!(stopped.code, Some(0), "{stopped:?}");
+        assert!(!alive(pid), "it was waited for");
+        ended.join().unwrap()
+    });
+    assert_eq!(ended, Some(7));
 }
 
 /// The maintainer scripts with the system's programs replaced by ones that only tell what was asked.

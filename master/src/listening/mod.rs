@@ -21,7 +21,7 @@ use crate::settings::ListenSocket;
 
 use bind::{BindError, bind, overlap, probe, remove_unix};
 pub(crate) use bind::{remove_dead, test, wait_until_free};
-pub(crate) use passed::{Passed, claim, for_addresses};
+pub(crate) use passed::{Passed, address_of, claim, for_addresses};
 
 /// One set of TCP sockets, or all unix sockets: an address and its socket.
 pub(crate) type Set = Vec<(Address, Socket)>;

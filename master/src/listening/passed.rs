@@ -7,7 +7,7 @@
 
 use std::os::fd::RawFd;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use weir_shm::Address;
 
 use super::Set;
@@ -80,8 +80,7 @@ pub(crate) fn for_addresses(
             ));
             continue;
         };
-        let is_wider = address_is_wider(&socket, listen);
-        if is_wider {
+        if is_wider(&socket, listen) {
             warn(&format!(
                 "{about} listens on {address} for IPv4 too, which \"ipv6only\" cannot change"
             ));
@@ -91,7 +90,8 @@ pub(crate) fn for_addresses(
     used
 }
 
-fn address_is_wider(socket: &Socket, listen: &ListenSocket) -> bool {
+/// Whether it takes what a `listen` of IPv6 alone does not.
+fn is_wider(socket: &Socket, listen: &ListenSocket) -> bool {
     let is_wildcard =
         matches!(&listen.address, Address::Ip(at) if at.is_ipv6() && at.ip().is_unspecified());
     is_wildcard && listen.ipv6only && socket.only_v6().is_ok_and(|only| !only)
@@ -102,12 +102,14 @@ fn socket(number: RawFd) -> Option<(Address, Socket)> {
     let is_fit = socket.is_listener().ok()? && socket.r#type().ok()? == Type::STREAM;
     let domain = socket.domain().ok()?;
     let is_known = [Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&domain);
-    let address = address(&socket.local_addr().ok()?)?;
+    let address = address_of(&socket)?;
     socket.set_nonblocking(true).ok()?;
     (is_fit && is_known).then_some((address, socket))
 }
 
-fn address(name: &SockAddr) -> Option<Address> {
+/// Where a socket listens, if weir can say so.
+pub(crate) fn address_of(socket: &Socket) -> Option<Address> {
+    let name = socket.local_addr().ok()?;
     match name.as_socket() {
         Some(address) => Some(Address::Ip(address)),
         None => name.as_pathname().map(|path| Address::Unix(path.into())),
