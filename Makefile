@@ -20,7 +20,7 @@ TEST_THREADS ?= 6
 
 # Unpacks what is missing (tests/setup), then everything that has to hold.
 test:
-	tests/setup consul etcd nginx haproxy strace python3 curl
+	tests/setup consul etcd nginx haproxy strace python3 curl slowhttptest
 	$(MAKE) check
 	PATH="$(TOOLS):$$PATH" RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --no-fail-fast
 

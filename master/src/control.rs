@@ -20,6 +20,7 @@ use weir_worker::channel::{Command, Outcome};
 
 use crate::errno::describe;
 use crate::oldbin;
+use crate::socket;
 
 /// Clients at a time; more wait in the socket's queue.
 const CLIENTS_MAX: usize = 16;
@@ -27,6 +28,8 @@ const CLIENTS_MAX: usize = 16;
 const REQUEST_MAX: usize = 4096;
 /// What a client may take to send its request, the syncer to answer, and the client to read that.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between a connection that cannot be accepted and the next try.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Of the socket's file: its owner alone.
 const OWNERS: u32 = 0o600;
 
@@ -38,6 +41,8 @@ pub(crate) struct Control {
     /// Device and inode of the socket's file.
     file: (u64, u64),
     clients: Vec<Client>,
+    /// Nobody is accepted before.
+    paused_until: Option<Instant>,
     next_id: u64,
 }
 
@@ -111,13 +116,14 @@ impl Control {
             path: path.to_owned(),
             file,
             clients: Vec::new(),
+            paused_until: None,
             next_id: 1,
         })
     }
 
     /// What to poll for.
     pub(crate) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        let has_room = self.clients.len() < CLIENTS_MAX;
+        let has_room = self.clients.len() < CLIENTS_MAX && self.paused_until.is_none();
         let listener = has_room.then(|| (self.listener.as_fd(), PollFlags::POLLIN));
         let clients = self.clients.iter().map(|client| {
             let flags = match client.stage {
@@ -133,7 +139,8 @@ impl Control {
 
     /// When a client's time is over.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        self.clients.iter().map(|client| client.until).min()
+        let clients = self.clients.iter().map(|client| client.until);
+        clients.chain(self.paused_until).min()
     }
 
     /// Does what can be done now; the requests that are whole.
@@ -149,10 +156,19 @@ impl Control {
     }
 
     fn accept(&mut self, now: Instant) {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.paused_until = None;
         while self.clients.len() < CLIENTS_MAX {
-            // An error is of this client, or will come again.
-            let Ok((stream, _)) = self.listener.accept() else {
-                return;
+            let stream = match socket::accept(&self.listener) {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Such as no descriptor: the poll would go on telling of the one that waits.
+                Err(_) => {
+                    self.paused_until = Some(now + PAUSE);
+                    return;
+                }
             };
             if stream.set_nonblocking(true).is_err() {
                 continue;

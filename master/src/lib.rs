@@ -32,6 +32,7 @@ mod resources;
 mod room;
 pub mod settings;
 mod signal;
+mod socket;
 pub mod syncer;
 mod temp;
 

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult, Pid};
 use rustix::io::FdFlags;
+use weir_shm::fault::{self, Call};
 
 use crate::privileges;
 use crate::settings::User;
@@ -41,12 +42,18 @@ pub(crate) enum Fork {
 
 /// Forks. The calling process must have one thread.
 pub(crate) fn fork() -> Result<Fork, Errno> {
+    fault::check(Call::Fork).map_err(planned)?;
     // SAFETY: the master, and weir before it becomes one, has a single thread, so no lock is held
     // by a thread that the child lacks.
     match unsafe { unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
         ForkResult::Child => Ok(Fork::Child),
     }
+}
+
+/// What a test has planned.
+fn planned(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// Runs `check` in a child that has become `user` for good, and reports its error.

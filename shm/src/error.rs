@@ -177,6 +177,11 @@ pub enum SnapshotError {
     Lapped,
     /// What was published is no table.
     Damaged(Damage),
+    /// There is no memory for a copy.
+    NoMemory {
+        /// The size of the table.
+        words: usize,
+    },
 }
 
 impl fmt::Display for SnapshotError {
@@ -184,6 +189,9 @@ impl fmt::Display for SnapshotError {
         match self {
             SnapshotError::Lapped => f.write_str("tables are published faster than they are read"),
             SnapshotError::Damaged(damage) => write!(f, "the table is damaged: {damage}"),
+            SnapshotError::NoMemory { words } => {
+                write!(f, "there is no memory for its {words} words")
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod encode;
 mod error;
 #[doc(hidden)]
 pub mod failures;
+pub mod fault;
 mod follow;
 #[doc(hidden)]
 pub mod history;
@@ -26,6 +27,7 @@ mod journal;
 pub mod latch;
 mod latency;
 pub mod layout;
+mod map;
 mod publisher;
 mod reader;
 mod reading;

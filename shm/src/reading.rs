@@ -76,7 +76,7 @@ impl Reading {
             let Some((version, head)) = copied else {
                 continue;
             };
-            let Some(head) = head.map_err(SnapshotError::Damaged)? else {
+            let Some(head) = head? else {
                 return Ok(None);
             };
             if head.version != version {
@@ -246,14 +246,16 @@ fn copy_head(
     from: Slot<'_, Words>,
     layout: &Layout,
     words: &mut Vec<u64>,
-) -> Result<Option<Head>, Damage> {
+) -> Result<Option<Head>, SnapshotError> {
     if version == 0 {
         return Ok(None);
     }
     let mut head = [0; slot::HEAD];
     from.copy(0, &mut head);
-    let head = Head::parse(&head, layout)?;
+    let head = Head::parse(&head, layout).map_err(SnapshotError::Damaged)?;
     if words.len() < head.words {
+        let room = words.try_reserve_exact(head.words - words.len());
+        room.map_err(|_| SnapshotError::NoMemory { words: head.words })?;
         words.resize(head.words, 0);
     }
     for range in [head.upstream_records(), head.text()] {

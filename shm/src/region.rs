@@ -5,9 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::posix_fallocate;
 
 use crate::counters::{self, Counts};
@@ -16,6 +14,7 @@ use crate::error::{Error, ReadError};
 use crate::latch::{Load, Ring, Store};
 use crate::latency;
 use crate::layout::{Capacity, Layout, WORD, header};
+use crate::map::{self, Part};
 use crate::reader::{Reader, check_kind};
 use crate::scoreboard::{self, Status, WorkerRow};
 use crate::table::CounterId;
@@ -65,7 +64,7 @@ impl Region {
         reserve(file, layout.bytes()).map_err(failed("posix_fallocate()"))?;
         let boot = random().map_err(failed("boot id"))?;
         write_header(file, &layout, boot).map_err(failed("write()"))?;
-        let words = WordsMut::new(map(file).map_err(failed("mmap()"))?);
+        let words = WordsMut::new(map::writable(file, Part::ALL).map_err(failed("mmap()"))?);
         let file = temporary
             .persist(path)
             .map_err(|e| failed("rename()")(e.error))?;
@@ -98,7 +97,7 @@ impl Region {
             .map_err(failed("open()"))?;
         let reader = file.try_clone().map_err(failed("dup()"))?;
         let layout = *Reader::new(reader).map_err(unreadable)?.layout();
-        let words = WordsMut::new(map(&file).map_err(failed("mmap()"))?);
+        let words = WordsMut::new(map::writable(&file, Part::ALL).map_err(failed("mmap()"))?);
         Ok(Region {
             path: path.to_owned(),
             file,
@@ -173,21 +172,21 @@ impl Region {
             path: self.path.clone(),
             source,
         };
-        let live = (self.layout.live * WORD) as u64;
-        let tables = MmapOptions::new()
-            .len(self.layout.live * WORD)
-            .map_raw_read_only(&self.file)
-            .map_err(failed)?;
-        let shared = MmapOptions::new()
-            .offset(live)
-            .len((self.layout.words - self.layout.live) * WORD)
-            .map_raw(&self.file)
-            .map_err(failed)?;
+        let live = self.layout.live * WORD;
+        let tables = map::readable(
+            &self.file,
+            Part {
+                begin: 0,
+                end: live,
+            },
+        );
+        let end = self.layout.words * WORD;
+        let shared = map::writable(&self.file, Part { begin: live, end });
         Ok(WorkerRegion::new(
             self.layout,
             slot,
-            Words::new(Arc::new(tables)),
-            WordsMut::new(Arc::new(shared)),
+            Words::new(tables.map_err(failed)?),
+            WordsMut::new(shared.map_err(failed)?),
         ))
     }
 
@@ -236,10 +235,6 @@ impl Region {
 pub(crate) fn ring(layout: &Layout) -> Ring {
     let slots = u64::from(layout.capacity.slots);
     Ring::new(header::VERSION, layout.tables, layout.slot_words, slots)
-}
-
-fn map(file: &File) -> io::Result<Arc<MmapRaw>> {
-    MmapOptions::new().map_raw(file).map(Arc::new)
 }
 
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {

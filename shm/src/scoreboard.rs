@@ -70,10 +70,12 @@ pub enum Metric {
     Requests,
     /// How often the tables moved on faster than this worker could read them.
     Lapped,
+    /// Lines of logs that could not be written.
+    LostLines,
 }
 
 impl Metric {
-    const ALL: [Metric; 8] = [
+    const ALL: [Metric; 9] = [
         Metric::Active,
         Metric::Reading,
         Metric::Writing,
@@ -82,13 +84,18 @@ impl Metric {
         Metric::Handled,
         Metric::Requests,
         Metric::Lapped,
+        Metric::LostLines,
     ];
 
     /// Whether it only rises: then it outlives its worker.
     const fn is_counter(self) -> bool {
         matches!(
             self,
-            Metric::Accepted | Metric::Handled | Metric::Requests | Metric::Lapped
+            Metric::Accepted
+                | Metric::Handled
+                | Metric::Requests
+                | Metric::Lapped
+                | Metric::LostLines
         )
     }
 
@@ -201,6 +208,8 @@ pub struct WorkerRow {
     pub status: Status,
     /// How often the tables moved on faster than it could read them.
     pub lapped: u64,
+    /// Lines of logs that it could not write.
+    pub lost_lines: u64,
 }
 
 impl WorkerRow {
@@ -216,6 +225,7 @@ impl WorkerRow {
             heartbeat_ms: load(row::HEARTBEAT),
             status: Status::parse(&load),
             lapped: load(Metric::Lapped.word()),
+            lost_lines: load(Metric::LostLines.word()),
         })
     }
 }

@@ -322,7 +322,7 @@ fn read_as_worker(path: &Path, stop: &AtomicBool) {
                 seen.table(snapshot.version, whole);
             }
             Err(SnapshotError::Lapped) => seen.refused(),
-            Err(SnapshotError::Damaged(damage)) => panic!("{damage}"),
+            Err(error) => panic!("{error}"),
         }
     });
 }

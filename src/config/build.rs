@@ -175,7 +175,7 @@ fn connections(events: &Events, sockets: usize) -> Result<usize, Fault> {
 fn file_limit_warning(main: &Main, connections: usize, source: &Source) -> Vec<Fault> {
     let limit = main.rlimit_nofile.unwrap_or(source.nofile());
     let wanted = connections as u64;
-    if wanted <= source.nofile() || wanted <= limit {
+    if wanted <= limit {
         return Vec::new();
     }
     vec![Fault::whole(format!(

@@ -193,6 +193,7 @@ mod tests {
             heartbeat_ms: 0,
             status: Status::default(),
             lapped: 0,
+            lost_lines: 0,
         };
         Seen {
             table: Table {

@@ -65,6 +65,7 @@ fn worker_json(row: &WorkerRow, alive: bool) -> Value {
         "generation": row.generation,
         "heartbeat_ms": row.heartbeat_ms,
         "lapped": row.lapped,
+        "lost_lines": row.lost_lines,
         "connections": row.status.active,
         "reading": row.status.reading,
         "writing": row.status.writing,

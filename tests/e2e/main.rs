@@ -28,6 +28,7 @@ mod guard;
 mod harness;
 mod http_basic;
 mod http_limits;
+mod limits;
 mod listening;
 mod logs;
 mod manager;

@@ -114,6 +114,12 @@ impl Setup {
         self
     }
 
+    /// Without any of these.
+    pub fn without_environment(mut self) -> Setup {
+        self.environment.clear();
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         self.prefix.path()
     }
@@ -137,7 +143,7 @@ impl Setup {
     #[track_caller]
     pub fn run(&mut self, arguments: &[&str]) -> Finished {
         self.write();
-        process::finish(command(self.dir()).args(&self.arguments).args(arguments))
+        process::finish(self.command().args(arguments))
     }
 
     /// Starts it and waits for the pid file.
@@ -179,6 +185,30 @@ impl Setup {
         let variables = self.environment.iter();
         command.envs(variables.map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Starts it and waits for the pid file, or for its end: with which code, and what it said.
+    #[track_caller]
+    pub fn try_start(mut self) -> Result<Weir, Box<(Setup, Option<i32>, String)>> {
+        self.write();
+        let output = self.dir().join("output");
+        let mut process = Process::start(&mut self.command(), &output);
+        let pid = process.pid().to_string();
+        let ended = wait_for(PATIENCE, "weir writes its pid or ends", || {
+            let written = read_lossy(&self.dir().join("logs/weir.pid")).trim() == pid;
+            let ended = process.ended();
+            (written || ended.is_some()).then_some(ended)
+        });
+        match ended {
+            None => Ok(Weir {
+                process: Some(process),
+                setup: self,
+            }),
+            Some(status) => {
+                let said = read_lossy(&output);
+                Err(Box::new((self, status.code(), said)))
+            }
+        }
     }
 
     /// Starts the process with the file as it is; what it said if it ends instead of listening.

@@ -3,6 +3,10 @@
 //! A connection holds a buffer only while a request is in flight; an idle one holds none. The
 //! pool is a stack, so that the buffer lent next is the one that the caches still know.
 
+use std::fmt;
+
+use weir_shm::fault::{self, Call};
+
 /// Bytes of a pooled buffer: what one read can take.
 pub const BUFFER_SIZE: usize = 32 * 1024;
 
@@ -30,6 +34,19 @@ impl Default for Buffer {
 }
 
 impl Buffer {
+    /// An empty buffer of `size` bytes.
+    ///
+    /// # Errors
+    /// There is not so much memory.
+    pub fn with_room(size: usize) -> Result<Self, NoMemory> {
+        let mut bytes = Vec::new();
+        lengthen(&mut bytes, size)?;
+        Ok(Self {
+            bytes: bytes.into_boxed_slice(),
+            ..Self::default()
+        })
+    }
+
     /// An empty buffer of `size` bytes.
     #[must_use]
     pub fn new(size: usize) -> Self {
@@ -167,12 +184,42 @@ impl Buffer {
     }
 
     /// Makes room for at least `size` bytes in all.
-    pub fn grow(&mut self, size: usize) {
-        if size > self.bytes.len() {
-            let mut bytes = std::mem::take(&mut self.bytes).into_vec();
-            bytes.resize(size, 0);
-            self.bytes = bytes.into_boxed_slice();
+    ///
+    /// # Errors
+    /// There is not so much memory; the buffer is as it was.
+    pub fn grow(&mut self, size: usize) -> Result<(), NoMemory> {
+        if size <= self.bytes.len() {
+            return Ok(());
         }
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        let grown = lengthen(&mut bytes, size);
+        self.bytes = bytes.into_boxed_slice();
+        grown
+    }
+}
+
+/// Fills up with zeros to `size` bytes.
+fn lengthen(bytes: &mut Vec<u8>, size: usize) -> Result<(), NoMemory> {
+    let more = size.saturating_sub(bytes.len());
+    let planned = fault::check(Call::Allocate);
+    if planned.is_err() || bytes.try_reserve_exact(more).is_err() {
+        return Err(NoMemory { size });
+    }
+    bytes.resize(size, 0);
+    Ok(())
+}
+
+/// A buffer could not be had, in nginx's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory {
+    /// How many bytes it would have had.
+    pub size: usize,
+}
+
+impl fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.size;
+        write!(f, "malloc({size}) failed (12: Cannot allocate memory)")
     }
 }
 
@@ -184,8 +231,14 @@ pub struct Pool {
 
 impl Pool {
     /// An empty buffer.
-    pub fn take(&mut self) -> Buffer {
-        self.free.pop().unwrap_or_else(|| Buffer::new(BUFFER_SIZE))
+    ///
+    /// # Errors
+    /// None lies ready, and there is no memory for another.
+    pub fn take(&mut self) -> Result<Buffer, NoMemory> {
+        match self.free.pop() {
+            Some(buffer) => Ok(buffer),
+            None => Buffer::with_room(BUFFER_SIZE),
+        }
     }
 
     /// Gives a buffer back. One that was grown, or is one too many, is freed.
@@ -257,15 +310,29 @@ mod tests {
     #[test]
     fn the_pool_lends_what_came_back_and_drops_what_was_grown() {
         let mut pool = Pool::default();
-        let mut one = pool.take();
+        let mut one = pool.take().unwrap();
         put(&mut one, b"x");
         pool.give(one);
         assert_eq!(pool.free(), 1);
-        assert!(pool.take().is_empty());
+        assert!(pool.take().unwrap().is_empty());
         let mut big = Buffer::new(BUFFER_SIZE);
-        big.grow(2 * BUFFER_SIZE);
+        big.grow(2 * BUFFER_SIZE).unwrap();
         assert_eq!(big.space().len(), 2 * BUFFER_SIZE);
         pool.give(big);
         assert_eq!(pool.free(), 0);
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused() {
+        let mut buffer = Buffer::with_room(4).unwrap();
+        put(&mut buffer, b"abcd");
+        let error = buffer.grow(usize::MAX >> 1).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("failed (12: Cannot allocate memory)")
+        );
+        assert_eq!(buffer.data(), b"abcd");
+        assert!(Buffer::with_room(usize::MAX).is_err());
     }
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use weir_shm::{Address, WorkerState};
 
+use crate::accepting::Accepting;
 use crate::channel::{Answer, Channel};
 use crate::conf::Conf;
+use crate::descriptors;
 use crate::event::{Queue, Token, Watcher};
 use crate::follow::Follower;
-use crate::listening::{ACCEPTS_A_TURN, Accept, Listeners, MULTI_ACCEPTS_A_TURN};
+use crate::listening::Listeners;
 use crate::log::files::Lost;
 use crate::log::{Clock, Files, panics_to};
 use crate::proxy::shared::Shared;
@@ -24,13 +26,6 @@ use crate::settings::Level;
 use crate::signal::{Asked, Signals};
 use crate::start::Start;
 use crate::transport::{Origin, Socket, Unconnected};
-
-/// Between two lines that say that `worker_connections` are not enough, in milliseconds.
-const SHORTAGE_PAUSE_MS: u64 = 1000;
-
-/// How many who wait at a socket are still let in before a graceful end: a full queue of the usual
-/// length. A flood of connections must not hold the end up.
-const ACCEPTS_BEFORE_QUIT: usize = 4096;
 
 /// Sockets, watched by the loop's queue.
 pub(crate) struct Sockets(Watcher);
@@ -69,8 +64,7 @@ pub(crate) struct Cycle {
     follower: Follower,
     /// The sockets on which name servers answer.
     lines: Lines,
-    /// When a shortage of connections may be told again.
-    tell_shortage_ms: u64,
+    pub(crate) accepting: Accepting,
     quit: Option<Quit>,
 }
 
@@ -125,7 +119,7 @@ impl Cycle {
         for (address, socket) in start.listeners {
             let nodelay = conf.nodelay(&address);
             let number = listeners
-                .add(address.clone(), socket, nodelay, &watcher)
+                .add(address.clone(), socket, nodelay, true, &watcher)
                 .map_err(watch)?;
             conf.add_socket(number, &address);
         }
@@ -133,7 +127,7 @@ impl Cycle {
         region.scoreboard().set_pid(std::process::id());
         region.scoreboard().set_generation(start.generation);
         let shared = Shared::new(sockets, Rc::new(conf), region, now_ms());
-        Ok(Self {
+        let mut cycle = Self {
             queue,
             watcher,
             proxy: Proxy::new(shared),
@@ -144,9 +138,23 @@ impl Cycle {
             _wake: start.wake,
             follower: Follower::default(),
             lines: Lines::default(),
-            tell_shortage_ms: 0,
+            accepting: Accepting::default(),
             quit: None,
-        })
+        };
+        cycle.proxy.shared.reserve.restore();
+        cycle.limit();
+        Ok(cycle)
+    }
+
+    /// How many connections there may be: `worker_connections`, or as many as there are descriptors
+    /// for, if these are fewer.
+    pub(crate) fn limit(&mut self) {
+        let shared = &self.proxy.shared;
+        let reload = 1 + shared.conf.files.len() + self.listeners.len();
+        let room = descriptors::room(self.proxy.connections(), reload);
+        let configured = shared.conf.settings.worker_connections;
+        // The listening sockets are open already, but count.
+        self.proxy.shared.limit = configured.min(room.saturating_add(self.listeners.len()));
     }
 
     /// See [`Follower::catch_up`].
@@ -217,16 +225,13 @@ impl Cycle {
     /// How long the loop may sleep.
     fn timeout(&self) -> Option<Duration> {
         let now_ms = self.proxy.shared.now_ms;
-        if self.proxy.is_busy()
-            || self.follower.wants_turn()
-            || (self.listeners.wants_turn(now_ms) && self.has_room())
-        {
+        if self.proxy.is_busy() || self.follower.wants_turn() || self.lets_in() {
             return Some(Duration::ZERO);
         }
         let deadlines = [
             self.proxy.next_deadline_ms(),
             self.proxy.shared.conf.files.next_due_ms(),
-            self.listeners.pause_end_ms(now_ms),
+            self.accepting.due_ms(),
             self.quit.and_then(|quit| quit.deadline_ms),
             self.proxy.shared.names.next_ms(),
             self.follower.due_ms(now_ms),
@@ -248,81 +253,6 @@ impl Cycle {
         let shared = &mut self.proxy.shared;
         let (names, log) = (&mut shared.names, &shared.conf.log);
         self.lines.carry_out(names, &self.watcher, log);
-    }
-
-    fn has_room(&self) -> bool {
-        let limit = self.proxy.shared.conf.settings.worker_connections;
-        self.proxy.connections() + self.listeners.len() < limit
-            || !self.proxy.shared.resting.is_empty()
-    }
-
-    /// Lets clients in.
-    fn accept(&mut self) {
-        if !self.listeners.wants_turn(self.proxy.shared.now_ms) {
-            return;
-        }
-        let conf = Rc::clone(&self.proxy.shared.conf);
-        let budget = if conf.settings.multi_accept {
-            MULTI_ACCEPTS_A_TURN
-        } else {
-            ACCEPTS_A_TURN
-        };
-        for number in 0..self.listeners.numbers() {
-            for _ in 0..budget {
-                if !self.listeners.is_ready(number) || !self.accept_one(&conf, number) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Lets one client in; false when no more can be.
-    fn accept_one(&mut self, conf: &Conf, number: u32) -> bool {
-        let limit = conf.settings.worker_connections;
-        if self.proxy.connections() + self.listeners.len() >= limit {
-            let closed = self.proxy.close_an_idle_one();
-            self.tell_shortage(limit, closed);
-            if !closed {
-                // Whoever waits is let in when a connection ends.
-                return false;
-            }
-        }
-        let local = |socket: &Socket| conf.uses_server_addr.then(|| socket.local())?;
-        match self.listeners.accept(number, local) {
-            Accept::Client(socket, accepted) => {
-                self.proxy.accept(socket, accepted);
-                true
-            }
-            Accept::Empty => false,
-            Accept::Short(error) => {
-                let shared = &self.proxy.shared;
-                shared.log().log(
-                    Level::Crit,
-                    format_args!("accept4() failed ({})", crate::proxy::errno(&error.into())),
-                );
-                self.listeners.pause(shared.now_ms);
-                // What idles holds descriptors that are needed now.
-                self.proxy.close_an_idle_one();
-                false
-            }
-        }
-    }
-
-    /// nginx's warning, at most once a second as there.
-    fn tell_shortage(&mut self, limit: usize, closed: bool) {
-        let shared = &self.proxy.shared;
-        if shared.now_ms < self.tell_shortage_ms {
-            return;
-        }
-        let what = match closed {
-            true => "reusing connections",
-            false => "new ones wait",
-        };
-        shared.log().log(
-            Level::Warn,
-            format_args!("{limit} worker_connections are not enough, {what}"),
-        );
-        self.tell_shortage_ms = shared.now_ms + SHORTAGE_PAUSE_MS;
     }
 
     /// Tells the master. If it does not listen any more, its end of the channel will say so.
@@ -377,16 +307,7 @@ impl Cycle {
                     .saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
             }),
         });
-        let conf = Rc::clone(&self.proxy.shared.conf);
-        for number in 0..self.listeners.numbers() {
-            self.listeners.ready(number);
-            for _ in 0..ACCEPTS_BEFORE_QUIT {
-                if !self.accept_one(&conf, number) {
-                    break;
-                }
-            }
-            self.listeners.remove(number, &self.watcher);
-        }
+        self.accept_the_last();
         self.proxy.quit();
     }
 

@@ -15,6 +15,8 @@ pub const STEPS_A_SLICE: usize = 192;
 /// After the tables moved on faster than they could be read, the next attempt is this much later,
 /// in milliseconds.
 const LAPPED_PAUSE_MS: u64 = 50;
+/// The same when there was no memory for them.
+const MEMORY_PAUSE_MS: u64 = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -105,11 +107,12 @@ impl Follower {
             }
             Err(error) => {
                 self.stage = Stage::Resting;
-                self.retry_ms = shared.now_ms + LAPPED_PAUSE_MS;
-                let level = match &error {
-                    SnapshotError::Lapped => Level::Notice,
-                    SnapshotError::Damaged(_) => Level::Alert,
+                let (level, pause_ms) = match &error {
+                    SnapshotError::Lapped => (Level::Notice, LAPPED_PAUSE_MS),
+                    SnapshotError::Damaged(_) => (Level::Alert, LAPPED_PAUSE_MS),
+                    SnapshotError::NoMemory { .. } => (Level::Alert, MEMORY_PAUSE_MS),
                 };
+                self.retry_ms = shared.now_ms + pause_ms;
                 shared.log().log(
                     level,
                     format_args!("the table could not be read, version {since} stays: {error}"),

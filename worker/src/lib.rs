@@ -5,6 +5,7 @@
     allow(clippy::unwrap_used, reason = "a test that fails may panic")
 )]
 
+mod accepting;
 pub mod access;
 pub mod balance;
 pub mod buffer;
@@ -12,6 +13,7 @@ pub mod channel;
 pub mod conf;
 pub mod connection;
 pub mod cycle;
+mod descriptors;
 pub mod event;
 pub mod follow;
 pub mod handler;
@@ -21,10 +23,12 @@ mod listening;
 pub mod log;
 pub mod proxy;
 mod reload;
+pub mod reserve;
 pub mod resolver;
 pub mod route;
 pub mod settings;
 mod signal;
+pub mod socket;
 mod start;
 mod temp;
 #[cfg(test)]

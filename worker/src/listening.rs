@@ -4,21 +4,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use weir_shm::Address;
 
 use crate::event::{Token, Watcher};
 use crate::proxy::Accepted;
+use crate::socket;
 use crate::transport::Socket;
 
-/// Connections accepted from one socket in one turn of the loop without `multi_accept`.
-pub(crate) const ACCEPTS_A_TURN: usize = 8;
-/// With it: all that wait, but one socket must not keep the others waiting for ever.
-pub(crate) const MULTI_ACCEPTS_A_TURN: usize = 512;
-/// How long accepting pauses when the system is short of descriptors or memory, in milliseconds,
-/// as nginx's `accept_mutex_delay`.
-pub(crate) const PAUSE_MS: u64 = 500;
+/// How long is waited for someone to come.
+const NOT_AT_ALL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// What is wrong with one connection, and not with accepting.
+const NETWORK: [Errno; 8] = [
+    Errno::NETDOWN,
+    Errno::NOPROTOOPT,
+    Errno::HOSTDOWN,
+    Errno::NONET,
+    Errno::HOSTUNREACH,
+    Errno::OPNOTSUPP,
+    Errno::NETUNREACH,
+    Errno::PERM,
+];
 
 #[derive(Debug)]
 struct Listening {
@@ -34,8 +45,6 @@ struct Listening {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     sockets: Vec<Option<Listening>>,
-    /// No accepting before this time, in milliseconds.
-    paused_until_ms: u64,
 }
 
 /// What came of accepting.
@@ -45,12 +54,14 @@ pub(crate) enum Accept {
     Client(Socket, Accepted),
     /// Nobody waits.
     Empty,
-    /// The system cannot give a connection just now; accepting pauses.
+    /// Someone was waiting whose connection has broken meanwhile.
+    Lost(Errno),
+    /// The system cannot give a connection just now.
     Short(Errno),
 }
 
 impl Listeners {
-    /// Begins to accept from a socket; its number.
+    /// Begins to accept from a socket, which is watched if `is_open`; its number.
     ///
     /// # Errors
     /// As `ioctl(2)` and `epoll_ctl(2)`.
@@ -59,6 +70,7 @@ impl Listeners {
         address: Address,
         socket: OwnedFd,
         nodelay: bool,
+        is_open: bool,
         watcher: &Watcher,
     ) -> io::Result<u32> {
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -68,7 +80,9 @@ impl Listeners {
         }
         let free = self.sockets.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sockets.len());
-        watcher.watch_readable(&socket, Token::Listener(number as u32))?;
+        if is_open {
+            watcher.watch_readable(&socket, Token::Listener(number as u32))?;
+        }
         let listening = Some(Listening {
             address,
             socket,
@@ -100,19 +114,30 @@ impl Listeners {
         }
     }
 
-    /// Whether someone may be waiting, and may be let in.
-    pub fn wants_turn(&self, now_ms: u64) -> bool {
-        now_ms >= self.paused_until_ms && self.sockets.iter().flatten().any(|one| one.ready)
+    /// Whether someone may be waiting at any of them.
+    pub fn is_any_ready(&self) -> bool {
+        self.sockets.iter().flatten().any(|one| one.ready)
     }
 
-    /// When a pause ends, in milliseconds.
-    pub fn pause_end_ms(&self, now_ms: u64) -> Option<u64> {
-        (self.paused_until_ms > now_ms).then_some(self.paused_until_ms)
+    /// Nothing is told of any socket from now on.
+    pub fn unwatch(&self, watcher: &Watcher) {
+        for listening in self.sockets.iter().flatten() {
+            watcher.forget(&listening.socket);
+        }
     }
 
-    /// Nobody is let in until then.
-    pub fn pause(&mut self, now_ms: u64) {
-        self.paused_until_ms = now_ms + PAUSE_MS;
+    /// The opposite; someone may have come meanwhile.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`; some may be watched then.
+    pub fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
+        for (number, listening) in self.sockets.iter_mut().enumerate() {
+            if let Some(listening) = listening {
+                watcher.watch_readable(&listening.socket, Token::Listener(number as u32))?;
+                listening.ready = true;
+            }
+        }
+        Ok(())
     }
 
     /// One past the highest number of a socket.
@@ -126,14 +151,24 @@ impl Listeners {
         matches!(socket, Some(Some(listening)) if listening.ready)
     }
 
+    /// Asks whether someone is waiting at a socket, which accepting would tell too late.
+    pub fn is_waited_at(&mut self, number: u32) -> bool {
+        let Some(Some(listening)) = self.sockets.get_mut(number as usize) else {
+            return false;
+        };
+        let mut asked = [PollFd::new(&listening.socket, PollFlags::IN)];
+        // What goes wrong here goes wrong when accepting, too.
+        listening.ready = poll(&mut asked, Some(&NOT_AT_ALL)).map_or(true, |count| count > 0);
+        listening.ready
+    }
+
     /// Accepts one client.
     pub fn accept(&mut self, number: u32, local: impl Fn(&Socket) -> Option<SocketAddr>) -> Accept {
         let Some(Some(listening)) = self.sockets.get_mut(number as usize) else {
             return Accept::Empty;
         };
         loop {
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match rustix::net::acceptfrom_with(&listening.socket, flags) {
+            match socket::accept(&listening.socket) {
                 Ok((socket, from)) => {
                     let socket = Socket::new(socket);
                     let accepted = Accepted {
@@ -153,6 +188,8 @@ impl Listeners {
                 }
                 // A client that left while it was waiting.
                 Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                // accept(2) passes on what has happened to the connection in the network.
+                Err(error) if NETWORK.contains(&error) => return Accept::Lost(error),
                 Err(error) => return Accept::Short(error),
             }
         }

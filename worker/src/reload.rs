@@ -224,6 +224,7 @@ impl Cycle {
             self.listeners.remove(number, &self.watcher);
             self.proxy.close_listener(number);
         }
+        self.limit();
         let row = self.proxy.shared.region.scoreboard();
         row.set_generation(generation);
         self.answer(&Answer::Committed { generation });
@@ -253,10 +254,10 @@ impl Cycle {
 
 /// Accepts from one more socket.
 fn listen(cycle: &mut Cycle, conf: &mut Conf, address: Address, socket: OwnedFd) {
-    let nodelay = conf.nodelay(&address);
+    let (nodelay, is_open) = (conf.nodelay(&address), cycle.accepting.is_open());
     match cycle
         .listeners
-        .add(address.clone(), socket, nodelay, &cycle.watcher)
+        .add(address.clone(), socket, nodelay, is_open, &cycle.watcher)
     {
         Ok(number) => conf.add_socket(number, &address),
         Err(error) => cycle.proxy.shared.log().log(

@@ -6,8 +6,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::proxy::errno;
 use crate::settings::TempFolder;
+use crate::socket::is_shortage;
 
 /// What one who is not the owner may do with a file, or a folder below: nothing.
 const FILE_MODE: u32 = 0o600;
@@ -53,6 +56,14 @@ impl fmt::Display for TempError {
             self.call,
             errno(&self.error)
         )
+    }
+}
+
+impl TempError {
+    /// Whether there was no descriptor.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        Errno::from_io_error(&self.error).is_some_and(is_shortage)
     }
 }
 

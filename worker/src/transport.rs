@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketType};
 use weir_shm::Address;
 
 use crate::buffer::Buffer;
+use crate::socket;
 
 /// A byte stream that never blocks: where it would, it answers [`io::ErrorKind::WouldBlock`].
 pub trait Transport {
@@ -124,8 +123,7 @@ impl Socket {
     /// # Errors
     /// As `socket(2)`, `bind(2)` and `connect(2)`.
     pub fn connect_from(address: &Address, origin: &Origin) -> Result<(Self, bool), Unconnected> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let open = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let open = |family| socket::open(family, SocketType::STREAM);
         let (socket, begun) = match address {
             Address::Ip(ip) => {
                 let family = match ip {
@@ -139,12 +137,12 @@ impl Socket {
                 if let Some(local) = origin.local {
                     bind(&socket, local)?;
                 }
-                let begun = rustix::net::connect(&socket, ip);
+                let begun = socket::connect(&socket, ip);
                 (socket, begun)
             }
             Address::Unix(path) => {
                 let socket = open(AddressFamily::UNIX)?;
-                let begun = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
+                let begun = socket::connect(&socket, &SocketAddrUnix::new(path)?);
                 (socket, begun)
             }
         };

@@ -13,11 +13,14 @@ use weir_shm::Address;
 
 use crate::errno::describe;
 use crate::settings::ListenSocket;
+use crate::socket;
 
 /// How often a start tries an address that is in use, as nginx.
 const BIND_TRIES: u32 = 5;
 /// The pause between two tries, as nginx.
 const BIND_PAUSE: Duration = Duration::from_millis(500);
+/// Every socket is nonblocking, and closed on exec.
+const KIND: Type = Type::STREAM.nonblocking().cloexec();
 
 /// Why an address cannot be bound.
 #[derive(Debug)]
@@ -104,11 +107,7 @@ impl BindError {
 }
 
 fn bind_tcp(address: SocketAddr, ipv6only: bool, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking().cloexec(),
-        None,
-    )?;
+    let socket = socket::open(Domain::for_address(address), KIND)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(ipv6only)?;
@@ -121,7 +120,7 @@ fn bind_tcp(address: SocketAddr, ipv6only: bool, reuse_port: bool) -> io::Result
 }
 
 fn bind_unix(path: &Path) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    let socket = socket::open(Domain::UNIX, KIND)?;
     let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead(path) => {
@@ -141,10 +140,7 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
 /// Whether `path` is a socket that nobody listens on.
 fn is_dead(path: &Path) -> bool {
     // Nonblocking: the queue of one that hangs may be full.
-    let connect = || {
-        let kind = Type::STREAM.nonblocking().cloexec();
-        Socket::new(Domain::UNIX, kind, None)?.connect(&SockAddr::unix(path)?)
-    };
+    let connect = || socket::open(Domain::UNIX, KIND)?.connect(&SockAddr::unix(path)?);
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
         && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -15,6 +15,7 @@ use super::client::{Fault, is_timeout};
 use super::stop::Stop;
 use super::tls;
 use crate::settings::{Endpoint, SourceAddress};
+use crate::socket;
 
 /// No system call waits for less, as 0 would be for ever.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
@@ -202,10 +203,8 @@ fn tcp(name: &str, port: u16, limit: Duration, stop: &Stop) -> Result<Socket, Fa
 }
 
 fn connect(domain: Domain, address: &SockAddr, limit: Duration) -> Result<Socket, Fault> {
-    let socket = Socket::new(domain, Type::STREAM, None).map_err(Fault::Connect)?;
-    socket
-        .connect_timeout(address, limit.max(LEAST_TIMEOUT))
-        .map_err(Fault::Connect)?;
+    let socket = socket::open(domain, Type::STREAM).map_err(Fault::Connect)?;
+    socket::connect(&socket, address, limit.max(LEAST_TIMEOUT)).map_err(Fault::Connect)?;
     Ok(socket)
 }
 

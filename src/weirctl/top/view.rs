@@ -261,6 +261,7 @@ mod tests {
             heartbeat_ms: 0,
             status: Status::default(),
             lapped: 0,
+            lost_lines: 0,
         };
         Sample {
             master: std::process::id(),

@@ -76,12 +76,32 @@ impl ErrorLog {
                 message,
             );
             self.send(level, &scratch.line);
+            self.tell_lost(level, scratch);
         };
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
             Ok(mut scratch) => write(&mut scratch),
             // A message whose Display logs by itself.
             Err(_) => write(&mut Scratch::new()),
         });
+    }
+
+    /// In a log that works again: how many lines it lacks.
+    fn tell_lost(&self, level: Level, scratch: &mut Scratch) {
+        for target in self.targets.iter().filter(|target| level <= target.level) {
+            let now = scratch.clock.millis() / 1000;
+            let count = self.files.lost_before(target.resource, now);
+            if count > 0 {
+                line(
+                    &mut scratch.line,
+                    &scratch.clock,
+                    Level::Warn,
+                    std::process::id(),
+                    None,
+                    format_args!("{count} lines of this log could not be written"),
+                );
+                let _ = self.files.write(target.resource, &scratch.line);
+            }
+        }
     }
 
     fn send(&self, level: Level, line: &[u8]) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::buffer::LineBuffer;
@@ -23,6 +23,8 @@ pub struct Files {
     /// When a buffer is to be written at the latest, in milliseconds. All configurations of a
     /// worker have one clock for it.
     due_ms: Arc<AtomicU64>,
+    /// Lines that were lost, in all of them.
+    lost_lines: Arc<AtomicU64>,
 }
 
 /// An opened log. Whatever configurations name it have the same one, so that all go on in the file
@@ -36,6 +38,14 @@ struct Log {
     full_at: AtomicU64,
     /// The second of the latest complaint.
     complained_at: AtomicU64,
+    /// Lines that were lost and not yet told of.
+    lost: AtomicU64,
+    /// It took the latest line.
+    works: AtomicBool,
+    /// The second in which lost lines were told of last.
+    told_at: AtomicU64,
+    /// Those of all logs.
+    lost_lines: Arc<AtomicU64>,
 }
 
 /// A line or more that could not be written.
@@ -70,15 +80,17 @@ impl Files {
     /// The same, each with its number.
     pub fn numbered(files: Vec<(ResourceId, File)>) -> Files {
         let mut logs: Vec<Option<Arc<Log>>> = Vec::new();
+        let lost_lines = Arc::default();
         for (id, file) in files {
             if id >= logs.len() {
                 logs.resize_with(id + 1, || None);
             }
-            logs[id] = Some(Arc::new(Log::new(file, &LogFile::default())));
+            logs[id] = Some(Arc::new(Log::new(file, &LogFile::default(), &lost_lines)));
         }
         Files {
             logs,
             due_ms: Arc::new(AtomicU64::new(NEVER)),
+            lost_lines,
         }
     }
 
@@ -98,12 +110,13 @@ impl Files {
                     *log.lock() = name.buffer.map(LineBuffer::new);
                     Arc::clone(log)
                 }
-                None => Arc::new(Log::new(file, name)),
+                None => Arc::new(Log::new(file, name, &old.lost_lines)),
             }));
         }
         let files = Files {
             logs,
             due_ms: Arc::clone(&old.due_ms),
+            lost_lines: Arc::clone(&old.lost_lines),
         };
         for gone in old.logs() {
             if !files.logs().any(|log| Arc::ptr_eq(log, gone)) {
@@ -144,7 +157,7 @@ impl Files {
     /// # Errors
     ///
     /// The system's, such as a full disk, or a pipe that nobody empties; the rest of the line is
-    /// lost. `NotFound` for a number without a file.
+    /// lost, and counted. `NotFound` for a number without a file.
     pub fn write(&self, id: ResourceId, line: &[u8]) -> io::Result<()> {
         self.log(id)?.write(line)
     }
@@ -161,6 +174,7 @@ impl Files {
             return Ok(());
         };
         if log.full_at.load(Ordering::Relaxed) == now_ms / 1000 {
+            log.lose(line);
             return Ok(());
         }
         let due_ms = log.append(line, now_ms).map_err(|error| {
@@ -173,6 +187,29 @@ impl Files {
             self.due_ms.fetch_min(due_ms, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// How many lines a log has lost, once it works again and if that is to be told in the second
+    /// `now`: once in each. Else 0.
+    #[inline]
+    pub fn lost_before(&self, id: ResourceId, now: u64) -> u64 {
+        self.log(id).map_or(0, |log| log.lost_before(now))
+    }
+
+    /// How many lines all logs have lost.
+    #[inline]
+    pub fn lost_lines(&self) -> u64 {
+        self.lost_lines.load(Ordering::Relaxed)
+    }
+
+    /// The name of a log.
+    pub fn path(&self, id: ResourceId) -> &str {
+        self.log(id).map_or("", |log| log.path.as_str())
+    }
+
+    /// Counts lines that were lost in a log that is none of these.
+    pub fn count_lost(&self, lines: u64) {
+        self.lost_lines.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Whether it is time to complain about a log again; then it is not for a while.
@@ -216,13 +253,17 @@ impl Files {
 }
 
 impl Log {
-    fn new(file: File, name: &LogFile) -> Log {
+    fn new(file: File, name: &LogFile, lost_lines: &Arc<AtomicU64>) -> Log {
         Log {
             path: name.path.clone(),
             file: RwLock::new(Arc::new(file)),
             buffer: Mutex::new(name.buffer.map(LineBuffer::new)),
             full_at: AtomicU64::new(NEVER),
             complained_at: AtomicU64::new(NEVER),
+            lost: AtomicU64::new(0),
+            works: AtomicBool::new(true),
+            told_at: AtomicU64::new(NEVER),
+            lost_lines: Arc::clone(lost_lines),
         }
     }
 
@@ -239,8 +280,45 @@ impl Log {
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
-        // Goes on after a short write and after EINTR.
-        (&**file).write_all(bytes)
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = match (&**file).write(rest) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                other => other,
+            };
+            match written {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.works.store(false, Ordering::Relaxed);
+                    self.lose(rest);
+                    return Err(error);
+                }
+            }
+        }
+        // Nearly always so already, and then other processors need not hear of it.
+        if !self.works.load(Ordering::Relaxed) {
+            self.works.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn lose(&self, lines: &[u8]) {
+        let count = lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.lost.fetch_add(count, Ordering::Relaxed);
+        self.lost_lines.fetch_add(count, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn lost_before(&self, now: u64) -> u64 {
+        if self.lost.load(Ordering::Relaxed) == 0
+            || !self.works.load(Ordering::Relaxed)
+            || self.told_at.swap(now, Ordering::Relaxed) == now
+        {
+            return 0;
+        }
+        self.lost.swap(0, Ordering::Relaxed)
     }
 
     fn append(&self, line: &[u8], now_ms: u64) -> io::Result<Option<u64>> {

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::conf::Conf;
 use crate::log::cache::{Failed, write_once};
 use crate::log::files::Lost;
-use crate::settings::{AccessLog, Level, LocationSettings, LogName, Template};
+use crate::settings::{AccessLog, Level, LocationSettings, LogName, ResourceId, Template};
 
 impl<N: Network> Session<'_, N> {
     /// Writes the request's lines. Whatever fails is no concern of the request.
@@ -31,6 +31,7 @@ impl<N: Network> Session<'_, N> {
                         {
                             self.log_lost(exchange, &lost);
                         }
+                        self.tell_lost(conf, *id);
                     }
                     LogName::Path(path) => self.log_into(exchange, location, conf, path, &line),
                 }
@@ -83,6 +84,7 @@ impl<N: Network> Session<'_, N> {
                 ),
             ),
             Err(Failed::Write(error)) => {
+                conf.files.count_lost(1);
                 if conf.complains_of_paths(now) {
                     let path = String::from_utf8_lossy(&name).into_owned();
                     self.log_lost(exchange, &Lost { path, error });
@@ -90,6 +92,18 @@ impl<N: Network> Session<'_, N> {
             }
         }
         self.shared.log_path = name;
+    }
+
+    /// Of a log that works again.
+    fn tell_lost(&self, conf: &Conf, id: ResourceId) {
+        let count = conf.files.lost_before(id, self.shared.now_ms / 1000);
+        if count > 0 {
+            let path = conf.files.path(id);
+            self.shared.log().log(
+                Level::Warn,
+                format_args!("{count} lines of \"{path}\" could not be written"),
+            );
+        }
     }
 
     fn log_lost(&self, exchange: &Exchange, lost: &Lost) {

@@ -10,12 +10,14 @@ use weir_shm::CounterId;
 use super::client::{Next, State};
 use super::describe::{connect_level, errno};
 use super::exchange::{Attempt, Exchange, Wait};
+use super::numbers::Phase;
 use super::retry::Failure;
 use super::session::Session;
-use super::{Network, Peer, close_peer};
+use super::{Network, Peer, close_idle_peer, close_peer};
 use crate::connection::Key;
 use crate::event::Token;
 use crate::settings::Level;
+use crate::socket::is_shortage;
 use crate::transport::{Origin, Readiness, Unconnected};
 use crate::upstream::plan::UpstreamPlan;
 use crate::variable;
@@ -123,19 +125,15 @@ impl<N: Network> Session<'_, N> {
             }
         };
         if error.kind() == io::ErrorKind::QuotaExceeded {
-            let limit = self.shared.conf.settings.worker_connections;
+            let limited = self.shared.limited();
             self.log_request(
                 exchange,
                 Level::Alert,
-                format_args!(
-                    "{limit} worker_connections are not enough while connecting to upstream"
-                ),
+                format_args!("{limited} while connecting to upstream"),
             );
             return Unable::Ourselves;
         }
-        let code = Errno::from_io_error(error);
-        let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        if code.is_some_and(|code| own.contains(&code)) {
+        if Errno::from_io_error(error).is_some_and(is_shortage) {
             self.log_request(
                 exchange,
                 Level::Alert,
@@ -194,9 +192,16 @@ impl<N: Network> Session<'_, N> {
         upstream: &UpstreamPlan,
         origin: Origin,
     ) -> Result<Key, Unconnected> {
-        self.make_room(upstream)?;
+        self.make_room(upstream.number)?;
         let target = &upstream.servers[server];
-        let (stream, connected) = self.shared.net.connect(&target.address, &origin)?;
+        let mut made = self.shared.net.connect(&target.address, &origin);
+        if let Err(Unconnected::Connect(error)) = &made
+            && Errno::from_io_error(error).is_some_and(is_shortage)
+            && self.free_descriptor(Some(upstream.number))
+        {
+            made = self.shared.net.connect(&target.address, &origin);
+        }
+        let (stream, connected) = made?;
         let key = self.peers.insert(Peer {
             stream,
             ready: Readiness {
@@ -222,20 +227,35 @@ impl<N: Network> Session<'_, N> {
         Ok(key)
     }
 
-    /// Sees that one more connection is within `worker_connections`.
-    fn make_room(&mut self, upstream: &UpstreamPlan) -> io::Result<()> {
+    /// Sees that one more connection is within the limit.
+    fn make_room(&mut self, upstream: usize) -> io::Result<()> {
         let clients = usize::try_from(self.shared.numbers.active()).unwrap_or(usize::MAX);
-        if clients + self.peers.len() < self.shared.conf.settings.worker_connections {
+        if clients + self.peers.len() < self.shared.limit
+            || close_idle_peer(self.peers, self.shared, Some(upstream))
+            || self.owe_an_idle_client()
+        {
             return Ok(());
         }
-        let idle = self.shared.idle.oldest(upstream.number);
-        match idle.and_then(|index| self.peers.key_of(index)) {
-            Some(key) => {
-                close_peer(self.peers, self.shared, key);
-                Ok(())
-            }
-            None => Err(io::ErrorKind::QuotaExceeded.into()),
+        Err(io::ErrorKind::QuotaExceeded.into())
+    }
+
+    /// Has an idle client closed as soon as this one has had its turn; false if there is none.
+    fn owe_an_idle_client(&mut self) -> bool {
+        // It may still count as idle itself.
+        self.count_as(Some(Phase::Writing));
+        let is_there = self.shared.resting.len() > self.shared.owed;
+        self.shared.owed += usize::from(is_there);
+        is_there
+    }
+
+    /// The system has no descriptor for a request in flight: sees that there is one, at once. False
+    /// if there is nothing left that could be closed.
+    pub(super) fn free_descriptor(&mut self, upstream: Option<usize>) -> bool {
+        if close_idle_peer(self.peers, self.shared, upstream) {
+            return true;
         }
+        self.owe_an_idle_client();
+        self.shared.reserve.release()
     }
 
     /// Ends the attempt that is under way, with its connection.

@@ -139,8 +139,8 @@ impl<N: Network> Session<'_, N> {
             least
         };
         if capacity < most {
-            exchange.input.grow((capacity * 2).clamp(least, most));
-            return Ok(());
+            let grown = exchange.input.grow((capacity * 2).clamp(least, most));
+            return self.with_memory(exchange, grown);
         }
         self.store_body(exchange)
     }
@@ -175,7 +175,15 @@ impl<N: Network> Session<'_, N> {
             InFileOnly::Clean => (Name::Clean, Level::Notice),
             InFileOnly::On => (Name::Kept, Level::Notice),
         };
-        let file = match self.shared.temp.create(&location.client_body.temp, name) {
+        let folder = &location.client_body.temp;
+        let mut made = self.shared.temp.create(folder, name);
+        if let Err(error) = &made
+            && error.is_shortage()
+            && self.free_descriptor(None)
+        {
+            made = self.shared.temp.create(folder, name);
+        }
+        let file = match made {
             Ok(file) => file,
             Err(error) => {
                 self.log_request(exchange, Level::Crit, format_args!("{error}"));

@@ -94,7 +94,9 @@ impl<N: Network> Session<'_, N> {
 
     /// Reads and drops what still comes, so that the answer is not lost to a reset.
     pub(super) fn linger(&mut self, lingering: Lingering) -> Next {
-        let mut scratch = self.shared.pool.take();
+        let Ok(mut scratch) = self.shared.pool.take() else {
+            return Next::Close;
+        };
         let client = &mut *self.client;
         let mut open = true;
         let mut reads = 0;

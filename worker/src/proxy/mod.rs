@@ -354,19 +354,21 @@ impl<N: Network> Proxy<N> {
         }
     }
 
-    /// Closes a connection that nobody needs just now, the one idle the longest; false if there
-    /// is none.
+    /// Whether there is a connection that nobody needs just now.
+    #[must_use]
+    pub fn has_idle(&self) -> bool {
+        !self.shared.resting.is_empty() || !self.shared.idle.is_empty()
+    }
+
+    /// Closes a connection that nobody needs just now: the client's that is idle the longest, and
+    /// without one a server's. False if there is none.
     pub fn close_an_idle_one(&mut self) -> bool {
-        let Some(index) = self.shared.resting.oldest() else {
-            return false;
-        };
-        match self.clients.key_of(index) {
-            Some(key) => {
-                self.close_client(key);
-                true
-            }
-            None => false,
+        let client = self.shared.resting.oldest();
+        if let Some(key) = client.and_then(|index| self.clients.key_of(index)) {
+            self.close_client(key);
+            return true;
         }
+        close_idle_peer(&mut self.peers, &mut self.shared, None)
     }
 
     fn client(&mut self, key: Key, event: Event) {
@@ -383,6 +385,10 @@ impl<N: Network> Proxy<N> {
         .handle(event);
         if !open {
             self.close_client(key);
+        }
+        while self.shared.owed > 0 {
+            self.shared.owed -= 1;
+            self.close_an_idle_one();
         }
     }
 
@@ -420,4 +426,23 @@ fn close_peer<N: Network>(peers: &mut Slab<Peer<N::Stream>>, shared: &mut Shared
         shared.idle.remove(key.index);
         shared.peer_timers.remove(key.index);
     }
+}
+
+/// Closes the connection to a server that is idle the longest, of `upstream` if that has one; false
+/// if none is idle.
+fn close_idle_peer<N: Network>(
+    peers: &mut Slab<Peer<N::Stream>>,
+    shared: &mut Shared<N>,
+    upstream: Option<usize>,
+) -> bool {
+    let own = upstream.and_then(|upstream| shared.idle.oldest(upstream));
+    let Some(index) = own.or_else(|| shared.idle.oldest_of_most()) else {
+        return false;
+    };
+    match peers.key_of(index) {
+        Some(key) => close_peer(peers, shared, key),
+        // Listed without being there: cannot be, and must not be found again.
+        None => drop(shared.idle.remove(index)),
+    }
+    true
 }

@@ -8,7 +8,7 @@ use super::pace::heed_told_rate;
 use super::relay::Framing;
 use super::retry::Failure;
 use super::session::Session;
-use crate::buffer::BUFFER_SIZE;
+use crate::buffer::{BUFFER_SIZE, Buffer, NoMemory, Pool};
 use crate::http::framing::has_body;
 use crate::http::{Body, Malformed, ResponseParsed};
 use crate::settings::Level;
@@ -109,6 +109,18 @@ impl<N: Network> Session<'_, N> {
         Ok(())
     }
 
+    /// Without memory a request ends, and no other one.
+    pub(super) fn with_memory(
+        &self,
+        exchange: &Exchange,
+        made: Result<(), NoMemory>,
+    ) -> Result<(), Stop> {
+        made.map_err(|error| {
+            self.log_request(exchange, Level::Emerg, format_args!("{error}"));
+            Stop::Client(500)
+        })
+    }
+
     /// Reads until the head of an answer is complete; false if it is not yet.
     fn await_answer(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
         loop {
@@ -125,19 +137,17 @@ impl<N: Network> Session<'_, N> {
                 if !peer.ready.readable {
                     return Ok(false);
                 }
-                if output.capacity() == 0 {
-                    *output = self.shared.pool.take();
-                }
-                if output.is_full() {
-                    // `proxy_buffer_size` is larger than a buffer, else this would be too much.
-                    let capacity = output.capacity();
-                    output.grow(capacity * 2);
-                }
-                let read = transport::read(output, &mut peer.stream, &mut peer.ready);
-                if let Ok(Read::Some(read)) = read {
-                    attempt.received += read as u64;
-                }
-                read
+                room_for_head(output, &mut self.shared.pool).map(|()| {
+                    let read = transport::read(output, &mut peer.stream, &mut peer.ready);
+                    if let Ok(Read::Some(read)) = read {
+                        attempt.received += read as u64;
+                    }
+                    read
+                })
+            };
+            let read = match read {
+                Ok(read) => read,
+                Err(error) => return self.with_memory(exchange, Err(error)).map(|()| false),
             };
             match read {
                 Ok(Read::Some(_)) => {}
@@ -163,7 +173,8 @@ impl<N: Network> Session<'_, N> {
                 ResponseParsed::Head(end) => {
                     exchange.output.keep_head(end);
                     if exchange.output.capacity() - end < LEAST_ROOM {
-                        exchange.output.grow(end + BUFFER_SIZE);
+                        let grown = exchange.output.grow(end + BUFFER_SIZE);
+                        self.with_memory(exchange, grown)?;
                     }
                     self.note_head(exchange);
                     heed_told_rate(exchange);
@@ -400,4 +411,16 @@ fn parse_answer(exchange: &mut Exchange) -> ResponseParsed {
             other => return other,
         }
     }
+}
+
+/// Sees that there is a buffer for the head of an answer, with room in it.
+fn room_for_head(output: &mut Buffer, pool: &mut Pool) -> Result<(), NoMemory> {
+    if output.capacity() == 0 {
+        *output = pool.take()?;
+    }
+    if output.is_full() {
+        // `proxy_buffer_size` is larger than a buffer, else this would be too much.
+        output.grow(output.capacity() * 2)?;
+    }
+    Ok(())
 }

@@ -24,8 +24,9 @@ impl<N: Network> Session<'_, N> {
     pub(super) fn begin(&mut self, mut exchange: Box<Exchange>, end: usize) -> Next {
         exchange.head_length = end as u64;
         exchange.input.keep_head(end);
+        let mut grown = Ok(());
         if exchange.input.capacity() - end < LEAST_ROOM {
-            exchange.input.grow(end + BUFFER_SIZE);
+            grown = exchange.input.grow(end + BUFFER_SIZE);
         }
         self.shared.client_timers.clear(self.key.index);
         self.count_request();
@@ -43,6 +44,11 @@ impl<N: Network> Session<'_, N> {
                 Level::Info,
                 format_args!("client sent invalid header line: \"{field}\""),
             );
+        }
+        if let Err(error) = grown {
+            self.log_request(&exchange, Level::Emerg, format_args!("{error}"));
+            self.adopt_default(&mut exchange);
+            return self.answer_error(exchange, 500);
         }
         self.serve(exchange)
     }

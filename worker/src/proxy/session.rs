@@ -9,6 +9,7 @@ use super::numbers::Phase;
 use super::relay::Framing;
 use super::shared::Shared;
 use super::{Network, Peer};
+use crate::buffer::NoMemory;
 use crate::connection::{Key, Slab};
 use crate::http::{Body, Limits, Parsed, Refusal};
 use crate::settings::Level;
@@ -52,7 +53,12 @@ impl<N: Network> Session<'_, N> {
                     next = self.step(state);
                 }
                 Next::Wait(state) => {
-                    self.count_as(state.phase());
+                    let phase = state.phase();
+                    if requests > 0 && phase == self.counted && phase == Some(Phase::Waiting) {
+                        // It was not idle meanwhile, although nobody has seen it otherwise.
+                        self.count_as(Some(Phase::Writing));
+                    }
+                    self.count_as(phase);
                     self.client.state = state;
                     return true;
                 }
@@ -114,7 +120,14 @@ impl<N: Network> Session<'_, N> {
         if !self.client.ready.readable {
             return Next::Wait(state);
         }
-        let mut exchange = self.shared.lend();
+        let mut exchange = match self.shared.lend() {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                // Nothing can be read, so that nothing can be answered.
+                self.log_memory(&error);
+                return Next::Close;
+            }
+        };
         let (client, input) = (&mut *self.client, &mut exchange.input);
         match transport::read(input, &mut client.stream, &mut client.ready) {
             Ok(Read::Some(_)) => {
@@ -154,9 +167,10 @@ impl<N: Network> Session<'_, N> {
                 return self.await_head(exchange);
             }
             if exchange.input.is_full() {
-                exchange
-                    .input
-                    .grow(room_for(&limits, exchange.input.capacity()));
+                let room = room_for(&limits, exchange.input.capacity());
+                if let Err(error) = exchange.input.grow(room) {
+                    return self.refuse_for_memory(exchange, &error);
+                }
             }
             let client = &mut *self.client;
             match transport::read(&mut exchange.input, &mut client.stream, &mut client.ready) {
@@ -230,6 +244,32 @@ impl<N: Network> Session<'_, N> {
         exchange.upload.begin(Body::UntilClose, Framing::Plain);
         exchange.refuse();
         self.answer_error(exchange, refusal.status)
+    }
+}
+
+impl<N: Network> Session<'_, N> {
+    /// There is no memory for the rest of the head.
+    fn refuse_for_memory(&mut self, mut exchange: Box<Exchange>, error: &NoMemory) -> Next {
+        self.show_head(&mut exchange);
+        let doing = doing(&exchange);
+        self.log_request(
+            &exchange,
+            Level::Emerg,
+            format_args!("{error} while {doing}"),
+        );
+        self.count_request();
+        exchange.upload.begin(Body::UntilClose, Framing::Plain);
+        exchange.refuse();
+        self.answer_error(exchange, 500)
+    }
+
+    /// There is no memory for a request to begin.
+    fn log_memory(&self, error: &NoMemory) {
+        self.shared.log().connection(
+            Level::Emerg,
+            self.client.number,
+            format_args!("{error} while waiting for request"),
+        );
     }
 }
 

@@ -9,11 +9,12 @@ use weir_shm::{Address, CounterId, Cursors, Metric, WorkerRegion};
 use super::drain::Drains;
 use super::exchange::Exchange;
 use super::numbers::{Numbers, Phase};
-use crate::buffer::Pool;
+use crate::buffer::{NoMemory, Pool};
 use crate::conf::Conf;
 use crate::connection::Key;
 use crate::links::{Links, List};
 use crate::log::{Clock, ErrorLog};
+use crate::reserve::Reserve;
 use crate::resolver::Clients;
 use crate::temp;
 use crate::timer::Timers;
@@ -64,6 +65,12 @@ pub struct Shared<N> {
     pub(super) resolved: Resolved,
     /// What `stub_status` shows of this worker.
     pub numbers: Numbers,
+    /// How many connections there may be, listening sockets among them.
+    pub limit: usize,
+    /// A descriptor for a request in flight, when there is no other.
+    pub reserve: Reserve,
+    /// Idle clients to be closed for connections that were made already.
+    pub(super) owed: usize,
     /// The worker ends: no connection is kept.
     pub quitting: bool,
     /// Clients that have more to do without any event.
@@ -84,6 +91,7 @@ pub struct Shared<N> {
 impl<N> Shared<N> {
     /// At the time `now_ms`, without any connection.
     pub fn new(net: N, conf: Rc<Conf>, region: WorkerRegion, now_ms: u64) -> Self {
+        let limit = conf.settings.worker_connections;
         Self {
             net,
             conf,
@@ -104,6 +112,9 @@ impl<N> Shared<N> {
             names: Clients::default(),
             resolved: Resolved::default(),
             numbers: Numbers::default(),
+            limit,
+            reserve: Reserve::default(),
+            owed: 0,
             quitting: false,
             again: VecDeque::new(),
             request_ids: RequestIds::default(),
@@ -114,10 +125,14 @@ impl<N> Shared<N> {
     }
 
     /// An exchange with a buffer to read into.
-    pub fn lend(&mut self) -> Box<Exchange> {
+    ///
+    /// # Errors
+    /// There is no memory for the buffer.
+    pub fn lend(&mut self) -> Result<Box<Exchange>, NoMemory> {
+        let input = self.pool.take()?;
         let mut exchange = self.exchanges.pop().unwrap_or_default();
-        exchange.input = self.pool.take();
-        exchange
+        exchange.input = input;
+        Ok(exchange)
     }
 
     /// Takes an exchange and its buffers back.
@@ -193,6 +208,19 @@ impl<N> Shared<N> {
         row.set(Metric::Accepted, numbers.accepted);
         row.set(Metric::Handled, numbers.handled);
         row.set(Metric::Requests, numbers.requests);
+        row.set(Metric::LostLines, self.conf.files.lost_lines());
+    }
+
+    /// nginx's words for too many connections, or ours where descriptors are what there are too few
+    /// of.
+    pub(crate) fn limited(&self) -> String {
+        let (limit, configured) = (self.limit, self.conf.settings.worker_connections);
+        match limit == configured {
+            true => format!("{configured} worker_connections are not enough"),
+            false => format!(
+                "{limit} connections, all that the open file resource limit leaves room for, are not enough"
+            ),
+        }
     }
 
     /// The error log of the main context.

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 use weir_shm::Address;
 
 use super::{Clients, Order, Protocol};
@@ -15,6 +15,7 @@ use crate::connection::{Key, Slab};
 use crate::event::{Token, Watcher};
 use crate::log::ErrorLog;
 use crate::settings::Level;
+use crate::socket;
 use crate::transport::{Socket, Transport};
 
 /// Sockets that wait for the answers of one lookup at most: the server of an earlier question may
@@ -215,11 +216,9 @@ fn open(address: SocketAddr, over: Protocol, messages: &[Vec<u8>]) -> Result<Way
                 SocketAddr::V4(_) => AddressFamily::INET,
                 SocketAddr::V6(_) => AddressFamily::INET6,
             };
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)
+            let socket = socket::open(family, SocketType::DGRAM)
                 .map_err(|error| broken("socket")(error.into()))?;
-            rustix::net::connect(&socket, &address)
-                .map_err(|error| broken("connect")(error.into()))?;
+            socket::connect(&socket, &address).map_err(|error| broken("connect")(error.into()))?;
             for message in messages {
                 rustix::net::send(&socket, message, SendFlags::NOSIGNAL)
                     .map_err(|error| broken("send")(error.into()))?;

@@ -33,6 +33,7 @@ pub struct Keepalive {
     by_upstream: Links,
     servers: Vec<ServerList>,
     upstreams: Vec<List>,
+    count: usize,
 }
 
 impl Keepalive {
@@ -59,6 +60,7 @@ impl Keepalive {
             return Some(who);
         }
         self.homes[index] = Some(Home { server, upstream });
+        self.count += 1;
         self.by_server.push(&mut of_server.list, who);
         let of_upstream = &mut self.upstreams[upstream];
         self.by_upstream.push(of_upstream, who);
@@ -103,6 +105,7 @@ impl Keepalive {
         let Some(home) = self.homes.get_mut(who as usize).and_then(Option::take) else {
             return false;
         };
+        self.count -= 1;
         let of_server = &mut self.servers[home.server.index as usize];
         self.by_server.remove(&mut of_server.list, who);
         self.by_upstream
@@ -129,6 +132,24 @@ impl Keepalive {
     #[must_use]
     pub fn oldest(&self, upstream: usize) -> Option<u32> {
         self.upstreams.get(upstream)?.oldest()
+    }
+
+    /// The one that has been idle the longest in the upstream that has most of them.
+    #[must_use]
+    pub fn oldest_of_most(&self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        self.upstreams
+            .iter()
+            .max_by_key(|list| list.len())?
+            .oldest()
+    }
+
+    /// Whether no connection is idle.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
@@ -226,6 +247,13 @@ mod tests {
                         prop_assert_eq!(idle.remove(who), had);
                     }
                 }
+                prop_assert_eq!(idle.is_empty(), model.is_empty());
+                let of = |upstream| model.iter().filter(move |entry| entry.2 == upstream);
+                let most = idle.oldest_of_most().map(|who| {
+                    model.iter().find(|entry| entry.0 == who).unwrap().2
+                });
+                prop_assert_eq!(most.map(|upstream| of(upstream).count()),
+                    (0..2).map(|upstream| of(upstream).count()).max().filter(|&count| count > 0));
                 for row in 0..4 {
                     let count = model.iter().filter(|entry| entry.1 == row).count();
                     prop_assert_eq!(idle.idle(server(row)), count);
