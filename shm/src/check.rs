@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::ReadError;
-use crate::layout::{header, row};
+use crate::layout::{header, row, slot};
 use crate::reader::{Header, Reader};
 use crate::scoreboard::WorkerRow;
 use crate::table::{CounterId, Table};
@@ -47,6 +47,10 @@ impl Reader {
         let oldest = present.saturating_sub(self.ring().tolerance() - 1).max(1);
         for version in (oldest..=present).rev() {
             let read = self.slot(version)?;
+            // A region that goes on from another one's version never had the tables before it.
+            if version != present && self.is_blank(version)? {
+                continue;
+            }
             // One that has been overtaken meanwhile says nothing.
             if !self.ring().accepts(version, self.version()?) {
                 continue;
@@ -77,6 +81,12 @@ impl Reader {
             }
         }
         Ok(report)
+    }
+
+    /// Whether nothing has been written into the slot of a version.
+    fn is_blank(&self, version: u64) -> Result<bool, ReadError> {
+        let head = self.words(self.ring().slot(version), slot::HEAD)?;
+        Ok(head.iter().all(|word| *word == 0))
     }
 
     fn check_table(&self, table: &Table, problems: &mut Vec<String>) -> Result<(), ReadError> {

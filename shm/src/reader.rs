@@ -4,7 +4,7 @@
 //! works beside a running weir and on the file of a dead one.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::counters::{Counts, row_of_bytes};
@@ -103,6 +103,14 @@ impl Reader {
             ring: ring(&layout),
             header,
         })
+    }
+
+    /// Whether this region, and no other, is what is found at `path`.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), path.metadata()) {
+            (Ok(mine), Ok(found)) => (mine.dev(), mine.ino()) == (found.dev(), found.ino()),
+            _ => false,
+        }
     }
 
     /// The header as it was when the region was opened.

@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::posix_fallocate;
@@ -137,14 +137,6 @@ impl Region {
     /// A reader of this region, whatever has its place in the file system by now.
     pub fn reader(&self) -> Result<Reader, ReadError> {
         Reader::new(self.file.try_clone()?)
-    }
-
-    /// Whether this region, and no other, is what is found at `path`.
-    pub fn is_at(&self, path: &Path) -> bool {
-        match (self.file.metadata(), path.metadata()) {
-            (Ok(mine), Ok(found)) => (mine.dev(), mine.ino()) == (found.dev(), found.ino()),
-            _ => false,
-        }
     }
 
     /// Adds to what dead workers have counted: for the servers of a table of this region, and for

@@ -631,10 +631,10 @@ fn a_region_is_made_whole_or_not_at_all() {
     let _new = Region::create(&path, CAPACITY).unwrap();
     assert_ne!(Reader::open(&path).unwrap().header().boot_id, boot);
     assert_eq!(old.table_version(), 1, "the replaced one lives on");
-    assert!(
-        old.writer_file().is_err(),
-        "its path leads to another region"
-    );
+    let mut orphaned = publisher(&old);
+    let again = orphaned.publish(vec![upstream("a", [2])], Seen::NOBODY);
+    assert_eq!(again.unwrap().version, 2, "its writer is not the other's");
+    assert_eq!(Reader::open(&path).unwrap().header().version, 0);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_mode(&path);
 }

@@ -189,7 +189,8 @@ impl Master {
     /// Leaves the names of what there is one of to the new binary.
     fn put_aside(&mut self) -> Result<(), String> {
         let region = &self.cycle.settings.region.path;
-        if self.region.is_at(region) {
+        let reader = self.region.reader();
+        if reader.is_ok_and(|reader| reader.is_at(region)) {
             oldbin::link(region)?;
         }
         if let Some(control) = self

@@ -19,6 +19,7 @@ pub mod lesson;
 pub mod log;
 pub mod names;
 pub mod order;
+pub mod place;
 pub mod poll;
 mod pool;
 mod prepare;

@@ -16,6 +16,7 @@ use super::dump::Dumper;
 use super::lesson::{Lesson, Verdict};
 use super::log::Log;
 use super::names::Resolved;
+use super::place::Place;
 use super::recorder::history::Cause;
 use super::recorder::{Note, Recorder};
 pub use operate::Done;
@@ -57,12 +58,13 @@ impl Tables {
         publisher: Publisher,
         wakers: Vec<OwnedFd>,
         recorder: Recorder,
+        place: Place,
         log: Log,
     ) -> std::io::Result<Tables> {
         Ok(Tables {
             publisher,
             wakers,
-            dumper: Dumper::start(log.clone())?,
+            dumper: Dumper::start(log.clone(), place)?,
             recorder,
             log,
             behind: false,

@@ -1,6 +1,7 @@
 //! What is known and what was counted lives through an upgrade; both masters follow Consul.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
 
@@ -8,8 +9,8 @@ use super::New;
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::consul::{self, Consul, ENTRY};
-use crate::support::process::alive;
-use crate::support::weir::{SOON, Setup, Weir, in_server};
+use crate::support::process::{alive, read_lossy};
+use crate::support::weir::{SOON, Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, wait_until};
 
 const LOCATIONS: &str =
@@ -171,5 +172,41 @@ fn counters_pins_and_history_go_on() {
     wait_until(SOON, "it follows again", || {
         weir.shown("test").contains("server count: 1")
     });
+    new.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_region_of_another_layout_is_told_and_the_saved_state_used() {
+    let consul = Consul::start();
+    let backend = Backend::named("saved");
+    consul.put(&format!("upstreams/{}", backend.address()), ENTRY);
+    let address = consul.address();
+    let text = in_http(&format!(
+        "upsync_start_timeout 100ms;
+         upstream test {{ upsync {address}/v1/kv/upstreams upsync_type=consul \
+         strong_dependency=off; }}\n{}",
+        in_server(LOCATIONS)
+    ));
+    let state = "upsync_state @DIR@/dump/weir.state;";
+    let mut weir = Setup::whole(&format!("{state}\n{text}")).start();
+    wait_until(SOON, "the server is there", || weir.get("/").status == 200);
+    assert_eq!(weir.weirctl(&["pin", "test"]).code, Some(0));
+    wait_until(PATIENCE, "the pin is saved", || {
+        read_lossy(&weir.path("dump/weir.state")).contains("pinned")
+    });
+    drop(consul);
+    // What the old binary would have made, if it were of another release: layout version 2.
+    let region = std::fs::File::options()
+        .write(true)
+        .open(weir.path("weir.region"))
+        .unwrap();
+    region.write_all_at(&2u64.to_ne_bytes(), 8).unwrap();
+    let new = New::start(&weir, weir.pid());
+    weir.wait_log("is not used: region has layout version 2, this release reads 3");
+    weir.signal(Signal::SIGQUIT);
+    weir.process().wait(PATIENCE);
+    assert_eq!(weir.get("/").text(), "saved\n");
+    let table = weir.weirctl(&["table", "test"]).stdout;
+    assert!(table.contains("pinned"), "{table}");
     new.end(Signal::SIGTERM);
 }

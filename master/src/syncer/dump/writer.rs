@@ -13,6 +13,7 @@ use weir_worker::settings::Level;
 
 use super::super::book::Dump;
 use super::super::log::Log;
+use super::super::place::Place;
 use crate::errno::describe;
 
 /// What could not be written is tried again this much later, or with the next change.
@@ -26,6 +27,7 @@ type Lists = BTreeMap<PathBuf, Vec<Server>>;
 /// Hands dumps to their thread.
 #[derive(Debug)]
 pub struct Dumper {
+    place: Place,
     desk: Arc<Desk>,
     finished: Receiver<()>,
 }
@@ -35,7 +37,7 @@ impl Dumper {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(log: Log) -> io::Result<Dumper> {
+    pub fn start(log: Log, place: Place) -> io::Result<Dumper> {
         let desk = Arc::new(Desk::default());
         let (ended, finished) = mpsc::sync_channel(1);
         let its = Arc::clone(&desk);
@@ -45,12 +47,17 @@ impl Dumper {
                 run(&its, &log);
                 let _ = ended.send(());
             })?;
-        Ok(Dumper { desk, finished })
+        Ok(Dumper {
+            place,
+            desk,
+            finished,
+        })
     }
 
-    /// Has `dumps` written, each in the place of an earlier one for its path.
+    /// Has `dumps` written, each in the place of an earlier one for its path; unless another syncer
+    /// does so.
     pub fn write(&self, dumps: Vec<Dump>) {
-        if !dumps.is_empty() {
+        if !dumps.is_empty() && self.place.is_held() {
             self.desk.put(dumps);
         }
     }

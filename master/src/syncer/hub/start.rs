@@ -15,6 +15,7 @@ use weir_worker::settings::Level;
 use super::super::book::{Book, Pin, Pins};
 use super::super::lesson::Verdict;
 use super::super::log::Log;
+use super::super::place::Place;
 use super::super::publish::{Learned, Tables};
 use super::super::recorder::audit::To;
 use super::super::recorder::history::Cause;
@@ -52,13 +53,16 @@ impl Hub {
         let report = Report::parse(&reader.report().unwrap_or_default());
         self.book = Book::new(&first.settings, first.resolved, publisher.table());
         self.book.set_pins(pins(report.as_ref(), publisher.table()));
-        self.reader = Some(Arc::new(reader));
+        let reader = Arc::new(reader);
+        let place = Place::new(Arc::clone(&reader), first.settings.region.path.clone());
+        self.reader = Some(reader);
         let journal = publisher.journal();
         let records = journal.history().unwrap_or_default().into_iter();
         let beginning = Beginning {
             table: publisher.table().clone(),
             report: report.clone(),
             records: records.filter_map(|record| record.text).collect(),
+            place: place.clone(),
             log: self.log.clone(),
         };
         let thread_error = |error| format!("thread: {error}");
@@ -66,8 +70,9 @@ impl Hub {
         self.configured(&first.settings);
         let recorder = self.recorder.clone();
         self.watches = watches(&self.events, &self.vault, &self.log, recorder.clone());
-        let mut tables = Tables::new(publisher, first.wakers, recorder, self.log.clone())
-            .map_err(thread_error)?;
+        let log = self.log.clone();
+        let mut tables =
+            Tables::new(publisher, first.wakers, recorder, place, log).map_err(thread_error)?;
         tables.publish_or_retry(&self.book, Cause::Start);
         self.tables = Some(tables);
         let deadline = Instant::now() + self.start_timeout;

@@ -22,6 +22,7 @@ use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
 use super::log::Log;
+use super::place::Place;
 use ledger::Ledger;
 pub use note::Note;
 use report::Report;
@@ -80,6 +81,8 @@ pub struct Beginning {
     pub report: Option<Report>,
     /// The records of the history, the oldest first.
     pub records: Vec<Vec<u8>>,
+    /// Of the region.
+    pub place: Place,
     /// Where failures and changes are logged.
     pub log: Log,
 }
@@ -92,7 +95,8 @@ impl Recorder {
     pub fn start(sink: impl Sink, mut beginning: Beginning) -> io::Result<Recorder> {
         let (orders, queue) = mpsc::channel();
         let log = beginning.log.clone();
-        let store = Store::start(std::mem::take(&mut beginning.records), log.clone())?;
+        let records = std::mem::take(&mut beginning.records);
+        let store = Store::start(records, beginning.place.clone(), log.clone())?;
         let ledger = Ledger::new(beginning, Clock::system_millis());
         let desk = Desk {
             queue,

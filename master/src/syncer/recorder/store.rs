@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use weir_worker::log::Clock;
 
 use super::super::log::Log;
+use super::super::place::Place;
 use super::Note;
 use super::ledger::Ledger;
 use super::state::Writer;
@@ -24,6 +25,7 @@ const HISTORY_MAX: usize = 64 << 10;
 
 /// See the module.
 pub struct Store {
+    place: Place,
     path: Option<PathBuf>,
     writer: Writer,
     due: Option<Instant>,
@@ -36,8 +38,9 @@ impl Store {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(records: Vec<Vec<u8>>, log: Log) -> io::Result<Store> {
+    pub fn start(records: Vec<Vec<u8>>, place: Place, log: Log) -> io::Result<Store> {
         let mut store = Store {
+            place,
             path: None,
             writer: Writer::start(log)?,
             due: None,
@@ -95,7 +98,7 @@ impl Store {
 
     fn write(&mut self, ledger: &Ledger) {
         self.due = None;
-        if let Some(path) = &self.path {
+        if let Some(path) = self.path.as_ref().filter(|_| self.place.is_held()) {
             let mut saved = ledger.saved(Clock::system_millis());
             saved.history = self.history.iter().cloned().collect();
             self.writer.put(path.clone(), saved);

@@ -76,6 +76,7 @@ fn start(paper: &Paper, report: Option<Report>) -> Recorder {
         table: table(1, &[1]),
         report,
         records: Vec::new(),
+        place: Place::default(),
         log: Log::new(Vec::new(), Arc::from([])),
     };
     let recorder = Recorder::start(paper.clone(), beginning).unwrap();
