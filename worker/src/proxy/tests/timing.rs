@@ -168,8 +168,9 @@ fn a_held_connection_is_closed_by_nobody_for_its_least_time() {
         let client = world.accept(GET);
         let server = world.server(0);
         world.send(&server, ANSWER);
+        // The connection to the server is idle too, and may go.
+        while world.proxy.close_an_idle_one() {}
         assert_eq!(world.state(&client), "kept");
-        assert!(!world.proxy.close_an_idle_one());
         (world, client)
     };
     let (mut world, client) = held(75, 10);
