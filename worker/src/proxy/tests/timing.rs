@@ -191,7 +191,7 @@ fn a_held_connection_is_closed_by_nobody_for_its_least_time() {
     world.proxy.quit();
     world.pass(9_000);
     world.send(&client, GET);
-    let server = world.server(0);
+    let server = world.server(1);
     world.send(&server, ANSWER);
     world.pass(9_000);
     assert_eq!(world.state(&client), "kept");
