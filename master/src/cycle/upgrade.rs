@@ -210,9 +210,10 @@ impl Master {
         let Settings {
             region, control, ..
         } = &self.cycle.settings;
-        let pid_file = self.pid_file.as_mut().map(pidfile::PidFile::take_back);
-        let control = control.as_deref().map(oldbin::take_back);
         let region = oldbin::take_back(&region.path);
+        let control = control.as_deref().map(oldbin::take_back);
+        // The last: whoever waits for it finds all of them back.
+        let pid_file = self.pid_file.as_mut().map(pidfile::PidFile::take_back);
         for done in [Some(region), control, pid_file].into_iter().flatten() {
             if let Err(message) = done {
                 self.log.alert(message);
