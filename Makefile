@@ -5,7 +5,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := $(CURDIR)/target/tools/bin
 
-.PHONY: demo check test bench install uninstall deb
+.PHONY: demo check test chaos bench install uninstall deb
 
 # Three sample backends, a Consul-compatible endpoint and weir; Ctrl-C ends it all.
 demo:
@@ -24,15 +24,24 @@ test:
 	$(MAKE) check
 	PATH="$(TOOLS):$$PATH" RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --no-fail-fast
 
+# Everything at once under load of every kind, by a seed: reloads, signals, killed processes, changes in
+# Consul and its restarts. SECONDS= and SEED= set how long and which; it prints both. `make test` has a short run.
+SEED ?= $(shell date +%s)
+chaos:
+	tests/setup consul
+	PATH="$(TOOLS):$$PATH" CHAOS_SECONDS=$(or $(SECONDS),60) CHAOS_SEED=$(SEED) \
+		$(CARGO) test -p weir --test e2e -- --nocapture chaos::
+
 # weir, nginx and HAProxy side by side; ROUNDS= and SECONDS= set how many and how long, ONLY= a part of
-# a workload's name. Then how soon a change in Consul is live on all workers, what large tables cost, and
-# the parts on their own.
+# a workload's name. Then how soon a change in Consul is live on all workers, what large tables cost, what
+# reloads and dead workers cost beside nginx, and the parts on their own.
 bench:
 	tests/setup consul nginx haproxy strace wrk
 	$(CARGO) build --release --workspace --bins
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/compare
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/changes
 	PATH="$(TOOLS):$$PATH" $(TARGET)/release/scale
+	PATH="$(TOOLS):$$PATH" $(TARGET)/release/lifecycle
 	$(TARGET)/release/micro
 
 # `dev` where a quick build is enough.

@@ -22,10 +22,14 @@ use tree::weir::{Weir, free_port};
 /// A test and its name.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 14] = [
     (
         "a_refusing_worker_leaves_everything_as_it_was",
         a_refusing_worker_leaves_everything_as_it_was,
+    ),
+    (
+        "orders_that_arrive_incomplete_refuse_a_reload",
+        orders_that_arrive_incomplete_refuse_a_reload,
     ),
     (
         "an_unknown_host_is_refused_by_the_syncer",
@@ -466,5 +470,39 @@ fn another_region_takes_the_place_of_the_one_in_force() {
     weir.log_says("[emerg]", "7 worker_processes do not fit \"region\"");
     assert_eq!(weir.get(port), "one");
     assert!(!weir.has(".region.next") && !weir.has(".region.new"));
+    weir.end(Signal::SIGQUIT, 0);
+}
+
+fn orders_that_arrive_incomplete_refuse_a_reload() {
+    const MANY: usize = 60;
+    let port = free_port();
+    let config = |answer| format!("listen {port}\nworkers 1\nanswer {answer}\nfiles 40\n");
+    let weir = Weir::start(&config("one"));
+    let pids = weir.children();
+    // More sockets than the worker may hold: the kernel drops what does not fit.
+    let more: String = (0..MANY)
+        .map(|_| format!("listen {}\n", free_port()))
+        .collect();
+    weir.write(&format!("{}{more}", config("two")));
+    let begun = Instant::now();
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[emerg]",
+        "could not read its orders: message arrived incomplete",
+    );
+    weir.log_says("[notice]", "config generation 1 stays in force");
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "it is told, not found out by waiting"
+    );
+    assert_eq!(weir.get(port), "one");
+    weir.write(&config("three"));
+    weir.signal(Signal::SIGHUP);
+    weir.log_says(
+        "[notice]",
+        "reconfigured: config generation 3 live in 1 workers in ",
+    );
+    assert_eq!(weir.get(port), "three");
+    assert_eq!(weir.children(), pids);
     weir.end(Signal::SIGQUIT, 0);
 }

@@ -46,6 +46,11 @@ impl Reader {
         let present = self.version()?;
         let oldest = present.saturating_sub(self.ring().tolerance() - 1).max(1);
         for version in (oldest..=present).rev() {
+            let first = self.ring().slot(version);
+            if version < present && self.words(first, 1)?[0] == 0 {
+                // The region began after this version.
+                continue;
+            }
             let read = self.slot(version)?;
             // A region that goes on from another one's version never had the tables before it.
             if version != present && self.is_blank(version)? {

@@ -17,6 +17,8 @@ pub enum WorkerState {
     Parked,
     /// It finishes the requests in flight.
     Quitting,
+    /// It waits for events, and has no room for another connection (`worker_connections`).
+    Full,
 }
 
 impl WorkerState {
@@ -26,15 +28,17 @@ impl WorkerState {
             WorkerState::Running => 2,
             WorkerState::Parked => 3,
             WorkerState::Quitting => 4,
+            WorkerState::Full => 5,
         }
     }
 
-    const fn from_word(word: u64) -> Option<Self> {
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
         Some(match word {
             1 => WorkerState::Starting,
             2 => WorkerState::Running,
             3 => WorkerState::Parked,
             4 => WorkerState::Quitting,
+            5 => WorkerState::Full,
             _ => return None,
         })
     }
@@ -47,6 +51,7 @@ impl fmt::Display for WorkerState {
             WorkerState::Running => "running",
             WorkerState::Parked => "parked",
             WorkerState::Quitting => "quitting",
+            WorkerState::Full => "full",
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::latency;
 use crate::layout::{Layout, row, slot};
 use crate::reading::{Buffers, Reading, Source};
 use crate::region::ring;
-use crate::scoreboard::{Metric, Row, Status};
+use crate::scoreboard::{Metric, Row, Status, WorkerState};
 use crate::table::Server;
 use crate::word::{Words, WordsMut};
 
@@ -193,6 +193,17 @@ impl WorkerRegion {
     /// This worker's row of the scoreboard.
     pub fn scoreboard(&self) -> &Row {
         &self.row
+    }
+
+    /// What the worker of another slot does, and when its loop last turned, in milliseconds of
+    /// CLOCK_MONOTONIC; `None` when nobody has the slot.
+    pub fn neighbour(&self, slot: u32) -> Option<(WorkerState, u64)> {
+        if slot >= self.layout.capacity.workers {
+            return None;
+        }
+        let first = self.layout.row(slot) - self.layout.live;
+        let state = WorkerState::from_word(self.live.load(first + row::STATE))?;
+        Some((state, self.live.load(first + row::HEARTBEAT)))
     }
 
     /// What `stub_status` shows: the sum over all workers, dead ones included.

@@ -9,7 +9,7 @@ import struct
 import sys
 import zlib
 
-STATES = {1: "starting", 2: "running", 3: "parked", 4: "quitting"}
+STATES = {1: "starting", 2: "running", 3: "parked", 4: "quitting", 5: "full"}
 
 
 class Damaged(Exception):

@@ -129,9 +129,11 @@ fn another_user_replaces_workers_and_syncer() {
     wait_until(PATIENCE, "the old ones are gone", || {
         !before.iter().any(|pid| alive(*pid)) && weir.workers().len() == 2
     });
-    for pid in [weir.workers(), vec![weir.syncer()]].concat() {
-        assert_eq!(owner(pid), Some(uid("daemon").as_raw()));
-    }
+    wait_until(PATIENCE, "the new ones are another user's", || {
+        let all = [weir.workers(), vec![weir.syncer()]].concat();
+        all.iter()
+            .all(|pid| owner(*pid) == Some(uid("daemon").as_raw()))
+    });
     assert_eq!(weir.get("/x").text(), "x");
     assert_eq!(weir.weirctl(&["verify"]).code, Some(0));
 }

@@ -224,6 +224,11 @@ impl Backend {
         self.shared.requests.lock().unwrap().len()
     }
 
+    /// Forgets the requests that have come so far.
+    pub fn forget(&self) {
+        self.shared.requests.lock().unwrap().clear();
+    }
+
     /// Closes every connection that is open, in order, and goes on listening.
     pub fn close_connections(&self) {
         for (_, stream) in self.shared.open.lock().unwrap().iter() {

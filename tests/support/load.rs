@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Failure};
 use super::process::alive;
 use super::{PATIENCE, wait_until};
+
+/// From the last connection's end to the process's.
+const EXIT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Shared {
@@ -114,13 +117,22 @@ impl Outcome {
                 .worker
                 .as_ref()
                 .and_then(|worker| worker.parse().ok());
-            pid.is_some_and(|pid| !alive(pid))
+            pid.is_some_and(ends)
         };
         self.failures
             .iter()
             .filter(|failed| !retired(failed))
             .collect()
     }
+}
+
+/// Whether a process has ended, or is about to: its connections go a little earlier.
+fn ends(pid: u32) -> bool {
+    let begun = Instant::now();
+    while alive(pid) && begun.elapsed() < EXIT {
+        thread::sleep(Duration::from_millis(5));
+    }
+    !alive(pid)
 }
 
 /// A kept connection and the worker behind it.

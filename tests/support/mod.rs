@@ -16,7 +16,7 @@ pub mod weir;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take that ought to take milliseconds, on a machine that is busy.
@@ -50,6 +50,15 @@ pub fn holds_for(span: Duration, what: &str, mut condition: impl FnMut() -> bool
     while Instant::now() < deadline {
         assert!(condition(), "no longer holds: {what}");
         std::thread::sleep(GLANCE);
+    }
+}
+
+/// Tells threads to end when it is dropped, by a test that fails too.
+pub struct Ending<'a>(pub &'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -109,6 +109,32 @@ impl Cycle {
         self.accepting.hold = None;
     }
 
+    /// Lets those in who wait at the sockets of a neighbour that is late.
+    pub(crate) fn help(&mut self) {
+        let shared = &self.proxy.shared;
+        let look = |slot| shared.region.neighbour(slot);
+        let sockets = self.listeners.late_sockets(shared.now_ms, look);
+        if sockets == 0 || !self.accepting.is_open() {
+            return;
+        }
+        let conf = Rc::clone(&self.proxy.shared.conf);
+        let local = |socket: &Socket| conf.uses_server_addr.then(|| socket.local())?;
+        for index in 0..sockets {
+            for _ in 0..ACCEPTS_A_TURN {
+                if !self.has_room() {
+                    return;
+                }
+                match self.listeners.accept_for_neighbour(index, local) {
+                    Accept::Client(socket, accepted) => self.proxy.accept(socket, accepted),
+                    Accept::Lost(_) => {}
+                    // Who is short of descriptors notices it at a socket of its own.
+                    Accept::Empty | Accept::Short(_) => break,
+                }
+                self.listeners.try_again();
+            }
+        }
+    }
+
     /// Lets one client in; false when no more can be.
     fn accept_one(&mut self, conf: &Conf, number: u32) -> bool {
         if !self.has_room() && (!self.listeners.is_waited_at(number) || !self.make_room()) {

@@ -56,6 +56,16 @@ pub enum Order {
         /// Further packets follow.
         more: bool,
     },
+    /// The listening sockets of a neighbour, in the place of those that were told before: accept
+    /// from them when it is late.
+    Help {
+        /// Its slot in the region.
+        slot: u32,
+        /// What each descriptor beside this packet is.
+        descriptors: Vec<Role>,
+        /// Further packets follow.
+        more: bool,
+    },
     /// Only for the syncer: do this and answer [`Answer::Done`].
     Command {
         /// Comes back in the answer.
@@ -162,6 +172,11 @@ pub enum Answer {
         /// The config generation.
         generation: u64,
         /// Why, for the error log.
+        message: String,
+    },
+    /// An order arrived incomplete: its text or its descriptors were cut.
+    Unread {
+        /// For the error log.
         message: String,
     },
     /// The generation is live here.

@@ -169,7 +169,10 @@ impl Cycle {
         self.proxy.shared.publish_numbers();
         let row = self.proxy.shared.region.scoreboard();
         if timeout != Some(Duration::ZERO) && self.quit.is_none() {
-            row.set_state(WorkerState::Parked);
+            row.set_state(match self.accepting.is_open() {
+                true => WorkerState::Parked,
+                false => WorkerState::Full,
+            });
         }
         let waited = self.queue.wait(timeout);
         waited.map_err(|error| format!("epoll_wait() failed: {error}"))?;
@@ -194,6 +197,7 @@ impl Cycle {
         self.proxy.expire();
         self.flush_logs();
         self.accept();
+        self.help();
         self.resolve();
         if asked.channel {
             self.hear();
@@ -232,6 +236,7 @@ impl Cycle {
             self.proxy.next_deadline_ms(),
             self.proxy.shared.conf.files.next_due_ms(),
             self.accepting.due_ms(),
+            self.listeners.next_look_ms(now_ms),
             self.quit.and_then(|quit| quit.deadline_ms),
             self.proxy.shared.names.next_ms(),
             self.follower.due_ms(now_ms),
@@ -307,6 +312,7 @@ impl Cycle {
                     .saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
             }),
         });
+        self.listeners.stop_helping(|_| true);
         self.accept_the_last();
         self.proxy.quit();
     }

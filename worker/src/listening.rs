@@ -1,5 +1,7 @@
 //! Listening sockets: accepting, and holding it back.
 
+mod help;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -12,6 +14,8 @@ use crate::event::{Token, Watcher};
 use crate::proxy::Accepted;
 use crate::socket;
 use crate::transport::Socket;
+
+use help::Helping;
 
 /// How long is waited for someone to come.
 const NOT_AT_ALL: Timespec = Timespec {
@@ -45,6 +49,7 @@ struct Listening {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     sockets: Vec<Option<Listening>>,
+    helping: Option<Helping>,
 }
 
 /// What came of accepting.
@@ -167,38 +172,49 @@ impl Listeners {
         let Some(Some(listening)) = self.sockets.get_mut(number as usize) else {
             return Accept::Empty;
         };
-        loop {
-            match socket::accept(&listening.socket) {
-                Ok((socket, from)) => {
-                    let socket = Socket::new(socket);
-                    let accepted = Accepted {
-                        address: from.and_then(|from| SocketAddr::try_from(from).ok()),
-                        local: match &listening.address {
-                            Address::Ip(ip) => Some(local(&socket).unwrap_or(*ip)),
-                            Address::Unix(_) => None,
-                        },
-                        listener: number,
-                        nodelay: listening.nodelay,
-                    };
-                    return Accept::Client(socket, accepted);
-                }
-                Err(Errno::AGAIN) => {
-                    listening.ready = false;
-                    return Accept::Empty;
-                }
-                // A client that left while it was waiting.
-                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
-                // accept(2) passes on what has happened to the connection in the network.
-                Err(error) if NETWORK.contains(&error) => return Accept::Lost(error),
-                Err(error) => return Accept::Short(error),
-            }
-        }
+        let accept = listening.accept(&listening.socket, number, local);
+        listening.ready &= !matches!(accept, Accept::Empty);
+        accept
     }
 
     /// Stops listening at one socket.
     pub fn remove(&mut self, number: u32, watcher: &Watcher) {
         if let Some(Some(listening)) = self.sockets.get_mut(number as usize).map(Option::take) {
             watcher.forget(&listening.socket);
+        }
+    }
+}
+
+impl Listening {
+    /// Accepts one client from `socket`, which listens at this one's address.
+    fn accept(
+        &self,
+        socket: &OwnedFd,
+        number: u32,
+        local: impl Fn(&Socket) -> Option<SocketAddr>,
+    ) -> Accept {
+        loop {
+            match socket::accept(socket) {
+                Ok((socket, from)) => {
+                    let socket = Socket::new(socket);
+                    let accepted = Accepted {
+                        address: from.and_then(|from| SocketAddr::try_from(from).ok()),
+                        local: match &self.address {
+                            Address::Ip(ip) => Some(local(&socket).unwrap_or(*ip)),
+                            Address::Unix(_) => None,
+                        },
+                        listener: number,
+                        nodelay: self.nodelay,
+                    };
+                    return Accept::Client(socket, accepted);
+                }
+                Err(Errno::AGAIN) => return Accept::Empty,
+                // A client that left while it was waiting.
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                // accept(2) passes on what has happened to the connection in the network.
+                Err(error) if NETWORK.contains(&error) => return Accept::Lost(error),
+                Err(error) => return Accept::Short(error),
+            }
         }
     }
 }

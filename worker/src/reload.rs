@@ -104,6 +104,9 @@ impl Cycle {
                     if error.kind() != io::ErrorKind::InvalidData {
                         return;
                     }
+                    self.reload.partial.clear();
+                    let message = error.to_string();
+                    self.answer(&Answer::Unread { message });
                 }
             }
         }
@@ -148,6 +151,15 @@ impl Cycle {
                     if let Role::Listener(name) = role {
                         self.adopt(&name, descriptor);
                     }
+                }
+            }
+            Order::Help {
+                slot,
+                descriptors: roles,
+                more,
+            } => {
+                if let Some(passed) = self.gather(roles, descriptors, more) {
+                    self.listeners.help(slot, passed);
                 }
             }
             // The syncer's.
@@ -214,6 +226,8 @@ impl Cycle {
                 gone.push(number);
             }
         }
+        self.listeners
+            .stop_helping(|address| !conf.has_listener(address));
         let conf_of_sockets = &mut conf;
         for (address, socket) in prepared.listeners {
             listen(self, conf_of_sockets, address, socket);

@@ -41,6 +41,7 @@ impl Master {
         self.replace_obsolete();
         self.follow_old(now);
         let turn = self.tick(now);
+        self.arrange_help();
         self.tell_manager(now);
         turn
     }
@@ -160,6 +161,7 @@ impl Master {
             } => {
                 self.refused_by(role, pid, generation, &message);
             }
+            Answer::Unread { message } => self.unread(role, pid, &message),
             Answer::Committed { generation } => self.committed(role, pid, generation),
             Answer::Done { id, result } => {
                 if let Some(control) = &mut self.control {

@@ -3,6 +3,7 @@
 mod birth;
 mod event;
 mod heartbeat;
+mod help;
 mod manager;
 mod quit;
 mod region;
@@ -86,6 +87,8 @@ pub(crate) struct Master {
     new_binary: Option<Pid>,
     /// The master that started this one by USR2, while there is something left of it.
     old: Option<Old>,
+    /// Rises when the listening sockets of the workers change.
+    listening_version: u64,
 }
 
 /// One configuration in force, or about to be.

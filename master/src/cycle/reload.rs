@@ -151,6 +151,17 @@ impl Master {
         self.refuse(message);
     }
 
+    /// An order did not arrive whole: if it was the one to prepare, nothing can be committed.
+    pub(super) fn unread(&mut self, role: Role, pid: Pid, message: &str) {
+        let prepares = |reload: &Reload| !matches!(reload.stage, Stage::Commit { .. });
+        if self.reload.as_ref().is_some_and(prepares) {
+            let name = role.name();
+            self.refuse(&format!(
+                "{name} {pid} could not read its orders: {message}"
+            ));
+        }
+    }
+
     /// Nobody waits any more for the answer of a process that is to be replaced.
     pub(super) fn forget_in_reload(&mut self, pid: Pid) {
         if let Some(reload) = &mut self.reload {
@@ -314,6 +325,7 @@ impl Master {
             // Only a backlog can be at fault now; the sockets listen already.
             Err(message) => self.log.alert(message),
         }
+        self.listening_version += 1;
         self.order_commit(generation);
         if self.retired {
             self.restore();

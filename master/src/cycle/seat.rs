@@ -47,6 +47,15 @@ pub(crate) struct Seat {
     backoff: Backoff,
 }
 
+/// A worker whose listening sockets another looks after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Helps {
+    pub(crate) slot: usize,
+    pub(crate) sets: Vec<usize>,
+    /// The version of the listening sockets that were passed.
+    pub(crate) version: u64,
+}
+
 /// A worker's slot in an earlier region.
 #[derive(Debug)]
 pub(crate) struct Former {
@@ -75,6 +84,8 @@ pub(crate) struct Child {
     pub(crate) kill_at: Option<Instant>,
     /// It has not answered, and this was its heartbeat: it is killed early unless that moves.
     pub(crate) silent_at: Option<u64>,
+    /// Whom it was told to help.
+    pub(crate) helps: Option<Helps>,
 }
 
 /// The form of a child that has to be replaced, whatever it began with.
@@ -118,6 +129,7 @@ impl Seat {
             leaving: false,
             kill_at: None,
             silent_at: None,
+            helps: None,
         });
     }
 

@@ -186,6 +186,7 @@ fn prepare(
         watchdog: Watchdog::default(),
         new_binary: None,
         old,
+        listening_version: 0,
     })
 }
 

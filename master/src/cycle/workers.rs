@@ -106,10 +106,7 @@ impl Master {
         let Some(child) = self.workers[survivor].staying() else {
             return Ok(());
         };
-        let sockets = sets.iter().flat_map(|&set| self.listening.set(set));
-        let passed: Vec<(Passed, BorrowedFd)> = sockets
-            .map(|(address, socket)| (Passed::Listener(address.to_string()), socket.as_fd()))
-            .collect();
+        let passed = self.passed(sets);
         orders::send(&child.channel, &passed, |descriptors, more| Order::Adopt {
             descriptors,
             more,
@@ -142,6 +139,14 @@ impl Master {
                 return;
             }
         }
+    }
+
+    /// The sockets of sets, to be passed.
+    pub(super) fn passed(&self, sets: &[usize]) -> Vec<(Passed, BorrowedFd<'_>)> {
+        let sockets = sets.iter().flat_map(|&set| self.listening.set(set));
+        let passed = sockets
+            .map(|(address, socket)| (Passed::Listener(address.to_string()), socket.as_fd()));
+        passed.collect()
     }
 
     /// WINCH.

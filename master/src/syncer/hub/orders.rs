@@ -50,7 +50,7 @@ impl Hub {
                 }
             }
             Order::Command { id, command } => self.command(id, command),
-            Order::Adopt { .. } | Order::Quit => {}
+            Order::Adopt { .. } | Order::Help { .. } | Order::Quit => {}
         }
     }
 
