@@ -46,6 +46,9 @@ impl Master {
             next.region = before.clone();
             return Ok(None);
         }
+        if self.is_paired() {
+            return Err("\"region\" cannot change during a change of the binary".into());
+        }
         let path = &next.region.path;
         if *path != before.path {
             refuse_live_region(path, None)?;

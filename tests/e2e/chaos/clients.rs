@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, Request, Stream, Then, answer, ok};
 use crate::support::client::{Client, Failure, Response};
+use crate::support::weir::Weir;
 use crate::support::{PATIENCE, wait_until};
 
 /// A download comes in so many pieces of this many bytes, with a pause before each.
@@ -270,6 +271,23 @@ fn tunnel(address: &str, worker: &mut Option<u32>) -> Result<(), String> {
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// So many downloads at once.
+pub fn many_downloads(weir: &Weir, count: usize) {
+    let mut clients: Vec<Client> = (0..count).map(|_| weir.connect()).collect();
+    for client in &mut clients {
+        client
+            .send(b"GET /download HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+    }
+    for client in &mut clients {
+        let response = client.response("GET").unwrap();
+        assert_eq!(
+            (response.status, response.body.len()),
+            (200, PIECES * PIECE)
+        );
+    }
 }
 
 /// A server for all of them.

@@ -22,6 +22,8 @@ const SECONDS: u64 = 8;
 const SEED: u64 = 0x5EED;
 /// Between two things that happen, at most.
 const PAUSE_MS: u64 = 300;
+/// More than all clients have at a time.
+const DOWNLOADS_A_WORKER: usize = 40;
 /// What memory may grow by after the warm-up, in percent.
 const GROWTH_PERCENT: u64 = 5;
 
@@ -148,5 +150,7 @@ fn warm_up(site: &mut Site) {
     let failed = clients.stop();
     let failed: Vec<String> = failed.iter().map(Failed::to_string).collect();
     assert!(failed.is_empty(), "{failed:#?}\n{}", site.tail());
+    // The most that a worker ever has at a time, and more: what it has taken it keeps.
+    clients::many_downloads(&site.weir, DOWNLOADS_A_WORKER * site::WORKERS);
     site.rest();
 }

@@ -11,6 +11,7 @@ use crate::support::consul::{Consul, ENTRY};
 use crate::support::process::{read_lossy, send};
 use crate::support::weir::{Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, free_port, wait_until};
+use crate::upgrade::New;
 
 /// Workers of the first and the last configuration, and the most that there ever are.
 pub const WORKERS: usize = 3;
@@ -58,6 +59,7 @@ pub enum Action {
     Remove,
     KillWorker,
     KillSyncer,
+    ChangeBinary,
     RestartConsul,
 }
 
@@ -72,7 +74,8 @@ impl Action {
             27..=29 => Action::Add,
             30..=32 => Action::Remove,
             33..=35 => Action::KillWorker,
-            36..=38 => Action::KillSyncer,
+            36..=37 => Action::KillSyncer,
+            38 => Action::ChangeBinary,
             _ => Action::RestartConsul,
         }
     }
@@ -144,6 +147,7 @@ impl Site {
                     send(pid, Signal::SIGKILL);
                 }
             }
+            Action::ChangeBinary => self.there_and_back(random),
             Action::RestartConsul => self.restart_consul(),
         }
         // They record every request.
@@ -201,6 +205,24 @@ impl Site {
         let children = crate::support::process::children(master);
         let title = |pid: &u32| crate::support::process::title(*pid) == "weir: syncer process";
         children.into_iter().find(title)
+    }
+
+    /// USR2, and the way back: the new one is told to go, at times after the old one's workers.
+    fn there_and_back(&self, random: &mut Random) {
+        let old = self.weir.pid();
+        let new = New::start(&self.weir, old);
+        if random.below(2) == 0 {
+            self.weir.signal(Signal::SIGWINCH);
+            wait_until(PATIENCE, "the new one serves", || {
+                self.weir.get("/short").status == 200
+            });
+            self.weir.signal(Signal::SIGHUP);
+        }
+        new.end(Signal::SIGQUIT);
+        let pid_file = self.weir.path("logs/weir.pid");
+        wait_until(PATIENCE, "the old one has its pid file back", || {
+            read_lossy(&pid_file).trim() == old.to_string()
+        });
     }
 
     /// Ends Consul, which forgets everything, and tells the new one.

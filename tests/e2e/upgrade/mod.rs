@@ -36,15 +36,15 @@ fn setup(peer: &Backend, long: &Long, more: &str) -> Setup {
 }
 
 /// A master that USR2 has started, ended with the test.
-struct New {
-    pid: u32,
+pub struct New {
+    pub pid: u32,
     _leash: Leash,
 }
 
 impl New {
     /// Sends USR2 to the master `old`, and waits until the new one serves.
     #[track_caller]
-    fn start(weir: &Weir, old: u32) -> New {
+    pub fn start(weir: &Weir, old: u32) -> New {
         let new = New::begin(old);
         wait_until(PATIENCE, "the new master has the pid file", || {
             pid_in(weir, "weir.pid") == Some(new.pid)
@@ -72,7 +72,7 @@ impl New {
 
     /// Ends it by a signal.
     #[track_caller]
-    fn end(&self, signal: Signal) {
+    pub fn end(&self, signal: Signal) {
         send(self.pid, signal);
         wait_gone(self.pid);
     }
