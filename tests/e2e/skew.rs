@@ -1,12 +1,13 @@
 //! The kernel deals connections out without looking who has time: what waits at a worker that is
 //! late or full is served by its neighbour.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::support::client::{Client, get};
-use crate::support::load::Load;
 use crate::support::process::send;
 use crate::support::weir::{Setup, Weir, who};
 use crate::support::{Ending, PATIENCE, wait_until};
@@ -26,12 +27,28 @@ fn slowest(weir: &Weir) -> Duration {
     (0..CONNECTIONS).map(one).max().unwrap_or_default()
 }
 
+/// Does something while the worker behind a connection is asked all the time.
+fn with_one_awake(mut client: Client, act: impl FnOnce()) {
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ending = Ending(&ends);
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                assert_eq!(client.get("/x").unwrap().status, 200);
+            }
+        });
+        act();
+    });
+}
+
 #[test]
 fn a_full_workers_queue_is_served_by_its_neighbour() {
     const ROOM: usize = 64;
-    let weir = Setup::server("location = /x { return 200 x; } keepalive_timeout 100s;")
-        .workers(2)
-        .start();
+    let weir = Setup::server(
+        "location = /x { return 200 x; } keepalive_timeout 100s; keepalive_requests 1000000000;",
+    )
+    .workers(2)
+    .start();
     let text = weir.text().replace(
         "worker_connections 2048",
         &format!("worker_connections {ROOM}"),
@@ -40,32 +57,34 @@ fn a_full_workers_queue_is_served_by_its_neighbour() {
     weir.rewrite(&text);
     weir.reload();
     let full = weir.workers()[0];
-    // One with connections under way, none of which idles; the other keeps its room.
-    let mut held: Vec<Client> = Vec::new();
     let is_full = || {
         let rows = weir.weirctl_json(&["workers"]);
         let rows = rows["workers"].as_array().or(rows.as_array()).cloned();
         let mut rows = rows.unwrap_or_default().into_iter();
         rows.any(|row| row["pid"] == full && row["state"] == "full")
     };
-    let begun = Instant::now();
-    while !is_full() {
-        assert!(begun.elapsed() < PATIENCE, "it never gets full");
-        let mut client = weir.connect();
-        // At the edge it may be closed for another.
-        let Ok(response) = client.get("/who") else {
-            continue;
-        };
-        if response.field("x-pid") == Some(full.to_string().as_str()) {
-            client.send(b"GET /x HTTP/1.1\r\n").unwrap();
-            held.push(client);
+    let mut each = weir.each_worker(2);
+    each.remove(&full);
+    let mut held: Vec<Client> = Vec::new();
+    with_one_awake(each.into_values().next().unwrap(), || {
+        let begun = Instant::now();
+        while !is_full() {
+            assert!(begun.elapsed() < PATIENCE, "it never gets full");
+            let mut client = weir.connect();
+            // At the edge it may be closed for another.
+            let Ok(response) = client.get("/who") else {
+                continue;
+            };
+            if response.field("x-pid") == Some(full.to_string().as_str()) {
+                // Under way, so that it does not idle.
+                client.send(b"GET /x HTTP/1.1\r\n").unwrap();
+                held.push(client);
+            }
         }
-    }
-    let load = Load::start(&weir.address(), "/x", 2);
-    let slowest = slowest(&weir);
-    assert!(slowest < SOON, "{slowest:?}");
-    let outcome = load.stop();
-    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+        let slowest = slowest(&weir);
+        eprintln!("the slowest connection beside a full worker: {slowest:?}");
+        assert!(slowest < SOON, "{slowest:?}");
+    });
     // Those that it has are served by it as soon as it is asked.
     for client in &mut held {
         client.send(b"Host: a\r\n\r\n").unwrap();
@@ -82,19 +101,10 @@ fn a_stopped_workers_queue_is_served_by_its_neighbour() {
     let stopped = weir.workers()[1];
     let mut its = each.remove(&stopped).unwrap();
     send(stopped, Signal::SIGSTOP);
-    // The other one is awake.
-    let mut other = each.into_values().next().unwrap();
-    let ends = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _ending = Ending(&ends);
-        scope.spawn(|| {
-            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
-                assert_eq!(other.get("/x").unwrap().status, 200);
-            }
-        });
+    with_one_awake(each.into_values().next().unwrap(), || {
         let slowest = slowest(&weir);
+        eprintln!("the slowest connection beside a stopped worker: {slowest:?}");
         assert!(slowest < SOON, "{slowest:?}");
-        eprintln!("the slowest connection to a stopped worker: {slowest:?}");
     });
     send(stopped, Signal::SIGCONT);
     assert_eq!(its.get("/x").unwrap().status, 200);

@@ -168,6 +168,11 @@ impl Cycle {
         }
     }
 
+    /// Whether another client would be let in now.
+    pub(crate) fn takes_another(&self) -> bool {
+        self.accepting.is_open() && (self.has_room() || self.proxy.has_idle())
+    }
+
     /// Whether one client more, and a connection to a server for it, are within the limit. The first
     /// client always is, or a small limit would let nobody in.
     fn has_room(&self) -> bool {

@@ -169,7 +169,7 @@ impl Cycle {
         self.proxy.shared.publish_numbers();
         let row = self.proxy.shared.region.scoreboard();
         if timeout != Some(Duration::ZERO) && self.quit.is_none() {
-            row.set_state(match self.accepting.is_open() {
+            row.set_state(match self.takes_another() {
                 true => WorkerState::Parked,
                 false => WorkerState::Full,
             });

@@ -67,11 +67,10 @@ impl Listeners {
         now_ms: u64,
         look: impl Fn(u32) -> Option<(WorkerState, u64)>,
     ) -> usize {
-        let is_paused = now_ms < self.paused_until_ms;
         let Some(helping) = &mut self.helping else {
             return 0;
         };
-        if is_paused || now_ms < helping.look_ms {
+        if now_ms < helping.look_ms {
             return 0;
         }
         helping.look_ms = now_ms + 1;
@@ -149,7 +148,7 @@ mod tests {
         other.set_nonblocking(true).unwrap();
         let at = other.local_addr().unwrap();
         let mut listeners = Listeners::default();
-        let number = listeners.add(address.clone(), own.into(), false, &watcher);
+        let number = listeners.add(address.clone(), own.into(), false, true, &watcher);
         assert_eq!(number.unwrap(), 0);
         let passed = vec![
             (Role::Listener(address.to_string()), other.into()),
@@ -183,13 +182,7 @@ mod tests {
         assert_eq!(at(4000, WorkerState::Starting, 0), 0);
         listeners.try_again();
         assert_eq!(listeners.next_look_ms(4000), None);
-        listeners.pause(5000);
         let full = |_| Some((WorkerState::Full, 0));
-        assert_eq!(
-            listeners.late_sockets(5001, full),
-            0,
-            "short of descriptors"
-        );
         assert_eq!(listeners.late_sockets(6000, full), 1);
         assert_eq!(listeners.next_look_ms(6000), Some(6000 + LATE_MS));
         assert_eq!(listeners.late_sockets(7000, |_| None), 0);
