@@ -143,7 +143,8 @@ impl Control {
         clients.chain(self.paused_until).min()
     }
 
-    /// Does what can be done now; the requests that are whole.
+    /// Does what can be done now; the requests that are whole, of which each is told once.
+    #[must_use]
     pub(crate) fn turn(&mut self, now: Instant) -> Vec<Asked> {
         self.accept(now);
         let mut asked = Vec::new();
@@ -421,8 +422,8 @@ mod tests {
         assert_eq!(control.clients.len(), CLIENTS_MAX);
         assert_eq!(control.interests().count(), CLIENTS_MAX);
         assert_eq!(control.next_timer(), Some(now + PATIENCE));
-        control.turn(now + PATIENCE);
-        control.turn(now + PATIENCE);
+        assert!(control.turn(now + PATIENCE).is_empty());
+        assert!(control.turn(now + PATIENCE).is_empty());
         assert!(control.clients.len() <= 5);
         let first = idle.into_iter().next().unwrap();
         assert!(line(first).contains("no request came in time"));
@@ -437,7 +438,7 @@ mod tests {
         stream.write_all(b"{\"command\":\"unpin\"}\n").unwrap();
         assert_eq!(turns(&mut control, now).len(), 1);
         drop(stream);
-        control.turn(now);
+        assert!(control.turn(now).is_empty());
         assert!(control.clients.is_empty());
         control.answer(1, Ok(Outcome::default()));
     }
@@ -452,7 +453,7 @@ mod tests {
         let asked = turns(&mut control, now).remove(0);
         assert_eq!(asked.command, Command::Pin { upstream: None });
         control.lose_syncer();
-        control.turn(now);
+        assert!(control.turn(now).is_empty());
         assert!(line(stream).contains("the syncer process died"));
     }
 

@@ -78,10 +78,15 @@ fn another_limit_replaces_workers_under_load() {
         });
         load.progress();
         let now = weir.workers();
-        let new = now.iter().filter(|pid| !before.contains(pid));
-        for pid in new.chain([&weir.syncer()]) {
-            assert_eq!(files_limit(*pid), Some(4096 + number));
-        }
+        wait_until(
+            PATIENCE,
+            "all but the download's have the new limit",
+            || {
+                let mut new = now.iter().filter(|pid| !before.contains(pid));
+                let is_new = |pid: u32| files_limit(pid) == Some(4096 + number);
+                new.all(|pid| is_new(*pid)) && is_new(weir.syncer())
+            },
+        );
         before = now;
     }
     // The old worker of the download is still there, and that alone.

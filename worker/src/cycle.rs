@@ -236,6 +236,9 @@ impl Cycle {
             self.proxy.next_deadline_ms(),
             self.proxy.shared.conf.files.next_due_ms(),
             self.accepting.due_ms(),
+            (!self.accepting.is_open())
+                .then(|| self.proxy.next_idle_ms())
+                .flatten(),
             self.listeners.next_look_ms(now_ms),
             self.quit.and_then(|quit| quit.deadline_ms),
             self.proxy.shared.names.next_ms(),

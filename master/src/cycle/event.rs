@@ -176,20 +176,27 @@ impl Master {
         let Some(control) = &mut self.control else {
             return;
         };
-        for Asked { id, command } in control.turn(now) {
-            let sent = match self.syncer.staying() {
-                Some(syncer) => {
-                    let sent = syncer.channel.send(&Order::Command { id, command }, &[]);
-                    sent.map_err(|error| format!("the syncer does not hear {}", describe(&error)))
-                }
-                None => Err("there is no syncer process at the moment".to_owned()),
-            };
-            if let Err(message) = sent {
-                control.answer(id, Err(message));
+        loop {
+            let all = control.turn(now);
+            if all.is_empty() {
+                return;
             }
+            for Asked { id, command } in all {
+                let sent = match self.syncer.staying() {
+                    Some(syncer) => {
+                        let sent = syncer.channel.send(&Order::Command { id, command }, &[]);
+                        sent.map_err(|error| {
+                            format!("the syncer does not hear {}", describe(&error))
+                        })
+                    }
+                    None => Err("there is no syncer process at the moment".to_owned()),
+                };
+                if let Err(message) = sent {
+                    control.answer(id, Err(message));
+                }
+            }
+            // Once more, as an answer from here goes out with the next turn; others may ask in it.
         }
-        // An answer that came in this turn, from here or from the syncer.
-        control.turn(now);
     }
 
     fn signal(&mut self, received: Received) {

@@ -14,7 +14,7 @@ use super::stop::Stop;
 use crate::settings::SourceAddress;
 
 /// Read at once, in bytes.
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 
 /// Read at once of a stream, in bytes.
 const STREAM_READ: usize = 4 * 1024;

@@ -39,8 +39,9 @@ fn accepting_pauses_and_who_waits_is_served_afterwards() {
         all_are_served(&at_once(&weir, "/", 8));
         let taken = begun.elapsed();
         assert_eq!(plan.failed(), 4);
-        // Four failures are four pauses, and no loop that tries again and again.
-        assert!(taken >= 4 * PAUSE, "{taken:?}");
+        // Four failures are four pauses, and no loop that tries again and again. One may end early, with
+        // the connection by which the start was seen.
+        assert!(taken >= 3 * PAUSE, "{taken:?}");
         let spent = used(worker) - before;
         assert!(spent < taken / 4, "{spent:?} in {taken:?}");
         let log = weir.error_log();

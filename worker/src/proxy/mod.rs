@@ -134,6 +134,9 @@ struct Due {
     peers: Vec<u32>,
 }
 
+/// For so long who came in counts as about to ask, in milliseconds: it is not closed to make room.
+const FIRST_REQUEST_MS: u64 = 1000;
+
 /// All connections of a worker and what they share.
 pub struct Proxy<N: Network> {
     /// Clients.
@@ -357,14 +360,34 @@ impl<N: Network> Proxy<N> {
     /// Whether there is a connection that nobody needs just now.
     #[must_use]
     pub fn has_idle(&self) -> bool {
-        !self.shared.resting.is_empty() || !self.shared.idle.is_empty()
+        matches!(self.idle_client(), Some((_, due_ms)) if due_ms <= self.shared.now_ms)
+            || !self.shared.idle.is_empty()
+    }
+
+    /// When the client that is idle the longest may be closed, if that lies ahead.
+    #[must_use]
+    pub fn next_idle_ms(&self) -> Option<u64> {
+        let (_, due_ms) = self.idle_client()?;
+        (due_ms > self.shared.now_ms).then_some(due_ms)
+    }
+
+    /// The client that is idle the longest, and from when on it may be closed: one that has just come
+    /// is about to ask.
+    fn idle_client(&self) -> Option<(Key, u64)> {
+        let oldest = self.shared.resting.oldest()?;
+        let key = self.clients.key_of(oldest)?;
+        let client = self.clients.get(key)?;
+        let is_new = client.requests == 0;
+        let due_ms = client.since_ms.saturating_add(FIRST_REQUEST_MS);
+        Some((key, if is_new { due_ms } else { 0 }))
     }
 
     /// Closes a connection that nobody needs just now: the client's that is idle the longest, and
     /// without one a server's. False if there is none.
     pub fn close_an_idle_one(&mut self) -> bool {
-        let client = self.shared.resting.oldest();
-        if let Some(key) = client.and_then(|index| self.clients.key_of(index)) {
+        if let Some((key, due_ms)) = self.idle_client()
+            && due_ms <= self.shared.now_ms
+        {
             self.close_client(key);
             return true;
         }
