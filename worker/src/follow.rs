@@ -10,7 +10,7 @@ use crate::upstream::retired::Retired;
 
 /// Steps in one turn of the loop; each is a few dozen nanoseconds. A request that comes meanwhile waits
 /// for one slice, which must not show beside the time that it takes itself.
-pub const STEPS_A_SLICE: usize = 192;
+pub const STEPS_A_SLICE: usize = 96;
 
 /// After the tables moved on faster than they could be read, the next attempt is this much later,
 /// in milliseconds.
