@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 
 use crate::support::backend::{Backend, Then, ok};
 use crate::support::client::Client;
-use crate::support::process::{alive, children, read_lossy, title};
-use crate::support::weir::{Setup, Weir};
-use crate::support::{PATIENCE, wait_until};
+use crate::support::process::{alive, children, read_lossy, send, title};
+use crate::support::weir::{Setup, Weir, in_http, in_server};
+use crate::support::{PATIENCE, wait_for, wait_until};
 
 /// A server whose answers wait until the gate opens.
 fn gated() -> (Backend, Arc<AtomicBool>) {
@@ -341,4 +341,27 @@ fn the_s_option_signals_the_master() {
         wrong.code == Some(1) && wrong.stderr.contains("invalid option: \"-s wrong\""),
         "{wrong:?}"
     );
+}
+
+#[test]
+fn what_is_asked_during_the_start_is_done_after_it() {
+    // A Consul that never answers holds the start up; nothing happens after it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = Setup::whole(&in_http(&format!(
+        "upstream test {{ upsync {}/v1/kv/test upsync_type=consul; server 127.0.0.1:9; }}\n{}",
+        silent.local_addr().unwrap(),
+        in_server("location / { return 204; }")
+    )));
+    let log = setup.dir().join("logs/error.log");
+    let weir = std::thread::scope(|scope| {
+        let starting = scope.spawn(|| setup.start());
+        let master = wait_for(PATIENCE, "the start is under way", || {
+            let log = read_lossy(&log);
+            let (before, _) = log.split_once("#0: start syncer process")?;
+            before.rsplit(' ').next()?.parse().ok()
+        });
+        send(master, Signal::SIGHUP);
+        starting.join().unwrap()
+    });
+    weir.wait_log("config generation 2 live");
 }

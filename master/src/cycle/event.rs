@@ -272,6 +272,8 @@ impl Master {
                 let mut wanted = wanted.map(|seat| seat.child.as_ref());
                 if wanted.all(|child| child.is_some_and(|child| child.ready)) {
                     self.serve();
+                    // Nothing else may come that would wake the master for these.
+                    self.do_deferred();
                 } else if now >= until {
                     self.fail_start("worker processes were not ready in time");
                 }
