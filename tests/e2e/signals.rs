@@ -107,7 +107,7 @@ fn quit_finishes_what_is_in_flight() {
 #[test]
 fn worker_shutdown_timeout_ends_a_quit() {
     let (backend, _gate) = gated();
-    let text = crate::support::weir::in_http(&crate::support::weir::in_server(&format!(
+    let text = in_http(&in_server(&format!(
         "location / {{ proxy_pass http://{}; }}",
         backend.address()
     )));
