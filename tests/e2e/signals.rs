@@ -353,15 +353,17 @@ fn what_is_asked_during_the_start_is_done_after_it() {
         in_server("location / { return 204; }")
     )));
     let log = setup.dir().join("logs/error.log");
+    // The master would end with the thread that starts it.
     let weir = std::thread::scope(|scope| {
-        let starting = scope.spawn(|| setup.start());
-        let master = wait_for(PATIENCE, "the start is under way", || {
-            let log = read_lossy(&log);
-            let (before, _) = log.split_once("#0: start syncer process")?;
-            before.rsplit(' ').next()?.parse().ok()
+        scope.spawn(|| {
+            let master = wait_for(PATIENCE, "the start is under way", || {
+                let log = read_lossy(&log);
+                let (before, _) = log.split_once("#0: start syncer process")?;
+                before.rsplit(' ').next()?.parse().ok()
+            });
+            send(master, Signal::SIGHUP);
         });
-        send(master, Signal::SIGHUP);
-        starting.join().unwrap()
+        setup.start()
     });
     weir.wait_log("config generation 2 live");
 }
