@@ -111,7 +111,10 @@ impl Hub {
 }
 
 pub(super) fn send_answer(channel: &Channel, log: &Log, answer: &Answer) {
-    if let Err(error) = channel.send(answer, &[]) {
+    // That the master is gone is seen by the end of the channel.
+    if let Err(error) = channel.send(answer, &[])
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
         log.log(
             Level::Alert,
             format_args!("answer to the master failed ({error})"),
