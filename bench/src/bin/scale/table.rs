@@ -134,6 +134,22 @@ impl Sight {
         }
     }
 
+    /// Waits until no version has been published for a while, and every worker routes by the last.
+    pub fn settle(&self) -> Result<(), String> {
+        let until = Instant::now() + TIMEOUT;
+        let mut version = self.version()?;
+        loop {
+            thread::sleep(PAUSE);
+            let now = self.version()?;
+            if std::mem::replace(&mut version, now) == now && self.oldest()? == now {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(format!("the table still changes after {TIMEOUT:?}"));
+            }
+        }
+    }
+
     pub fn version(&self) -> Result<u64, String> {
         self.0.version().map_err(text)
     }
