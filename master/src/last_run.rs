@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use nix::unistd::Pid;
 use weir_shm::{Reader, Record as Recorded, Server, Table, Upstream};
 
+use crate::handover;
 use crate::log::Log;
 use crate::syncer::recorder::history::Peer;
 use crate::syncer::recorder::report::{From, Pin, Report};
@@ -33,16 +35,32 @@ pub(crate) struct Known {
 }
 
 impl LastRun {
-    /// Reads what there is; what cannot be read is told and passed over.
-    pub(crate) fn read(region: &Path, state: Option<&Path>, log: &Log) -> LastRun {
+    /// Reads what there is; what cannot be read is told and passed over. `old`: the master that has
+    /// started this one, and may have left a handover.
+    pub(crate) fn read(
+        region: &Path,
+        old: Option<Pid>,
+        state: Option<&Path>,
+        log: &Log,
+    ) -> LastRun {
         let mut last = LastRun::default();
         if region.exists()
             && let Err(error) = last.read_region(region)
         {
-            log.warn(format_args!(
-                "the table of the last run in \"{}\" is not used: {error}",
-                region.display()
-            ));
+            let path = region.display();
+            match old.map(|old| last.read_handover(region, old)) {
+                Some(Ok(true)) => log.notice(format_args!(
+                    "the table of the old master in \"{path}\" is taken from its handover: {error}"
+                )),
+                told => {
+                    if let Some(Err(message)) = told {
+                        log.warn(message);
+                    }
+                    log.warn(format_args!(
+                        "the table of the last run in \"{path}\" is not used: {error}"
+                    ));
+                }
+            }
         }
         match state.map(state::read) {
             Some(Ok(Some(saved))) => last.saved = saved,
@@ -60,6 +78,18 @@ impl LastRun {
         self.report = Report::parse(&report).unwrap_or_default();
         self.history = reader.history().unwrap_or_default();
         Ok(())
+    }
+
+    /// Whether there was one.
+    fn read_handover(&mut self, region: &Path, old: Pid) -> Result<bool, String> {
+        let Some(handover) = handover::read(region, old)? else {
+            return Ok(false);
+        };
+        let table = handover.table();
+        self.table = Some(table.ok_or("the handover has a server whose address is none")?);
+        self.report = handover.report();
+        self.history = handover.history();
+        Ok(true)
     }
 
     /// The version that the next table follows.

@@ -62,8 +62,8 @@ impl Region {
 }
 
 /// A server by what two regions call it alike: upstream, address, and its number among those of the
-/// same address there.
-pub(crate) type Identity = (String, String, usize);
+/// same address there, from 1 on.
+pub type Identity = (String, String, usize);
 
 /// Every server by upstream, address and number among those of the same address.
 pub(crate) fn identified(table: &Table) -> impl Iterator<Item = (Identity, CounterId)> {

@@ -40,12 +40,12 @@ pub mod table;
 mod word;
 mod worker;
 
-pub use carry::SameServers;
+pub use carry::{Identity, SameServers};
 pub use check::{Report, SlotReport};
 pub use counters::{Counters, Counts};
 pub use error::{Damage, Error, PublishError, ReadError, SnapshotError, TooLong};
 pub use failures::{Cursors, Failures};
-pub use follow::Carried;
+pub use follow::{Carried, Tally};
 pub use history::Record;
 pub use journal::Journal;
 pub use latency::{Histogram, Latencies};

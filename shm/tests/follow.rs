@@ -79,9 +79,9 @@ fn each_count_is_carried_once_to_the_same_server() {
     let own = publish(&new, &[("b", &[9, 1]), ("a", &[1, 1])]);
     let reader = Reader::open(&old_path).unwrap();
     let mut carried = Carried::default();
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path), [(0, 0), (4, 400), (1, 100), (3, 300)]);
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path), [(0, 0), (4, 400), (1, 100), (3, 300)]);
 
     // Both count on; one request of the old one is not over yet.
@@ -89,7 +89,7 @@ fn each_count_is_carried_once_to_the_same_server() {
     count(&heir, own[1], 10);
     count(&worker, ids[3], 5);
     worker.counters().begin(ids[0]);
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path)[1], (19, 1900));
     assert_eq!(counted(&new_path)[2], (2, 100));
     let shown = Reader::open(&new_path).unwrap();
@@ -101,7 +101,7 @@ fn each_count_is_carried_once_to_the_same_server() {
     worker.counters().end(ids[0], 100, 10);
     drop(worker);
     old.fold(0);
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path)[1], (19, 1900));
     assert_eq!(counted(&new_path)[2], (2, 200));
     assert_eq!(shown.status().unwrap().requests, 10 + 5 + 10);
@@ -138,9 +138,9 @@ fn a_server_that_was_away_counts_from_zero() {
     count(&worker, before[0], 7);
     let reader = Reader::open(&old_path).unwrap();
     let mut carried = Carried::default();
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     publish(&new, &[("a", &[1])]);
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path), [(7, 700)]);
 
     publish(&old, &[("a", &[2])]);
@@ -149,6 +149,6 @@ fn a_server_that_was_away_counts_from_zero() {
     let again = publish(&old, &[("a", &[1])]);
     assert_ne!(before, again);
     count(&worker, again[0], 2);
-    carried.carry(&reader, &new).unwrap();
+    carried.carry(reader.tally().unwrap(), &new).unwrap();
     assert_eq!(counted(&new_path), [(9, 900)]);
 }

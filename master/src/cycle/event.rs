@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal as Number, kill};
 use weir_worker::channel::{Answer, Order};
 use weir_worker::settings::Level;
 
+use super::handing::Handing;
 use super::upgrade::Old;
 use super::{Deferred, Master, Phase, Role, Turn};
 use crate::control::{Asked, Control};
@@ -40,6 +41,7 @@ impl Master {
         self.watch_workers(now);
         self.replace_obsolete();
         self.follow_old(now);
+        self.hand_over(now);
         let turn = self.tick(now);
         self.arrange_help();
         self.tell_manager(now);
@@ -100,6 +102,7 @@ impl Master {
         let control = self.control.as_ref().and_then(Control::next_timer);
         let watchdog = self.watchdog.due();
         let old = self.old.as_ref().map(Old::due);
+        let handing = self.handing.as_ref().map(Handing::due);
         let own = [
             phase,
             reload,
@@ -108,6 +111,7 @@ impl Master {
             watchdog,
             self.notify.due(),
             old,
+            handing,
         ];
         seats.chain(own).flatten().min()
     }

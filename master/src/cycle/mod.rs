@@ -2,6 +2,7 @@
 
 mod birth;
 mod event;
+mod handing;
 mod heartbeat;
 mod help;
 mod manager;
@@ -40,6 +41,7 @@ use crate::settings::Settings;
 use crate::signal::Signals;
 use crate::{Loaded, Program};
 
+use handing::Handing;
 use heartbeat::Watchdog;
 use region::NextRegion;
 use reload::Reload;
@@ -85,6 +87,8 @@ pub(crate) struct Master {
     watchdog: Watchdog,
     /// The master that USR2 has started, while it lives.
     new_binary: Option<Pid>,
+    /// What that one may need to go on from here.
+    handing: Option<Handing>,
     /// The master that started this one by USR2, while there is something left of it.
     old: Option<Old>,
     /// Rises when the listening sockets of the workers change.

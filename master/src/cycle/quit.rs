@@ -118,6 +118,7 @@ impl Master {
                 describe(&error)
             ));
         }
+        self.finish_handing_over();
         self.forget_aside();
         if let Some(pid) = self.new_binary {
             self.notify.hand_over(pid);

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::unistd::{Gid, Uid, chown, geteuid};
+use nix::unistd::{Gid, Pid, Uid, chown, geteuid};
 use weir_shm::{Journal, Publisher, Region, Seen};
 use weir_worker::log::Clock;
 
@@ -17,10 +17,12 @@ use crate::settings::Settings;
 use crate::syncer::recorder::history::{Cause, Changes, Record};
 use crate::syncer::recorder::report::{FORM, Report};
 
-/// The region with its first table, and an eventfd for each of its worker slots.
+/// The region with its first table, and an eventfd for each of its worker slots. `old`: the master
+/// that has started this one.
 pub(super) fn shared(
     settings: &Settings,
     resolved: &[ResolvedUpstream],
+    old: Option<Pid>,
     log: &Log,
 ) -> Result<(Region, Vec<OwnedFd>), String> {
     room::check(settings, resolved)?;
@@ -33,7 +35,7 @@ pub(super) fn shared(
         ));
     }
     // Before it is replaced.
-    let last = LastRun::read(&settings.region.path, settings.state.as_deref(), log);
+    let last = LastRun::read(&settings.region.path, old, settings.state.as_deref(), log);
     let mut first = first_table::build(&settings.upstreams, resolved, &last, |line| {
         log.warn(line);
     });

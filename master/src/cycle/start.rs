@@ -136,7 +136,7 @@ fn prepare(
         .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
     listening.complete(&settings.listeners)?;
     let opened = control(settings).and_then(|control| {
-        let shared = shared(settings, &resolved, log);
+        let shared = shared(settings, &resolved, parent, log);
         match shared {
             Ok(shared) => Ok((control, shared)),
             Err(message) => {
@@ -185,6 +185,7 @@ fn prepare(
         is_short_of_room: false,
         watchdog: Watchdog::default(),
         new_binary: None,
+        handing: None,
         old,
         listening_version: 0,
     })

@@ -17,10 +17,11 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::{Pid, getppid};
 use rustix::io::FdFlags;
-use weir_shm::{Address, Carried, Reader};
+use weir_shm::{Address, Carried, Reader, Tally};
 
 use super::{Deferred, Master};
 use crate::errno::{describe, describe_errno};
+use crate::handover::{self, Handover};
 use crate::inherit::{self, Inherited};
 use crate::log::Log;
 use crate::process::{self, Fork};
@@ -34,13 +35,22 @@ pub(super) struct Old {
     parent: Pid,
     /// It has ended; what is left are workers that nobody looks after.
     gone: bool,
-    /// Its region.
-    reader: Option<Reader>,
+    counts: Counts,
     carried: Carried,
     /// When to carry over again.
     due: Instant,
     /// Unix addresses that it listens on and this one does not.
     dropped: Vec<Address>,
+}
+
+/// Where the old one's workers' counts are found.
+enum Counts {
+    /// In its region.
+    Region(Box<Reader>),
+    /// In its handover, as this release cannot read the region.
+    Handover,
+    /// They could not be read, which has been told.
+    Nowhere,
 }
 
 impl Old {
@@ -68,12 +78,21 @@ impl Old {
             kept.any(|listen| listen.address == *address)
         };
         let addresses = inherited.sockets.iter().map(|(address, _)| address);
-        let reader = Reader::open(&settings.region.path).ok();
+        let region = &settings.region.path;
         let parent = inherited.parent.as_raw() as u32;
+        let reader = Reader::open(region).ok();
+        let counts = match reader.filter(|reader| reader.header().master_pid == parent) {
+            Some(reader) => {
+                // Or the old one goes on writing what nobody reads.
+                let _ = handover::remove(region);
+                Counts::Region(Box::new(reader))
+            }
+            None => Counts::Handover,
+        };
         Old {
             parent: inherited.parent,
             gone: false,
-            reader: reader.filter(|reader| reader.header().master_pid == parent),
+            counts,
             carried: Carried::default(),
             due: Instant::now(),
             dropped: addresses.filter(|at| !is_kept(at)).cloned().collect(),
@@ -85,10 +104,24 @@ impl Old {
         self.due
     }
 
-    /// Whether a worker of its still counts.
+    /// What its workers have counted; `None` if that is not known.
+    fn tally(&self, region: &Path) -> Result<Option<Tally>, String> {
+        match &self.counts {
+            Counts::Region(reader) => reader.tally().map(Some).map_err(|error| error.to_string()),
+            Counts::Handover => {
+                let handover = handover::read(region, self.parent)?;
+                Ok(handover.map(Handover::tally))
+            }
+            Counts::Nowhere => Ok(None),
+        }
+    }
+
+    /// Whether a worker of its still counts, as far as can be seen.
     fn is_counting(&self) -> bool {
-        let reader = self.reader.as_ref();
-        let rows = reader.and_then(|reader| reader.workers().ok());
+        let Counts::Region(reader) = &self.counts else {
+            return false;
+        };
+        let rows = reader.workers().ok();
         rows.into_iter().flatten().any(|row| {
             let pid = Pid::from_raw(row.pid as i32);
             kill(pid, None).is_ok()
@@ -139,6 +172,7 @@ impl Master {
             ));
             return;
         }
+        self.begin_handing_over();
         match process::fork() {
             Ok(Fork::Child) => {
                 let error = self.execute(&path);
@@ -207,6 +241,7 @@ impl Master {
 
     /// Takes the names back.
     fn take_back(&mut self) {
+        self.stop_handing_over();
         let Settings {
             region, control, ..
         } = &self.cycle.settings;
@@ -287,15 +322,23 @@ impl Master {
         };
         old.due = now + CARRY_PAUSE;
         let is_last = old.gone && !old.is_counting();
-        if let Some(reader) = &old.reader
-            && let Err(error) = old.carried.carry(reader, &self.region)
-        {
+        let region = &self.cycle.settings.region.path;
+        let carried = old.tally(region).and_then(|tally| match tally {
+            Some(tally) => {
+                let carried = old.carried.carry(tally, &self.region);
+                carried.map_err(|error| error.to_string())
+            }
+            None => Ok(()),
+        });
+        if let Err(error) = carried {
             self.log.error_line(format_args!(
                 "what the old master's workers have counted is not carried over: {error}"
             ));
-            old.reader = None;
+            old.counts = Counts::Nowhere;
         }
         if is_last {
+            // It may be there, for one that could not have read the region.
+            let _ = handover::remove(region);
             self.old = None;
         }
     }

@@ -1,7 +1,8 @@
 //! What is known and what was counted lives through an upgrade; both masters follow Consul.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::FileExt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
@@ -112,13 +113,45 @@ fn old_and_new_workers_follow_consul_while_both_serve() {
 
 #[test]
 fn counters_pins_and_history_go_on() {
-    let consul = Consul::shared();
     let folder = consul::folder();
+    let weir = goes_on(fed(&folder), &folder);
+    assert!(!weir.error_log().contains("handover"));
+}
+
+#[test]
+fn what_a_region_of_another_layout_has_is_handed_over() {
+    let folder = consul::folder();
+    let weir = goes_on(of_another_layout(fed(&folder), ""), &folder);
+    weir.wait_log("is taken from its handover: region has layout version 2, this release reads 3");
+}
+
+/// A weir whose next binary finds a region as if the running one were of another release: layout
+/// version 2. `more` is done before that is started.
+fn of_another_layout(setup: Setup, more: &str) -> Setup {
+    let next = setup.dir().join("next");
+    let region = setup.dir().join("weir.region");
+    let script = format!(
+        "#!/bin/sh\n\
+         printf '\\002' | dd of={} bs=1 seek=8 conv=notrunc 2>/dev/null || exit 9\n{more}\n\
+         exec {} \"$@\"\n",
+        region.display(),
+        env!("CARGO_BIN_EXE_weir")
+    );
+    fs::write(&next, script).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).unwrap();
+    let named = format!("exec -a {} \"$@\"", next.display());
+    setup.under(&["bash", "-c", &named, "bash"])
+}
+
+/// Upgrades a weir that is fed by a folder, and sees that all it has goes on.
+#[track_caller]
+fn goes_on(setup: Setup, folder: &str) -> Weir {
+    let consul = Consul::shared();
     let backends = ["a", "b"].map(Backend::named);
     for backend in &backends {
         consul.put(&format!("{folder}/{}", backend.address()), ENTRY);
     }
-    let mut weir = fed(&folder).start();
+    let mut weir = setup.start();
     wait_until(SOON, "both servers are there", || {
         weir.shown("test").contains("server count: 2")
     });
@@ -173,10 +206,12 @@ fn counters_pins_and_history_go_on() {
         weir.shown("test").contains("server count: 1")
     });
     new.end(Signal::SIGTERM);
+    assert!(!weir.path("weir.region.handover").exists());
+    weir
 }
 
 #[test]
-fn a_region_of_another_layout_is_told_and_the_saved_state_used() {
+fn without_a_handover_the_saved_state_is_used() {
     let consul = Consul::start();
     let backend = Backend::named("saved");
     consul.put(&format!("upstreams/{}", backend.address()), ENTRY);
@@ -188,19 +223,15 @@ fn a_region_of_another_layout_is_told_and_the_saved_state_used() {
         in_server(LOCATIONS)
     ));
     let state = "upsync_state @DIR@/dump/weir.state;";
-    let mut weir = Setup::whole(&format!("{state}\n{text}")).start();
+    let setup = Setup::whole(&format!("{state}\n{text}"));
+    let lost = format!("rm {}", setup.dir().join("weir.region.handover").display());
+    let mut weir = of_another_layout(setup, &lost).start();
     wait_until(SOON, "the server is there", || weir.get("/").status == 200);
     assert_eq!(weir.weirctl(&["pin", "test"]).code, Some(0));
     wait_until(PATIENCE, "the pin is saved", || {
         read_lossy(&weir.path("dump/weir.state")).contains("pinned")
     });
     drop(consul);
-    // What the old binary would have made, if it were of another release: layout version 2.
-    let region = std::fs::File::options()
-        .write(true)
-        .open(weir.path("weir.region"))
-        .unwrap();
-    region.write_all_at(&2u64.to_ne_bytes(), 8).unwrap();
     let new = New::start(&weir, weir.pid());
     weir.wait_log("is not used: region has layout version 2, this release reads 3");
     weir.signal(Signal::SIGQUIT);

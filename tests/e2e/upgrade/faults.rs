@@ -24,6 +24,7 @@ fn fails(weir: &Weir, log: &str) {
     for name in [
         "logs/weir.pid.oldbin",
         "weir.region.oldbin",
+        "weir.region.handover",
         "weir.control.oldbin",
     ] {
         assert!(!weir.path(name).exists(), "{name}");
@@ -184,6 +185,7 @@ fn an_old_master_that_is_killed_leaves_the_new_one_alone() {
     for name in [
         "logs/weir.pid.oldbin",
         "weir.region.oldbin",
+        "weir.region.handover",
         "weir.control.oldbin",
     ] {
         assert!(!weir.path(name).exists(), "{name}");

@@ -1,15 +1,12 @@
 //! `upsync_state`: the last good table on disk, for a start after a reboot with every source away.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use weir_worker::settings::Level;
@@ -18,13 +15,13 @@ use super::super::log::Log;
 use super::history::Peer;
 use super::report::Pin;
 use crate::errno::describe;
+use crate::sealed::Kind;
 
-/// How a file begins; the number rises when the form changes.
-const MAGIC: &str = "weir-state 1";
-/// A file that is larger is none of ours: a million servers fit.
-const SIZE_MAX: u64 = 256 << 20;
-/// The first line is no longer.
-const HEAD_MAX: usize = 100;
+const FILE: Kind = Kind {
+    magic: "weir-state 1",
+    name: "state file",
+    lasts: true,
+};
 /// What could not be written is tried again this much later, or with the next change.
 const RETRY: Duration = Duration::from_secs(10);
 /// A syncer that ends waits at most this long for its last write.
@@ -66,94 +63,12 @@ pub struct SavedUpstream {
     pub servers: Vec<Peer>,
 }
 
-/// The file's text: a line with what follows it, and that.
-fn render(saved: &Saved) -> Vec<u8> {
-    let body = serde_json::to_vec(saved).unwrap_or_default();
-    let mut text = format!(
-        "{MAGIC} crc32={:08x} bytes={}\n",
-        crc32fast::hash(&body),
-        body.len()
-    )
-    .into_bytes();
-    text.extend(body);
-    text
-}
-
-fn parse(text: &[u8]) -> Result<Saved, String> {
-    let end = text.iter().take(HEAD_MAX).position(|&byte| byte == b'\n');
-    let end = end.ok_or("it is no state file of weir")?;
-    let (head, body) = (&text[..end], &text[end + 1..]);
-    let head = std::str::from_utf8(head).unwrap_or_default();
-    let sums = head
-        .strip_prefix(MAGIC)
-        .and_then(|rest| rest.strip_prefix(" crc32="))
-        .and_then(|rest| rest.split_once(" bytes="))
-        .ok_or("it is no state file of this weir")?;
-    if sums.1 != body.len().to_string() {
-        return Err(format!("it has {} bytes, not {}", body.len(), sums.1));
-    }
-    let sum = format!("{:08x}", crc32fast::hash(body));
-    if sums.0 != sum {
-        return Err(format!("its checksum is {sum}, not {}", sums.0));
-    }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
 /// Reads the file; `None` if there is none.
 ///
 /// # Errors
 /// Why it cannot be used, with its name.
 pub fn read(path: &Path) -> Result<Option<Saved>, String> {
-    let name = path.display();
-    let fail = |error: io::Error| format!("state file \"{name}\" is not used {}", describe(&error));
-    // Neither a FIFO that nobody writes nor a link of the folder's owner is followed.
-    let flags = O_NONBLOCK | O_NOFOLLOW;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(fail)?,
-    };
-    let metadata = file.metadata().map_err(fail)?;
-    let size = metadata.len();
-    if !metadata.is_file() || size > SIZE_MAX {
-        return Err(format!(
-            "state file \"{name}\" is not used: it is no file, or has more than {SIZE_MAX} bytes"
-        ));
-    }
-    let mut text = Vec::new();
-    file.take(SIZE_MAX).read_to_end(&mut text).map_err(fail)?;
-    let saved = parse(&text).map_err(|why| format!("state file \"{name}\" is not used: {why}"))?;
-    Ok(Some(saved))
-}
-
-/// Replaces the file: a temporary one beside it, fsync, rename, fsync of the folder.
-///
-/// # Errors
-/// As the file system says; the old file stays whole.
-pub fn write(path: &Path, saved: &Saved) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let done = write_whole(&temporary, &render(saved)).and_then(|()| {
-        std::fs::rename(&temporary, path)?;
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    });
-    if done.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    done
-}
-
-fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    // A leftover may be a link or belong to someone else: it is never written through.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::create_new(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(text)?;
-    file.sync_all()
+    FILE.read(path)
 }
 
 /// The thread that writes, so that a slow disk delays nobody.
@@ -249,7 +164,7 @@ fn run(slot: &Slot, log: &Log) {
             continue;
         };
         let name = path.display();
-        match write(&path, &saved) {
+        match FILE.write(&path, &saved) {
             Ok(()) => {
                 if std::mem::take(&mut is_failing) {
                     let message = format_args!("state file \"{name}\" is written again");
@@ -309,38 +224,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.state");
         assert!(read(&path).unwrap().is_none());
-        write(&path, &saved(1)).unwrap();
-        write(&path, &saved(2)).unwrap();
+        FILE.write(&path, &saved(1)).unwrap();
+        FILE.write(&path, &saved(2)).unwrap();
         let back = read(&path).unwrap().unwrap();
         assert_eq!((back.version, back.upstreams), (2, saved(2).upstreams));
         assert_eq!(back.history[0].get(), "{\"version\":1}");
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn every_damage_is_found_and_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weir.state");
-        let good = render(&saved(1));
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            std::fs::write(&path, &bad).unwrap();
-            let error = read(&path).unwrap_err();
-            assert!(error.contains("weir.state\" is not used: it"), "{error}");
-        }
-        for length in 0..good.len() {
-            std::fs::write(&path, &good[..length]).unwrap();
-            assert!(read(&path).is_err(), "{length} bytes");
-        }
-        std::fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(read(&path).is_err());
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        assert!(read(&path).is_err());
     }
 
     #[test]
@@ -353,16 +241,5 @@ mod tests {
         }
         writer.finish();
         assert_eq!(read(&path).unwrap().unwrap().version, 50);
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weir.state");
-        write(&path, &saved(1)).unwrap();
-        // A folder in the temporary file's place cannot be removed as a file.
-        std::fs::create_dir(folder.path().join("weir.state.tmp")).unwrap();
-        assert!(write(&path, &saved(2)).is_err());
-        assert_eq!(read(&path).unwrap().unwrap().version, 1);
     }
 }
