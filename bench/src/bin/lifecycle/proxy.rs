@@ -64,7 +64,7 @@ impl Proxy {
         let log = folder.path().join("output");
         let process = Running::start_unpinned(&program, &arguments, &log).map_err(text)?;
         peer::wait_for(port)?;
-        Ok(Proxy {
+        let proxy = Proxy {
             process,
             port,
             kind,
@@ -72,7 +72,10 @@ impl Proxy {
             http: http.to_owned(),
             generation: 1,
             folder,
-        })
+        };
+        // A port is open before there is a worker.
+        proxy.wait_live()?;
+        Ok(proxy)
     }
 
     pub fn pid(&self) -> u32 {
@@ -102,14 +105,20 @@ impl Proxy {
     /// configuration.
     pub fn reload(&mut self, more: &str) -> Result<(), String> {
         let locations = format!("{}{more}", self.locations);
-        let number = self.write(&locations)?.to_string();
+        self.write(&locations)?;
         self.signal(Signal::SIGHUP);
+        self.wait_live()
+    }
+
+    /// Waits until all new connections meet the latest configuration.
+    fn wait_live(&self) -> Result<(), String> {
+        let number = self.generation.to_string();
         let begun = Instant::now();
         let mut row = 0;
         while row < IN_A_ROW {
             if begun.elapsed() > PATIENCE {
                 return Err(format!(
-                    "{}: no reload within {PATIENCE:?}",
+                    "{}: configuration {number} is not live within {PATIENCE:?}",
                     self.kind.name()
                 ));
             }
