@@ -112,6 +112,7 @@ fn fill(region: &Region) {
             Metric::Handled,
             Metric::Requests,
             Metric::Lapped,
+            Metric::LostLines,
         ] {
             row.add(metric, number * 100 + metric as u64);
         }
@@ -195,7 +196,7 @@ fn expected(path: &Path) -> String {
         let s = row.status;
         writeln!(
             text,
-            "worker {} pid {} {} {} {} {} {} {} {} {} {} {} {} {}",
+            "worker {} pid {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
             row.slot,
             row.pid,
             row.state,
@@ -209,7 +210,8 @@ fn expected(path: &Path) -> String {
             s.accepted,
             s.handled,
             s.requests,
-            row.lapped
+            row.lapped,
+            row.lost_lines
         )
         .unwrap();
     }

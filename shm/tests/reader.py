@@ -247,7 +247,7 @@ def main(path):
             upstream = table.string(record[7]).decode()
             print(f"leaving {upstream} {table.server(record[:7])} dropped {record[8]}")
     for worker, row in region.rows():
-        print(f"worker {worker} pid {row[0]} {STATES[row[1]]}", *row[2:13])
+        print(f"worker {worker} pid {row[0]} {STATES[row[1]]}", *row[2:14])
     for worker, counter in region.noted():
         print(f"failure {worker} {low(counter)}/{high(counter)}")
     for row, name in enumerate([*range(region.workers), "gone", "published"]):
