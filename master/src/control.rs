@@ -6,7 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use rustix::net::sockopt::socket_peercred;
 use serde_json::json;
+use socket2::{Domain, SockAddr, Type};
 use weir_worker::channel::{Command, Outcome};
 
 use crate::errno::describe;
@@ -24,6 +25,8 @@ use crate::socket;
 
 /// Clients at a time; more wait in the socket's queue.
 const CLIENTS_MAX: usize = 16;
+/// Clients in the socket's queue.
+const QUEUE: i32 = 128;
 /// A request is no longer, in bytes.
 const REQUEST_MAX: usize = 4096;
 /// What a client may take to send its request, the syncer to answer, and the client to read that.
@@ -100,8 +103,10 @@ impl Control {
             _ => {}
         }
         let made = (|| {
-            let listener = UnixListener::bind(&temporary)?;
-            listener.set_nonblocking(true)?;
+            let socket = socket::open(Domain::UNIX, Type::STREAM.nonblocking().cloexec())?;
+            socket.bind(&SockAddr::unix(&temporary)?)?;
+            socket.listen(QUEUE)?;
+            let listener = UnixListener::from(OwnedFd::from(socket));
             fs::set_permissions(&temporary, Permissions::from_mode(OWNERS))?;
             let found = fs::symlink_metadata(&temporary)?;
             fs::rename(&temporary, path)?;
@@ -235,11 +240,10 @@ fn refuse_live(path: &Path) -> io::Result<()> {
     if found.uid() != geteuid().as_raw() {
         return Ok(());
     }
-    match UnixStream::connect(path) {
-        Ok(_) if oldbin::is_left(path) => Ok(()),
-        Ok(_) => Err(io::Error::from(nix::errno::Errno::EADDRINUSE)),
-        Err(_) => Ok(()),
+    if socket::is_listened_on(path)? && !oldbin::is_left(path) {
+        return Err(io::Error::from(nix::errno::Errno::EADDRINUSE));
     }
+    Ok(())
 }
 
 fn is_trusted(stream: &UnixStream) -> bool {

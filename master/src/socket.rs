@@ -1,7 +1,8 @@
 //! The sockets of the master and the syncer: made, connected and accepted here.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,6 +15,24 @@ use weir_shm::fault::{self, Call};
 pub(crate) fn open(domain: Domain, kind: Type) -> io::Result<Socket> {
     fault::check(Call::Socket)?;
     Socket::new(domain, kind, None)
+}
+
+/// Whether somebody listens on the unix socket of this path.
+///
+/// # Errors
+/// As `socket(2)`, and what `connect(2)` says other than that nobody does.
+pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
+    // Nonblocking: the queue of one that hangs may be full.
+    let socket = open(Domain::UNIX, Type::STREAM.nonblocking().cloexec())?;
+    let connect = || {
+        fault::check(Call::Connect)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match connect().map_err(|error| (error.kind(), error)) {
+        Ok(()) | Err((ErrorKind::WouldBlock, _)) => Ok(true),
+        Err((ErrorKind::ConnectionRefused | ErrorKind::NotFound, _)) => Ok(false),
+        Err((_, error)) => Err(error),
+    }
 }
 
 /// Connects within `limit`.

@@ -139,10 +139,8 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
 
 /// Whether `path` is a socket that nobody listens on.
 fn is_dead(path: &Path) -> bool {
-    // Nonblocking: the queue of one that hangs may be full.
-    let connect = || socket::open(Domain::UNIX, KIND)?.connect(&SockAddr::unix(path)?);
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-        && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        && matches!(socket::is_listened_on(path), Ok(false))
 }
 
 /// Removes the file of a unix socket that nobody listens on any more.
