@@ -1,10 +1,13 @@
 //! A full disk under the logs.
 
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use nix::unistd::getuid;
 
+use super::alterable;
 use crate::support::process::read_lossy;
 use crate::support::weir::{Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, wait_until};
@@ -35,18 +38,19 @@ fn fill(setup: &Setup, name: &str) {
 /// The disk has room again.
 fn empty(weir: &Weir, name: &str) {
     let path = weir.path("logs").join(name);
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     weir.signal(Signal::SIGUSR1);
     let worker = weir.workers()[0];
     wait_until(PATIENCE, "the worker has the new file", || {
-        let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap();
-        let mut links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let entries = fs::read_dir(format!("/proc/{worker}/fd")).unwrap();
+        let mut links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         links.any(|link| link == path)
     });
 }
 
+/// The whole lines.
 fn lines(path: &Path) -> usize {
-    read_lossy(path).lines().count()
+    read_lossy(path).matches('\n').count()
 }
 
 #[test]
@@ -97,4 +101,64 @@ fn lines_of_the_error_log_that_were_lost_are_counted_in_it() {
         assert_eq!(weir.get("/").status, 502);
         told(&weir.error_log(), end) >= 30
     });
+}
+
+/// What the small disk holds, in bytes: whole pages.
+const DISK: u64 = 32 * 1024;
+
+/// weir for which this folder is a small disk of its own, which nobody else sees and which goes with it.
+fn on_small_disk(setup: Setup, folder: &Path) -> Setup {
+    fs::create_dir(folder).unwrap();
+    let mount = format!("mount -t tmpfs -o size={DISK} none \"$0\" && exec \"$@\"");
+    let mut wrapper = vec!["unshare", "--mount"];
+    if !getuid().is_root() {
+        wrapper.extend(["--user", "--map-root-user"]);
+    }
+    wrapper.extend(["sh", "-c", &mount, folder.to_str().unwrap()]);
+    setup.under(&wrapper)
+}
+
+#[test]
+fn a_disk_that_gets_full_and_has_room_again_costs_lines_and_no_request() {
+    for buffer in ["", " combined buffer=4k flush=50ms"] {
+        let location = "location / { return 200 x; }";
+        let body = format!("access_log logs/disk/access.log{buffer}; {location}");
+        let setup = alterable(&in_server(&body));
+        let folder = setup.dir().join("logs/disk");
+        let weir = on_small_disk(setup, &folder)
+            .allow("access.log\" failed (28: No space left on device)")
+            .start();
+        // As weir sees it.
+        let seen = format!("/proc/{}/root{}", weir.pid(), folder.display());
+        let log = Path::new(&seen).join("access.log");
+        let mut client = weir.connect();
+        let mut sent = 0;
+        let mut ask = || {
+            assert_eq!(client.get("/").unwrap().status, 200);
+            sent += 1;
+            sent
+        };
+        let mut asked = ask();
+        while lost(&weir) < 20 {
+            asked = ask();
+        }
+        wait_until(PATIENCE, "every line is written or counted", || {
+            lines(&log) as u64 + lost(&weir) == asked
+        });
+        // The last line that went in was cut where the disk ends, unless it ended there too.
+        assert_eq!(fs::metadata(&log).unwrap().len(), DISK);
+        assert!(!folder.join("access.log").exists(), "a disk of its own");
+        let (written, before) = (lines(&log), lost(&weir));
+        File::create(&log).unwrap();
+        let path = folder.join("access.log");
+        let end = format!(" lines of \"{}\" could not be written", path.display());
+        wait_until(PATIENCE, "it is told", || {
+            asked = ask();
+            told(&weir.error_log(), &end) >= before
+        });
+        wait_until(PATIENCE, "every line is written or counted again", || {
+            (written + lines(&log)) as u64 + lost(&weir) == asked
+        });
+        assert_eq!(told(&weir.error_log(), &end), lost(&weir));
+    }
 }
