@@ -3,6 +3,7 @@
 //! A connection holds a buffer only while a request is in flight; an idle one holds none. The
 //! pool is a stack, so that the buffer lent next is the one that the caches still know.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use weir_shm::fault::{self, Call};
@@ -206,6 +207,21 @@ fn lengthen(bytes: &mut Vec<u8>, size: usize) -> Result<(), NoMemory> {
         return Err(NoMemory { size });
     }
     bytes.resize(size, 0);
+    Ok(())
+}
+
+/// Makes room for `count` bytes more.
+///
+/// # Errors
+/// There is not so much memory.
+pub fn room_for(bytes: &mut VecDeque<u8>, count: usize) -> Result<(), NoMemory> {
+    let size = bytes.len() + count;
+    if size <= bytes.capacity() {
+        return Ok(());
+    }
+    if fault::check(Call::Allocate).is_err() || bytes.try_reserve(count).is_err() {
+        return Err(NoMemory { size });
+    }
     Ok(())
 }
 

@@ -55,6 +55,25 @@ fn a_head_that_there_is_no_room_for_is_500() {
     assert_eq!(again.unwrap().status, 200);
 }
 
+#[test]
+fn an_answer_that_there_is_no_memory_to_set_aside_is_whole_all_the_same() {
+    // More than the sockets between weir and a client that reads nothing can hold.
+    let whole: String = ('a'..='w').cycle().take(24 << 20).collect();
+    let backend = Backend::named(&whole);
+    // What is set aside would all be in memory.
+    let buffers = "proxy_buffering on; proxy_buffers 1024 32k; proxy_max_temp_file_size 0;";
+    let (setup, plan) = plan(http_basic::forwarding(&backend, buffers));
+    let weir = setup.start();
+    plan.then("001");
+    let mut client = weir.connect();
+    client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    weir.wait_log(&format!("{REASON} while reading upstream"));
+    assert_eq!(plan.failed(), 1);
+    let answer = client.response("GET").unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.strip_suffix(b"\n") == Some(whole.as_bytes()));
+}
+
 fn limit_memory(pid: u32, limit: &str) {
     // The worker may have died of it.
     let _ = Command::new("prlimit")

@@ -50,8 +50,14 @@ impl LineBuffer {
         if line.len() > self.size {
             return flushed.and(write(line)).map(|()| None);
         }
-        if self.lines.capacity() < self.size {
-            self.lines.reserve_exact(self.size - self.lines.len());
+        if self.lines.capacity() < self.size
+            && self
+                .lines
+                .try_reserve_exact(self.size - self.lines.len())
+                .is_err()
+        {
+            // Not now; without it the log is slower, and that is all.
+            return flushed.and(write(line)).map(|()| None);
         }
         if self.lines.is_empty() {
             self.due_ms = self
@@ -103,6 +109,20 @@ mod tests {
         buffer.flush(|_| Ok(())).unwrap();
         assert_eq!(buffer.due_ms(), None);
         assert_eq!(buffer.append(b"x\n", 200, none).unwrap(), Some(250));
+    }
+
+    #[test]
+    fn without_memory_for_it_lines_are_written_as_they_come() {
+        let mut buffer = buffer(usize::MAX, Some(50));
+        let out = RefCell::new(Vec::new());
+        let write = |bytes: &[u8]| -> io::Result<()> {
+            out.borrow_mut().extend_from_slice(bytes);
+            Ok(())
+        };
+        assert_eq!(buffer.append(b"one\n", 100, write).unwrap(), None);
+        assert_eq!(buffer.append(b"two\n", 100, write).unwrap(), None);
+        assert_eq!(out.into_inner(), b"one\ntwo\n");
+        assert_eq!(buffer.due_ms(), None);
     }
 
     #[test]

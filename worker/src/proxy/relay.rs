@@ -3,11 +3,10 @@
 
 use std::io::{self, IoSlice};
 
-use super::spool::Spool;
+use super::spool::{Spool, Unstored};
 use super::unchunk::{Bound, Excess, unchunk, unchunk_behind};
 use crate::buffer::Buffer;
 use crate::http::{Body, ChunkError, ChunkHead, Decoder, LAST_CHUNK, chunked};
-use crate::temp::TempError;
 use crate::transport::{Readiness, Transport};
 
 /// What follows a chunk's data, and what follows the data of the last one.
@@ -313,8 +312,8 @@ impl Relay {
     /// Moves everything that waits in front of the input into the spool, which has room for it.
     ///
     /// # Errors
-    /// As `pwrite(2)`; all is as before then.
-    pub fn store(&mut self, input: &mut Buffer) -> Result<(), TempError> {
+    /// As [`Spool::push`]; all is as before then.
+    pub fn store(&mut self, input: &mut Buffer) -> Result<(), Unstored> {
         let Some(spool) = &mut self.spool else {
             return Ok(());
         };

@@ -95,7 +95,7 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
-    /// The disk does not take it: the server waits for the client, as without a file.
+    /// Neither memory nor disk takes it: the server waits for the client, as without a file.
     fn set_nothing_aside(&self, exchange: &mut Exchange, why: std::fmt::Arguments<'_>) -> bool {
         self.log_request(
             exchange,

@@ -2,10 +2,12 @@
 //! a temporary file. They come out in the order in which they went in.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::buffer::{NoMemory, room_for};
 use crate::temp::{TempError, TempFile};
 use crate::transport::{Readiness, Transport};
 
@@ -22,6 +24,24 @@ pub struct Spool {
     /// How much of the file was taken out and put in.
     read: u64,
     written: u64,
+}
+
+/// Why bytes could not be put into a [`Spool`], in nginx's words.
+#[derive(Debug)]
+pub enum Unstored {
+    /// The file does not take them.
+    File(TempError),
+    /// There is no memory for them.
+    Memory(NoMemory),
+}
+
+impl fmt::Display for Unstored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unstored::File(error) => error.fmt(f),
+            Unstored::Memory(error) => error.fmt(f),
+        }
+    }
 }
 
 impl Spool {
@@ -80,12 +100,13 @@ impl Spool {
     /// Puts bytes in, all or none; [`Spool::wants_file`] has said whether a file is needed.
     ///
     /// # Errors
-    /// As `pwrite(2)`.
-    pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), TempError> {
+    /// As `pwrite(2)`, and if there is no memory.
+    pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), Unstored> {
         let count = parts.iter().map(|part| part.len()).sum();
         let file = match &self.file {
             Some(file) if !self.is_for_memory(count) => file,
             _ => {
+                room_for(&mut self.memory, count).map_err(Unstored::Memory)?;
                 for part in parts {
                     self.memory.extend(*part);
                 }
@@ -95,7 +116,7 @@ impl Spool {
         let mut at = self.next_in_file();
         let begin = at;
         for part in parts {
-            file.write_at(part, at)?;
+            file.write_at(part, at).map_err(Unstored::File)?;
             at += part.len() as u64;
         }
         if begin == 0 {
