@@ -14,17 +14,19 @@ use crate::support::{Ending, PATIENCE, wait_until};
 
 /// New connections in each test: the kernel gives about half of them to the worker that has no time.
 const CONNECTIONS: usize = 60;
+/// Those where nothing else happens, each of which may wait.
+const FEW: usize = 12;
 /// What the slowest of them may take.
 const SOON: Duration = Duration::from_secs(2);
 
-/// The slowest of many connections, one after another.
-fn slowest(weir: &Weir) -> Duration {
+/// The slowest of so many connections, one after another.
+fn slowest(weir: &Weir, connections: usize) -> Duration {
     let one = |_| {
         let begun = Instant::now();
         assert_eq!(get(weir.address(), "/x").status, 200);
         begun.elapsed()
     };
-    (0..CONNECTIONS).map(one).max().unwrap_or_default()
+    (0..connections).map(one).max().unwrap_or_default()
 }
 
 /// Does something while the worker behind a connection is asked all the time.
@@ -63,28 +65,24 @@ fn a_full_workers_queue_is_served_by_its_neighbour() {
         let mut rows = rows.unwrap_or_default().into_iter();
         rows.any(|row| row["pid"] == full && row["state"] == "full")
     };
-    let mut each = weir.each_worker(2);
-    each.remove(&full);
     let mut held: Vec<Client> = Vec::new();
-    with_one_awake(each.into_values().next().unwrap(), || {
-        let begun = Instant::now();
-        while !is_full() {
-            assert!(begun.elapsed() < PATIENCE, "it never gets full");
-            let mut client = weir.connect();
-            // At the edge it may be closed for another.
-            let Ok(response) = client.get("/who") else {
-                continue;
-            };
-            if response.field("x-pid") == Some(full.to_string().as_str()) {
-                // Under way, so that it does not idle.
-                client.send(b"GET /x HTTP/1.1\r\n").unwrap();
-                held.push(client);
-            }
+    let begun = Instant::now();
+    while !is_full() {
+        assert!(begun.elapsed() < PATIENCE, "it never gets full");
+        let mut client = weir.connect();
+        // At the edge it may be closed for another.
+        let Ok(response) = client.get("/who") else {
+            continue;
+        };
+        if response.field("x-pid") == Some(full.to_string().as_str()) {
+            // Under way, so that it does not idle.
+            client.send(b"GET /x HTTP/1.1\r\n").unwrap();
+            held.push(client);
         }
-        let slowest = slowest(&weir);
-        eprintln!("the slowest connection beside a full worker: {slowest:?}");
-        assert!(slowest < SOON, "{slowest:?}");
-    });
+    }
+    let slowest = slowest(&weir, CONNECTIONS);
+    eprintln!("the slowest connection beside a full worker: {slowest:?}");
+    assert!(slowest < SOON, "{slowest:?}");
     // Those that it has are served by it as soon as it is asked.
     for client in &mut held {
         client.send(b"Host: a\r\n\r\n").unwrap();
@@ -102,7 +100,7 @@ fn a_stopped_workers_queue_is_served_by_its_neighbour() {
     let mut its = each.remove(&stopped).unwrap();
     send(stopped, Signal::SIGSTOP);
     with_one_awake(each.into_values().next().unwrap(), || {
-        let slowest = slowest(&weir);
+        let slowest = slowest(&weir, CONNECTIONS);
         eprintln!("the slowest connection beside a stopped worker: {slowest:?}");
         assert!(slowest < SOON, "{slowest:?}");
     });
@@ -111,4 +109,27 @@ fn a_stopped_workers_queue_is_served_by_its_neighbour() {
     wait_until(PATIENCE, "it serves again", || {
         who(&mut weir.connect()) == stopped
     });
+}
+
+/// Nothing wakes the neighbour but its own clock.
+#[test]
+fn a_stopped_worker_of_an_idle_weir_keeps_nobody_waiting_for_long() {
+    for workers in [2, 4] {
+        let weir = Setup::server("location = /x { return 200 x; }")
+            .workers(workers)
+            .start();
+        weir.each_worker(workers);
+        let stopped = weir.workers()[1];
+        wait_until(PATIENCE, "it waits for events", || {
+            let rows = weir.weirctl_json(&["workers"]);
+            let rows = rows["workers"].as_array().cloned().unwrap_or_default();
+            let mut rows = rows.into_iter();
+            rows.any(|row| row["pid"] == stopped && row["state"] == "parked")
+        });
+        send(stopped, Signal::SIGSTOP);
+        let slowest = slowest(&weir, FEW * workers / 2);
+        send(stopped, Signal::SIGCONT);
+        eprintln!("the slowest of an idle weir with one of {workers} workers stopped: {slowest:?}");
+        assert!(slowest < SOON, "{slowest:?}");
+    }
 }

@@ -239,7 +239,9 @@ impl Cycle {
             (!self.accepting.is_open())
                 .then(|| self.proxy.next_idle_ms())
                 .flatten(),
-            self.listeners.next_look_ms(now_ms),
+            (self.accepting.is_open())
+                .then(|| self.listeners.next_look_ms(now_ms))
+                .flatten(),
             self.quit.and_then(|quit| quit.deadline_ms),
             self.proxy.shared.names.next_ms(),
             self.follower.due_ms(now_ms),

@@ -2,7 +2,7 @@
 //! who has time, so what waits at the socket of a worker that is late or full is let in by the next.
 //!
 //! Nothing is watched for it. A worker that is awake looks at its neighbour's row of the scoreboard
-//! once a millisecond at most, and tries its sockets when that is late.
+//! once a millisecond at most, and tries its sockets when that is late; one that sleeps wakes for it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -17,6 +17,10 @@ use crate::transport::Socket;
 pub(crate) const LATE_MS: u64 = 10;
 /// One that waits for events is looked after this seldom, should it not get them, in milliseconds.
 const IDLE_MS: u64 = 100;
+/// How long one may sleep whose neighbour waits for events, in milliseconds. Nothing tells it that the
+/// neighbour is stopped then: this is what a client on an otherwise idle weir may wait for, no more than
+/// for a packet that is sent again.
+const NAP_MS: u64 = 1000;
 
 /// The neighbour that is helped.
 #[derive(Debug)]
@@ -101,10 +105,14 @@ impl Listeners {
         }
     }
 
-    /// When to look again at a neighbour that works, in milliseconds.
+    /// When to look at the neighbour again, whatever else happens, in milliseconds.
     pub fn next_look_ms(&self, now_ms: u64) -> Option<u64> {
         let helping = self.helping.as_ref()?;
-        helping.is_at_work.then_some(now_ms + LATE_MS)
+        let nap = match helping.is_at_work {
+            true => LATE_MS,
+            false => NAP_MS,
+        };
+        (!helping.sockets.is_empty()).then_some(now_ms + nap)
     }
 
     /// Accepts one client of the neighbour.
@@ -181,11 +189,13 @@ mod tests {
         assert_eq!(at(3000, WorkerState::Quitting, 0), 0);
         assert_eq!(at(4000, WorkerState::Starting, 0), 0);
         listeners.try_again();
-        assert_eq!(listeners.next_look_ms(4000), None);
+        assert_eq!(listeners.next_look_ms(4000), Some(4000 + NAP_MS));
         let full = |_| Some((WorkerState::Full, 0));
         assert_eq!(listeners.late_sockets(6000, full), 1);
         assert_eq!(listeners.next_look_ms(6000), Some(6000 + LATE_MS));
         assert_eq!(listeners.late_sockets(7000, |_| None), 0);
+        listeners.stop_helping(|_| true);
+        assert_eq!(listeners.next_look_ms(7000), None, "nobody to wake for");
     }
 
     #[test]
