@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::settings::{
     ExpiresRule, Handler, Location, LocationSettings, Part, ServerId, ServerName, Settings,
     Template, UpstreamId, Variable, VirtualServer,
 };
+use crate::upstream::plan::UpstreamPlan;
 use crate::url::{Url, UrlHost};
 
 /// Settings, and what is looked up in them for each request.
@@ -52,6 +54,9 @@ pub struct Conf {
     server_names: Vec<String>,
     /// By name in lower case: nginx compares the names of upstreams in any.
     upstreams: HashMap<String, UpstreamId>,
+    /// Upstreams that the table has dropped because a later configuration does not name them, as they
+    /// were.
+    departed: RefCell<HashMap<String, Rc<UpstreamPlan>>>,
     /// By the number of a listening socket, its place in `settings.listeners`.
     listeners: Vec<Option<usize>>,
 }
@@ -137,6 +142,7 @@ impl Conf {
             upstreams: upstreams
                 .map(|(upstream, id)| (upstream.name.to_ascii_lowercase(), id))
                 .collect(),
+            departed: RefCell::default(),
             listeners: sockets
                 .iter()
                 .map(|socket| {
@@ -154,6 +160,28 @@ impl Conf {
     /// that it is always the file of that name.
     pub fn retire(&self) {
         self.log_caches.borrow_mut().clear();
+    }
+
+    /// The table has this upstream no more: requests that are served by this configuration, which
+    /// may name it, go on by it.
+    pub fn keep(&self, upstream: &Rc<UpstreamPlan>) {
+        if self.upstream(upstream.configured()).is_some() {
+            let (name, kept) = (upstream.name.clone(), Rc::clone(upstream));
+            self.departed.borrow_mut().insert(name, kept);
+        }
+    }
+
+    /// Takes over what another one with the same upstreams has kept.
+    pub fn keep_all_of(&self, other: &Conf) {
+        for upstream in other.departed.borrow().values() {
+            self.keep(upstream);
+        }
+    }
+
+    /// An upstream that was kept.
+    #[must_use]
+    pub fn departed(&self, name: &str) -> Option<Rc<UpstreamPlan>> {
+        self.departed.borrow().get(name).cloned()
     }
 
     /// Whether it is time, at this second, to complain about a log with variables in its name; then

@@ -301,8 +301,16 @@ impl<N: Network> Proxy<N> {
     /// are closed. Returns the one before.
     pub fn set_plan(&mut self, built: Built) -> Rc<Plan> {
         let old = std::mem::replace(&mut self.shared.plan, built.plan);
+        let mut last = None;
         for (upstream, counter) in built.dropped {
+            if last
+                .as_ref()
+                .is_none_or(|last| !Rc::ptr_eq(last, &upstream))
+            {
+                self.shared.part_with(&upstream);
+            }
             self.dropped(&upstream, counter);
+            last = Some(upstream);
         }
         old
     }
@@ -320,9 +328,8 @@ impl<N: Network> Proxy<N> {
 
     /// New requests are served by this configuration.
     pub fn set_conf(&mut self, conf: Rc<Conf>) {
-        self.shared.conf.retire();
         self.shared.names.renew();
-        self.shared.conf = conf;
+        self.shared.set_conf(conf);
     }
 
     /// The clients of a listening socket that is gone end with the request that they have.

@@ -33,8 +33,9 @@ impl<N: Network> Session<'_, N> {
             ProxyTarget::Upstream(id) => {
                 exchange.upstream_id = Some(*id);
                 let upstream = conf.settings.upstreams.get(*id);
-                let found = upstream.and_then(|known| self.shared.plan.upstream(&known.name));
-                found.cloned().ok_or(Unserved::Answer(502))
+                upstream
+                    .and_then(|known| self.shared.upstream(&conf, &known.name))
+                    .ok_or(Unserved::Answer(502))
             }
             ProxyTarget::Named(template) => self.find_named(exchange, &conf, template),
         }
@@ -96,8 +97,8 @@ impl<N: Network> Session<'_, N> {
         let known = exchange
             .upstream_id
             .and_then(|id| conf.settings.upstreams.get(id));
-        if let Some(found) = known.and_then(|known| self.shared.plan.upstream(&known.name)) {
-            return Ok(Rc::clone(found));
+        if let Some(found) = known.and_then(|known| self.shared.upstream(conf, &known.name)) {
+            return Ok(found);
         }
         if let Some(found) = self.find_discovered(exchange, conf, &url) {
             return Ok(found);
@@ -115,9 +116,9 @@ impl<N: Network> Session<'_, N> {
         if !url.no_port {
             return None;
         }
-        let found = self.shared.plan.upstream(&url.text.to_ascii_lowercase())?;
+        let found = self.shared.upstream(conf, &url.text.to_ascii_lowercase())?;
         exchange.upstream_id = Some(conf.upstream(found.template.as_deref()?)?);
-        Some(Rc::clone(found))
+        Some(found)
     }
 
     /// No upstream has this name: an address is a server by itself, and a name has to be resolved.

@@ -1,7 +1,7 @@
 //! What all connections of a worker share.
 
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use weir_shm::{Address, CounterId, Cursors, Metric, WorkerRegion};
@@ -32,6 +32,8 @@ pub struct Shared<N> {
     pub net: N,
     /// The configuration that new requests are served by.
     pub conf: Rc<Conf>,
+    /// Earlier ones, as long as a request is served by them.
+    former: Vec<Weak<Conf>>,
     /// The upstreams that new requests are routed by.
     pub plan: Rc<Plan>,
     /// Counters, failures and scoreboard.
@@ -95,6 +97,7 @@ impl<N> Shared<N> {
         Self {
             net,
             conf,
+            former: Vec::new(),
             plan: Rc::new(Plan::default()),
             failures: region.failures().cursors(),
             region,
@@ -122,6 +125,33 @@ impl<N> Shared<N> {
             log_path: Vec::new(),
             exchanges: Vec::new(),
         }
+    }
+
+    /// New requests are served by this configuration.
+    pub(super) fn set_conf(&mut self, conf: Rc<Conf>) {
+        self.conf.retire();
+        conf.keep_all_of(&self.conf);
+        let former = std::mem::replace(&mut self.conf, conf);
+        self.former.push(Rc::downgrade(&former));
+        drop(former);
+        self.former.retain(|conf| conf.strong_count() > 0);
+    }
+
+    /// The present plan does not have all the servers of this upstream of an earlier one. If it does
+    /// not have the upstream at all, a reload has removed it; requests that began before, and all those
+    /// of a worker that is on its way out, are served by settings that name it.
+    pub(super) fn part_with(&self, upstream: &Rc<UpstreamPlan>) {
+        if self.plan.upstream(upstream.configured()).is_none() {
+            let former = self.former.iter().filter_map(Weak::upgrade);
+            former.for_each(|conf| conf.keep(upstream));
+            self.conf.keep(upstream);
+        }
+    }
+
+    /// The upstream of this name for a request that is served by `conf`.
+    pub(super) fn upstream(&self, conf: &Conf, name: &str) -> Option<Rc<UpstreamPlan>> {
+        let present = self.plan.upstream(name).cloned();
+        present.or_else(|| conf.departed(name))
     }
 
     /// An exchange with a buffer to read into.

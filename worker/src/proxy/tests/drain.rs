@@ -1,8 +1,12 @@
 //! What becomes of requests whose server is removed while they are in flight.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Far, World};
+use crate::conf::Conf;
+use crate::log::Files;
 use crate::settings::{Part, Template};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -130,4 +134,60 @@ fn without_the_directive_it_has_as_long_as_it_takes() {
     assert!(!is_closed(&server));
     world.send(&server, ANSWER);
     assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+/// Settings without any upstream, as after a reload.
+fn without_upstreams(world: &World) -> Rc<Conf> {
+    let mut settings = world.proxy.shared.conf.settings.clone();
+    settings.upstreams.clear();
+    let listener = settings.listeners[0].address.clone();
+    let conf = Conf::new(settings, 2, Arc::new(Files::default()), &[Some(listener)]);
+    Rc::new(conf)
+}
+
+#[test]
+fn an_upstream_that_a_reload_removes_serves_who_began_before() {
+    // Whoever comes first: the table without the upstream, or the settings.
+    for table_first in [true, false] {
+        let mut world = World::new(2);
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+        let client = world.accept(head);
+        let conf = without_upstreams(&world);
+        if table_first {
+            world.publish_nothing();
+            let other = world.accept(GET);
+            world.send(&world.server(0), ANSWER);
+            assert!(other.got().starts_with("HTTP/1.1 200 "), "{}", other.got());
+            world.proxy.set_conf(conf);
+        } else {
+            world.proxy.set_conf(conf);
+            world.publish_nothing();
+        }
+        let late = world.accept(GET);
+        assert!(late.got().starts_with("HTTP/1.1 502 "), "{}", late.got());
+        world.send(&client, b"body-body");
+        world.send(&world.server(usize::from(table_first)), ANSWER);
+        assert!(
+            client.got().starts_with("HTTP/1.1 200 "),
+            "{}",
+            client.got()
+        );
+    }
+}
+
+#[test]
+fn a_worker_on_its_way_out_goes_on_with_an_upstream_that_is_removed() {
+    let mut world = World::with(1, |location, _| {
+        location.keepalive_min_timeout = Duration::from_secs(10);
+    });
+    let client = world.accept(b"");
+    world.proxy.quit();
+    world.publish_nothing();
+    world.send(&client, GET);
+    world.send(&world.server(0), ANSWER);
+    assert!(
+        client.got().starts_with("HTTP/1.1 200 "),
+        "{}",
+        client.got()
+    );
 }

@@ -305,7 +305,7 @@ impl World {
     /// The table has these servers from now on, by their ports.
     pub fn publish(&mut self, ports: &[u16]) {
         let writer = self.region.writer_file().unwrap();
-        let mut publisher = Publisher::new(&self.region, writer).unwrap();
+        let publisher = Publisher::new(&self.region, writer).unwrap();
         let mut upstream = publisher.table().upstreams[0].clone();
         let model = upstream.servers[0].clone();
         let server = |port: &u16| Server {
@@ -313,9 +313,18 @@ impl World {
             ..model.clone()
         };
         upstream.servers = ports.iter().map(server).collect();
-        publisher
-            .publish(vec![upstream], weir_shm::Seen::NOBODY)
-            .unwrap();
+        self.publish_table(publisher, vec![upstream]);
+    }
+
+    /// The table has no upstream any more.
+    pub fn publish_nothing(&mut self) {
+        let writer = self.region.writer_file().unwrap();
+        let publisher = Publisher::new(&self.region, writer).unwrap();
+        self.publish_table(publisher, Vec::new());
+    }
+
+    fn publish_table(&mut self, mut publisher: Publisher, table: Vec<Published>) {
+        publisher.publish(table, weir_shm::Seen::NOBODY).unwrap();
         let shared = &mut self.proxy.shared;
         let mut snapshot = Snapshot::default();
         let since = shared.plan.version;
