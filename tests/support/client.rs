@@ -200,6 +200,28 @@ impl Client {
         Ok(count)
     }
 
+    /// Whether the connection is known to be closed or broken by now; does not wait.
+    pub fn is_closed(&self) -> bool {
+        let Stream::Tcp(stream) = &self.stream else {
+            return false;
+        };
+        stream.set_nonblocking(true).unwrap();
+        let seen = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        match seen {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The client's own port; 0 on a unix socket.
+    pub fn port(&self) -> u16 {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().map_or(0, |address| address.port()),
+            Stream::Unix(_) => 0,
+        }
+    }
+
     /// What has come and is not part of an answer that was asked for.
     pub fn rest(&self) -> &[u8] {
         &self.rest

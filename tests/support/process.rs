@@ -137,11 +137,13 @@ pub fn send(pid: u32, signal: Signal) {
 
 /// Whether a process is there and is not a zombie.
 pub fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| !rest.starts_with(" Z"))
-    })
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// What a process does, as `ps` puts it: `T` is stopped, `Z` a zombie.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 /// The command line as `ps` shows it.

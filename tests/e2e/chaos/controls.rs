@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::clients::{CLIENTS, Clients, Failed, Kind, backend};
-use super::counts::{descriptors, left, memory_kb};
-use super::site::Killed;
-use super::{has_grown, unexplained};
+use super::clients::{CLIENTS, Clients, Course, Failed, Kind, backend};
+use super::counts::{descriptors, holders, memory_kb};
+use super::has_grown;
+use super::killed::{Killed, connections, unexplained};
+use super::link::Asked;
 use crate::support::client::Client;
 use crate::support::process::{Process, guarded, send};
 use crate::support::weir::Setup;
@@ -29,7 +30,11 @@ fn clients_of_every_kind_notice_a_killed_worker() {
         .allow("exited on signal 9")
         .allow("keeps dying")
         .start();
-    let clients = Clients::start(&weir.address());
+    let clients = Clients::start(&Course {
+        addresses: vec![weir.address()],
+        guests: Some(weir.address()),
+        longest: 1,
+    });
     let all: BTreeSet<Kind> = CLIENTS.into_iter().map(|(kind, _)| kind).collect();
     let noticed =
         || -> BTreeSet<Kind> { clients.failed().iter().map(|failed| failed.kind).collect() };
@@ -43,33 +48,87 @@ fn clients_of_every_kind_notice_a_killed_worker() {
     assert!(!unexplained(&clients.stop(), &[]).is_empty());
 }
 
+/// A connection opened a second before `now`, with a request `asked` so long after that.
+fn failure(port: Option<u16>, now: Instant, asked: Option<Duration>) -> Failed {
+    let opened = now - Duration::from_secs(1);
+    Failed {
+        kind: Kind::Kept,
+        port,
+        worker: None,
+        opened,
+        asked: asked.map(|after| Asked {
+            begun: opened + after,
+            sent: opened + after,
+        }),
+        at: now + Duration::from_secs(1),
+        why: String::new(),
+    }
+}
+
 #[test]
 fn failures_need_a_killed_worker_of_their_own_and_of_their_time() {
     let now = Instant::now();
-    let failed = |worker, at| Failed {
-        kind: Kind::Kept,
-        worker,
-        why: String::new(),
-        at,
-    };
-    let killed = [Killed {
+    let millis = Duration::from_millis;
+    let killed = Killed {
         pid: 7,
+        looked: now,
+        dead: now + millis(10),
+        connections: BTreeSet::from([1, 2, 3, 4]),
+        unread: BTreeSet::from([3]),
+        in_flight: Some(1),
+    };
+    let killed = [killed];
+    let failed = |port, asked| failure(Some(port), now, Some(millis(asked)));
+    // Read, unread, sent while it died, and none under way.
+    let fine = [
+        failed(1, 500),
+        failed(3, 500),
+        failed(2, 1005),
+        failure(Some(4), now, None),
+    ];
+    assert_eq!(unexplained(&fine, &killed), Vec::<String>::new());
+    let early = Failed {
         at: now,
-        connections: 2,
-    }];
-    let second = Duration::from_secs(1);
-    let fine = [failed(Some(7), now + second), failed(None, now + second)];
-    assert!(unexplained(&fine, &killed).is_empty());
+        ..failed(1, 500)
+    };
+    let young = Failed {
+        opened: now,
+        ..failed(1, 500)
+    };
     for bad in [
-        vec![failed(Some(8), now + second)],
-        vec![failed(Some(7), now - second)],
-        vec![failed(None, now + second * 60)],
-        vec![failed(Some(7), now + second); 3],
-        vec![failed(None, now + second); 3],
+        vec![failed(8, 500)],
+        vec![failure(None, now, None)],
+        vec![failed(2, 1011)],
+        vec![early],
+        vec![young],
+        vec![failed(1, 500), failed(2, 500)],
     ] {
         assert!(!unexplained(&bad, &killed).is_empty(), "{bad:?}");
     }
     assert!(!unexplained(&fine, &[]).is_empty());
+}
+
+#[test]
+fn the_connections_of_a_worker_and_what_it_has_not_read_are_seen() {
+    let weir = Setup::server("").workers(1).start();
+    let (mut idle, mut asks) = (weir.connect(), weir.connect());
+    for client in [&mut idle, &mut asks] {
+        assert_eq!(client.get("/who").unwrap().status, 200);
+    }
+    let [worker] = weir.workers()[..] else {
+        panic!("one worker");
+    };
+    send(worker, Signal::SIGSTOP);
+    asks.send(b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let both = BTreeSet::from([idle.port(), asks.port()]);
+    let unread = BTreeSet::from([asks.port()]);
+    wait_until(PATIENCE, "both are seen, one with a request", || {
+        connections(worker, &[weir.port("PORT")]) == (both.clone(), unread.clone())
+    });
+    assert!(connections(worker, &[1]).0.is_empty());
+    assert!(!idle.is_closed());
+    send(worker, Signal::SIGCONT);
+    assert_eq!(asks.response("GET").unwrap().status, 200);
 }
 
 #[test]
@@ -98,10 +157,15 @@ fn descriptors_and_memory_that_are_held_are_counted() {
 
 #[test]
 fn a_process_that_is_left_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
     let mut command: Command = guarded("sleep");
-    let process = Process::spawn(command.arg("60"));
-    assert_eq!(left(&[process.pid()]), [process.pid()]);
-    let pid = process.pid();
+    let process = Process::start(command.arg("60"), &folder.path().join("output"));
+    // It has the streams too.
+    drop(command);
+    wait_until(PATIENCE, "it holds its output", || {
+        holders(folder.path()) == [process.pid()]
+    });
+    assert!(holders(&folder.path().join("other")).is_empty());
     drop(process);
-    assert!(left(&[pid]).is_empty());
+    assert!(holders(folder.path()).is_empty());
 }

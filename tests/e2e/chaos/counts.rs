@@ -1,6 +1,7 @@
 //! What a process tree takes, and what is left of it.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::process::{alive, descendants};
 
@@ -27,12 +28,26 @@ pub fn memory_kb(pid: u32) -> u64 {
     tree(pid).iter().map(one).sum()
 }
 
-/// Those of the processes that are still there.
-pub fn left(pids: &[u32]) -> Vec<u32> {
-    pids.iter().copied().filter(|pid| alive(*pid)).collect()
+/// The processes that have a file open whose path begins with this: they belong to a weir, if it is
+/// its prefix.
+pub fn holders(path: &Path) -> Vec<u32> {
+    let names = fs::read_dir("/proc").unwrap().flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let holds = |pid: &u32| {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+        let mut links = links.flatten().flatten();
+        links.any(|link| fs::read_link(link.path()).is_ok_and(|file| begins(&file, path)))
+    };
+    pids.filter(holds).filter(|pid| alive(*pid)).collect()
 }
 
-fn tree(pid: u32) -> Vec<u32> {
+fn begins(file: &Path, path: &Path) -> bool {
+    let (file, path) = (file.as_os_str(), path.as_os_str());
+    file.as_encoded_bytes().starts_with(path.as_encoded_bytes())
+}
+
+/// A process and everything below it.
+pub fn tree(pid: u32) -> Vec<u32> {
     let mut all = descendants(pid);
     all.push(pid);
     all

@@ -4,22 +4,32 @@
 mod clients;
 mod controls;
 pub mod counts;
+mod killed;
+mod link;
+mod masters;
 mod random;
 mod site;
 
 use std::time::{Duration, Instant};
 
-use clients::{Clients, Failed};
+use clients::{Clients, Course, Failed};
+use killed::unexplained;
 use random::Random;
-use site::{AFTERMATH, Action, Killed, Site};
+use site::{Action, Site};
 
-use crate::support::process::descendants;
 use crate::support::{PATIENCE, wait_until};
-use counts::{descriptors, left, memory_kb};
+use counts::{descriptors, holders, memory_kb, tree};
 
 /// Without CHAOS_SECONDS, and without CHAOS_SEED.
 const SECONDS: u64 = 8;
 const SEED: u64 = 0x5EED;
+/// From so many seconds on, downloads, uploads and tunnels last up to so many times longer.
+const LONG_RUN: u64 = 60;
+const LONGEST: usize = 4;
+/// A part of the time, nothing happens that replaces processes.
+const IN_PLACE_PART: u32 = 4;
+/// After so many failures the rest of a run says nothing new.
+const FAILURES_MOST: usize = 200;
 /// Between two things that happen, at most.
 const PAUSE_MS: u64 = 300;
 /// More than all clients have at a time.
@@ -37,38 +47,6 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Failures that no killed worker explains: it was another's connection, or nobody was killed at
-/// the time, or there are more than the killed ones had connections.
-fn unexplained(failed: &[Failed], killed: &[Killed]) -> Vec<String> {
-    let explains = |failed: &Failed, killed: &Killed| {
-        failed.worker.is_none_or(|worker| worker == killed.pid)
-            && failed.at >= killed.at
-            && failed.at < killed.at + AFTERMATH
-    };
-    let mut bad: Vec<String> = failed
-        .iter()
-        .filter(|failed| !killed.iter().any(|killed| explains(failed, killed)))
-        .map(Failed::to_string)
-        .collect();
-    for one in killed {
-        let its = failed
-            .iter()
-            .filter(|failed| failed.worker == Some(one.pid));
-        let count = its.count();
-        if count > one.connections {
-            bad.push(format!("{count} failures of {one:?}"));
-        }
-    }
-    let connections: usize = killed.iter().map(|killed| killed.connections).sum();
-    if failed.len() > connections {
-        bad.push(format!(
-            "{} failures, and {connections} connections of killed workers",
-            failed.len()
-        ));
-    }
-    bad
-}
-
 fn has_grown(before_kb: u64, after_kb: u64) -> bool {
     after_kb * 100 > before_kb * (100 + GROWTH_PERCENT)
 }
@@ -79,59 +57,86 @@ fn nothing_fails_while_everything_changes() {
     eprintln!("chaos: CHAOS_SEED={seed} CHAOS_SECONDS={seconds}");
     let mut random = Random::new(seed);
     let mut site = Site::start(clients::backend);
-    warm_up(&mut site);
-    let master = site.weir.pid();
-    let before = (descriptors(master), memory_kb(master));
+    let longest = match seconds >= LONG_RUN {
+        true => LONGEST,
+        false => 1,
+    };
+    let course = site.course(longest);
+    warm_up(&mut site, &course, &mut random);
+    let in_place = Duration::from_secs(seconds) / IN_PLACE_PART;
+    let all = Duration::from_secs(seconds) - in_place;
+    campaign(&mut site, &course, &mut random, all);
+    // What a process leaks shows only if it stays.
+    site.in_place = true;
+    campaign(&mut site, &course, &mut random, in_place);
+    let (master, prefix) = (site.masters.current(), site.weir.path(""));
+    assert_eq!(site.weir.weirctl(&["verify"]).code, Some(0));
+    let rotated = site.weir.path("logs/access.log.1");
+    wait_until(PATIENCE, "nobody writes to a rotated log", || {
+        holders(&rotated).is_empty()
+    });
+    wait_until(PATIENCE, "every process has its master", || {
+        let its = tree(master);
+        holders(&prefix).iter().all(|pid| its.contains(pid))
+    });
+    site.stop();
+    assert_eq!(holders(&prefix), Vec::<u32>::new(), "no process is left");
+}
 
-    let clients = Clients::start(&site.weir.address());
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut happened = Vec::new();
-    while Instant::now() < end {
-        let action = Action::choose(&mut random);
-        happened.push(action);
-        site.run(action, &mut random);
+/// Lets things happen for so long, and counts.
+fn campaign(site: &mut Site, course: &Course, random: &mut Random, span: Duration) {
+    let before = taken(site);
+    let clients = Clients::start(course);
+    let end = Instant::now() + span;
+    while Instant::now() < end && clients.failed().len() <= FAILURES_MOST {
+        site.run(Action::choose(random), random);
         std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS)));
     }
-    site.settle();
-    let done = clients.done();
-    let failed = clients.stop();
-    eprintln!(
-        "chaos: {} things happened, {done:?} done, {} failed, {} workers killed with {} connections",
-        happened.len(),
-        failed.len(),
-        site.killed.len(),
-        site.killed.iter().map(|one| one.connections).sum::<usize>(),
-    );
+    site.settle(random);
+    let failed = finish(clients, site);
     let bad = unexplained(&failed, &site.killed);
-    assert!(
-        bad.is_empty(),
-        "{bad:#?}\n{happened:?}\n{}\n{}",
-        site.tail(),
-        site.output()
-    );
-
+    if !bad.is_empty() {
+        panic!("{bad:#?}\n{}\n{}", site.logs(), site.output());
+    }
+    site.killed.clear();
+    site.happened.clear();
     site.rest();
+    let master = site.masters.current();
     wait_until(PATIENCE, "no descriptor is leaked", || {
         descriptors(master) <= before.0
     });
-    let memory = memory_kb(master);
-    eprintln!("chaos: {} kB before, {memory} kB after", before.1);
-    assert!(
-        !has_grown(before.1, memory),
-        "{} kB before, {memory} kB after",
-        before.1
-    );
-    assert_eq!(site.weir.weirctl(&["verify"]).code, Some(0));
-    let mut all = descendants(master);
-    all.push(master);
-    site.weir.stop();
-    assert_eq!(left(&all), Vec::<u32>::new(), "no process is left");
+    let memory = taken(site).1;
+    let said = format!("{} kB before, {memory} kB after", before.1);
+    eprintln!("chaos: {said}");
+    assert!(!has_grown(before.1, memory), "{said}\n{}", site.logs());
+}
+
+/// Descriptors and memory of processes that have had the most that they ever have at a time, and more:
+/// what they have taken they keep.
+fn taken(site: &Site) -> (usize, u64) {
+    clients::many_downloads(&site.weir, DOWNLOADS_A_WORKER * site::WORKERS);
+    site.rest();
+    let master = site.masters.current();
+    (descriptors(master), memory_kb(master))
+}
+
+/// Stops the clients and says what they have done, and what has failed.
+fn finish(clients: Clients, site: &Site) -> Vec<Failed> {
+    let done = clients.done();
+    let failed = clients.stop();
+    eprintln!("chaos: happened {:?}", site.happened);
+    let (there, back) = (site.masters.there, site.masters.back);
+    eprintln!("chaos: the binary was changed for good {there} times, there and back {back} times");
+    eprintln!("chaos: done {done:?}, {} failed", failed.len());
+    for killed in &site.killed {
+        eprintln!("chaos: {}", killed.told(&failed));
+    }
+    failed
 }
 
 /// Once through everything that takes memory and sockets and keeps them.
-fn warm_up(site: &mut Site) {
-    let clients = Clients::start(&site.weir.address());
-    let mut random = Random::new(SEED);
+fn warm_up(site: &mut Site, course: &Course, random: &mut Random) {
+    let clients = Clients::start(course);
     for action in [
         Action::Add,
         Action::Add,
@@ -141,16 +146,16 @@ fn warm_up(site: &mut Site) {
         Action::Reload,
         Action::Reload,
     ] {
-        site.run(action, &mut random);
+        site.run(action, random);
         wait_until(PATIENCE, "it serves", || {
             site.weir.get("/short").status == 200
         });
     }
-    site.settle();
+    site.settle(random);
     let failed = clients.stop();
     let failed: Vec<String> = failed.iter().map(Failed::to_string).collect();
-    assert!(failed.is_empty(), "{failed:#?}\n{}", site.tail());
-    // The most that a worker ever has at a time, and more: what it has taken it keeps.
-    clients::many_downloads(&site.weir, DOWNLOADS_A_WORKER * site::WORKERS);
-    site.rest();
+    if !failed.is_empty() {
+        panic!("{failed:#?}\n{}", site.logs());
+    }
+    site.happened.clear();
 }

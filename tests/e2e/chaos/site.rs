@@ -1,37 +1,37 @@
 //! The weir of the campaign, and what may happen to it.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
+use super::clients::Course;
+use super::killed::Killed;
+use super::masters::Masters;
 use super::random::Random;
 use crate::support::backend::Backend;
 use crate::support::consul::{Consul, ENTRY};
-use crate::support::process::{read_lossy, send};
-use crate::support::weir::{Setup, Weir, in_http, in_server};
+use crate::support::process::{alive, children, read_lossy, send, state, title};
+use crate::support::weir::{Setup, Weir, in_http, in_server, weirctl};
 use crate::support::{PATIENCE, free_port, wait_until};
-use crate::upgrade::New;
 
 /// Workers of the first and the last configuration, and the most that there ever are.
 pub const WORKERS: usize = 3;
 const WORKERS_MOST: usize = 5;
+/// Lines of the log that a failure shows.
+const LINES: usize = 60;
 /// How often a worker is stopped to meet one that waits for events.
 const STOPS: usize = 200;
+/// So many sets of routes there are.
+const SHAPES: usize = 3;
 const FOLDER: &str = "upstreams/chaos/test";
 
-/// A worker that was killed, and what the region said that it had then.
-#[derive(Clone, Copy, Debug)]
-pub struct Killed {
-    pub pid: u32,
-    pub at: Instant,
-    pub connections: usize,
-}
-
-/// A worker that serves.
-struct Serving {
+/// What a worker's row says.
+struct Row {
     pid: u32,
-    connections: usize,
+    /// Requests, of which at least the first byte was read.
+    in_flight: usize,
     /// It waits for events, so that the row is all there is.
     waits: bool,
 }
@@ -39,6 +39,7 @@ struct Serving {
 /// A weir with its Consul and servers.
 pub struct Site {
     pub weir: Weir,
+    pub masters: Masters,
     consul: Option<Consul>,
     consul_port: u16,
     backends: Vec<Backend>,
@@ -46,10 +47,14 @@ pub struct Site {
     named: BTreeSet<usize>,
     generation: usize,
     pub killed: Vec<Killed>,
+    /// Nothing happens that replaces processes.
+    pub in_place: bool,
+    /// How often each thing has happened.
+    pub happened: BTreeMap<Action, usize>,
 }
 
 /// What can be asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     Put,
     Delete,
@@ -59,14 +64,16 @@ pub enum Action {
     Remove,
     KillWorker,
     KillSyncer,
+    /// The next step of a change of the binary.
     ChangeBinary,
+    /// Ends Consul, or starts it again.
     RestartConsul,
 }
 
 impl Action {
-    /// The next one; Consul, which takes its time, now and then.
+    /// The next one.
     pub fn choose(random: &mut Random) -> Action {
-        match random.below(40) {
+        match random.below(43) {
             0..=9 => Action::Put,
             10..=15 => Action::Delete,
             16..=23 => Action::Reload,
@@ -75,7 +82,7 @@ impl Action {
             30..=32 => Action::Remove,
             33..=35 => Action::KillWorker,
             36..=37 => Action::KillSyncer,
-            38 => Action::ChangeBinary,
+            38..=40 => Action::ChangeBinary,
             _ => Action::RestartConsul,
         }
     }
@@ -88,8 +95,16 @@ impl Site {
         let backends: Vec<Backend> = (0..4).map(|_| make()).collect();
         // The first stays, so that there is always a server.
         consul.put(&format!("{FOLDER}/{}", backends[0].address()), ENTRY);
-        let text = configuration(consul_port, 0, WORKERS, "");
+        let spare = backends[0].address().to_owned();
+        let text = configuration(consul_port, &spare, 0, WORKERS, "listen 127.0.0.1:@PORT2@;");
+        let guests = free_port();
         let weir = Setup::whole(&text)
+            .set("PORT2", guests)
+            // What a new master cannot have or change while the old one is there; docs/upgrade.md.
+            .allow(&format!(
+                "bind() to 127.0.0.1:{guests} failed (98: Address already in use)"
+            ))
+            .allow("\"region\" cannot change during a change of the binary")
             .allow("exited on signal 9")
             .allow("keeps dying")
             .allow("there is no syncer process at the moment")
@@ -98,6 +113,7 @@ impl Site {
             .start();
         wait_until(PATIENCE, "it serves", || weir.get("/short").status == 200);
         Site {
+            masters: Masters::new(weir.pid()),
             weir,
             consul: Some(consul),
             consul_port,
@@ -105,129 +121,140 @@ impl Site {
             named: BTreeSet::from([0]),
             generation: 0,
             killed: Vec::new(),
+            in_place: false,
+            happened: BTreeMap::new(),
+        }
+    }
+
+    /// Where clients go: two addresses that stay, and one that comes and goes.
+    pub fn course(&self, longest: usize) -> Course {
+        let at = |name| format!("127.0.0.1:{}", self.weir.port(name));
+        Course {
+            addresses: vec![at("PORT"), at("PORT3")],
+            guests: Some(at("PORT2")),
+            longest,
         }
     }
 
     pub fn run(&mut self, action: Action, random: &mut Random) {
+        let action = match action {
+            Action::KillWorker | Action::ChangeBinary if self.in_place => Action::Reload,
+            _ => action,
+        };
+        *self.happened.entry(action).or_default() += 1;
+        self.masters.look(&self.weir);
         let server = 1 + random.below(3) as usize;
         match action {
             Action::Put => {
                 let weight = format!(r#"{{"weight":{}}}"#, 1 + random.below(9));
                 self.named.insert(server);
-                self.consul().put(&self.key(server), &weight);
+                let key = self.key(server);
+                self.consul
+                    .iter()
+                    .for_each(|consul| consul.put(&key, &weight));
             }
             Action::Delete => {
                 self.named.remove(&server);
-                self.consul().delete(&self.key(server));
+                let key = self.key(server);
+                self.consul.iter().for_each(|consul| consul.delete(&key));
             }
-            Action::Reload => {
-                let workers = 2 + random.below(3) as usize;
-                let more = [
-                    "",
-                    "listen 127.0.0.1:@PORT2@;",
-                    "listen unix:@DIR@/more.sock;",
-                ];
-                let more = more[random.below(3) as usize];
-                let limit = match random.below(4) {
-                    0 => format!("worker_rlimit_nofile {};\n", 4000 + random.below(2)),
-                    _ => String::new(),
-                };
-                // Its own sizes make another region.
-                let upstreams = 512 - random.below(6) / 5;
-                self.reload(&limit, workers, more, upstreams);
+            Action::Reload => self.reload_at_random(random),
+            Action::Reopen => {
+                // As logrotate does it; what was rotated before is gone.
+                let _ = std::fs::rename(
+                    self.weir.path("logs/access.log"),
+                    self.weir.path("logs/access.log.1"),
+                );
+                self.signal(Signal::SIGUSR1);
             }
-            Action::Reopen => self.weir.signal(Signal::SIGUSR1),
-            Action::Add if self.serving().len() < WORKERS_MOST => {
-                self.weir.signal(Signal::SIGTTIN);
-            }
-            Action::Add | Action::Remove => self.weir.signal(Signal::SIGTTOU),
+            Action::Add if self.serving().len() < WORKERS_MOST => self.signal(Signal::SIGTTIN),
+            Action::Add | Action::Remove => self.signal(Signal::SIGTTOU),
             Action::KillWorker => self.kill_worker(random),
             Action::KillSyncer => {
                 if let Some(pid) = self.syncer() {
                     send(pid, Signal::SIGKILL);
                 }
             }
-            Action::ChangeBinary => self.there_and_back(random),
-            Action::RestartConsul => self.restart_consul(),
+            Action::ChangeBinary => self.masters.step(&self.weir, random),
+            Action::RestartConsul if self.consul.is_some() => self.consul = None,
+            Action::RestartConsul => self.start_consul(),
         }
         // They record every request.
         self.backends.iter().for_each(Backend::forget);
     }
 
-    fn reload(&mut self, main: &str, workers: usize, listen: &str, upstreams: u64) {
-        self.generation += 1;
-        let text = configuration(self.consul_port, self.generation, workers, listen);
-        let text = text.replace("upstreams=512", &format!("upstreams={upstreams}"));
-        self.weir.rewrite(&format!("{main}{text}"));
-        self.weir.signal(Signal::SIGHUP);
+    fn signal(&self, signal: Signal) {
+        send(self.masters.current(), signal);
     }
 
-    /// Kills a worker that is stopped first, while it waits for events: then its row holds.
+    fn reload_at_random(&mut self, random: &mut Random) {
+        let workers = 2 + random.below(3) as usize;
+        let more = [
+            "",
+            "listen 127.0.0.1:@PORT2@;",
+            "listen unix:@DIR@/more.sock;",
+        ];
+        let more = more[random.below(3) as usize];
+        // These two replace processes, which must not be all that ever happens to them.
+        let limit = match random.below(12) {
+            0 if !self.in_place => format!("worker_rlimit_nofile {};\n", 4000 + random.below(2)),
+            _ => String::new(),
+        };
+        let other = !self.in_place && random.below(12) == 0;
+        let upstreams = 512 - u64::from(other);
+        self.reload(&limit, workers, more, upstreams);
+    }
+
+    fn reload(&mut self, main: &str, workers: usize, listen: &str, upstreams: u64) {
+        self.generation += 1;
+        let spare = self.backends[0].address();
+        let text = configuration(self.consul_port, spare, self.generation, workers, listen);
+        let text = text.replace("upstreams=512", &format!("upstreams={upstreams}"));
+        self.weir.rewrite(&format!("{main}{text}"));
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Kills a worker that is stopped first: half of them wherever they are, and half while they
+    /// wait for events, when their row holds.
     fn kill_worker(&mut self, random: &mut Random) {
+        let region = self.masters.any_region(&self.weir, random);
+        let anywhere = random.below(2) == 0;
+        let ports = ["PORT", "PORT2", "PORT3"].map(|name| self.weir.port(name));
         for _ in 0..STOPS {
-            let rows = self.serving();
+            let rows = serving(&region);
             if rows.is_empty() {
                 return;
             }
             let pid = rows[random.below(rows.len() as u64) as usize].pid;
             send(pid, Signal::SIGSTOP);
-            let mut stopped = self.serving().into_iter();
-            let row = stopped.find(|row| row.pid == pid && row.waits);
-            if let Some(row) = row {
-                self.killed.push(Killed {
-                    pid,
-                    at: Instant::now(),
-                    connections: row.connections,
-                });
-                send(pid, Signal::SIGKILL);
-                return;
+            wait_until(PATIENCE, "a worker is stopped", || {
+                !alive(pid) || state(pid) == Some('T')
+            });
+            let row = serving(&region).into_iter().find(|row| row.pid == pid);
+            match row {
+                Some(row) if row.waits || anywhere => {
+                    let in_flight = row.waits.then_some(row.in_flight);
+                    self.killed.push(Killed::kill(pid, &ports, in_flight));
+                    return;
+                }
+                _ => send(pid, Signal::SIGCONT),
             }
-            send(pid, Signal::SIGCONT);
         }
     }
 
-    /// The workers that are not on their way out.
-    fn serving(&self) -> Vec<Serving> {
-        let rows = self.weir.weirctl_json(&["workers"]);
-        let rows = rows["workers"].as_array().or(rows.as_array()).cloned();
-        let rows = rows.unwrap_or_default().into_iter();
-        let rows = rows.filter(|row| row["alive"] == true && row["state"] != "quitting");
-        rows.map(|row| Serving {
-            pid: row["pid"].as_u64().unwrap() as u32,
-            connections: row["connections"].as_u64().unwrap() as usize,
-            waits: row["state"] == "parked" || row["state"] == "full",
-        })
-        .collect()
+    /// The workers of the current master that are not on their way out.
+    fn serving(&self) -> Vec<Row> {
+        serving(&self.masters.region(&self.weir))
     }
 
     fn syncer(&self) -> Option<u32> {
-        let master = self.weir.pid();
-        let children = crate::support::process::children(master);
-        let title = |pid: &u32| crate::support::process::title(*pid) == "weir: syncer process";
-        children.into_iter().find(title)
+        let children = children(self.masters.current());
+        let is_syncer = |pid: &u32| title(*pid) == "weir: syncer process";
+        children.into_iter().find(is_syncer)
     }
 
-    /// USR2, and the way back: the new one is told to go, at times after the old one's workers.
-    fn there_and_back(&self, random: &mut Random) {
-        let old = self.weir.pid();
-        let new = New::start(&self.weir, old);
-        if random.below(2) == 0 {
-            self.weir.signal(Signal::SIGWINCH);
-            wait_until(PATIENCE, "the new one serves", || {
-                self.weir.get("/short").status == 200
-            });
-            self.weir.signal(Signal::SIGHUP);
-        }
-        new.end(Signal::SIGQUIT);
-        let pid_file = self.weir.path("logs/weir.pid");
-        wait_until(PATIENCE, "the old one has its pid file back", || {
-            read_lossy(&pid_file).trim() == old.to_string()
-        });
-    }
-
-    /// Ends Consul, which forgets everything, and tells the new one.
-    fn restart_consul(&mut self) {
-        drop(self.consul.take());
+    /// A new Consul, which has forgotten everything, is told.
+    fn start_consul(&mut self) {
         let consul = Consul::start_at(self.consul_port);
         for server in &self.named {
             consul.put(&self.key(*server), ENTRY);
@@ -235,17 +262,20 @@ impl Site {
         self.consul = Some(consul);
     }
 
-    fn consul(&self) -> &Consul {
-        self.consul.as_ref().expect("Consul runs")
-    }
-
     fn key(&self, server: usize) -> String {
         format!("{FOLDER}/{}", self.backends[server].address())
     }
 
     /// Lets everything be as the first configuration and Consul say.
-    pub fn settle(&mut self) {
-        self.reload("", WORKERS, "", 512);
+    pub fn settle(&mut self, random: &mut Random) {
+        self.masters.settle(&self.weir, random);
+        if self.consul.is_none() {
+            self.start_consul();
+        }
+        let _ = self.logs();
+        // Back to the first routes.
+        self.generation = self.generation.next_multiple_of(SHAPES) + SHAPES - 1;
+        self.reload("", WORKERS, "listen 127.0.0.1:@PORT2@;", 512);
         let count = |weir: &Weir, text: &str| weir.error_log().matches(text).count();
         let mut refused = count(&self.weir, "reconfiguring refused");
         let wanted = format!("g{}", self.generation);
@@ -253,7 +283,7 @@ impl Site {
             let now = count(&self.weir, "reconfiguring refused");
             if now > refused {
                 refused = now;
-                self.weir.signal(Signal::SIGHUP);
+                self.signal(Signal::SIGHUP);
             }
             (0..12).all(|_| self.weir.get("/generation").text() == wanted)
         });
@@ -261,13 +291,10 @@ impl Site {
         let begun = Instant::now();
         while self.serving().len() != WORKERS {
             let before = self.serving().len();
-            let more = before < WORKERS;
-            let signal = if more {
-                Signal::SIGTTIN
-            } else {
-                Signal::SIGTTOU
-            };
-            self.weir.signal(signal);
+            self.signal(match before < WORKERS {
+                true => Signal::SIGTTIN,
+                false => Signal::SIGTTOU,
+            });
             wait_until(PATIENCE, "there is one worker more or less", || {
                 self.serving().len() != before
             });
@@ -275,12 +302,22 @@ impl Site {
         }
         for server in 0..self.backends.len() {
             self.named.insert(server);
-            self.consul().put(&self.key(server), ENTRY);
+            let key = self.key(server);
+            self.consul
+                .iter()
+                .for_each(|consul| consul.put(&key, ENTRY));
         }
         let head = "Upstream name: test; Backend server count: 4\n";
         wait_until(PATIENCE, "every worker has all servers", || {
             (0..12).all(|_| self.weir.shown("test").starts_with(head))
         });
+    }
+
+    /// Ends it, and waits for the end.
+    pub fn stop(&mut self) {
+        let master = self.masters.current();
+        send(master, Signal::SIGTERM);
+        wait_until(PATIENCE, "the master ends", || !alive(master));
     }
 
     /// Waits for the connections of clients that have gone to be forgotten.
@@ -291,14 +328,22 @@ impl Site {
         });
     }
 
-    /// What the log says, for a failure.
-    pub fn tail(&self) -> String {
+    /// What the error log says, for a failure: the whole is kept in a file.
+    pub fn logs(&self) -> String {
         let log = self.weir.error_log();
-        let all: Vec<&str> = log
-            .lines()
-            .filter(|line| line.contains("[notice]"))
-            .collect();
-        all[all.len().saturating_sub(40)..].join("\n")
+        let kept = format!(
+            "{}/chaos-{}.log",
+            env!("CARGO_TARGET_TMPDIR"),
+            std::process::id()
+        );
+        let kept = match std::fs::write(&kept, &log) {
+            Ok(()) => kept,
+            Err(error) => error.to_string(),
+        };
+        let lines = log.lines().filter(|line| !line.contains("[info]"));
+        let lines: Vec<&str> = lines.collect();
+        let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+        format!("{tail}\nthe whole error log: {kept}")
     }
 
     pub fn output(&self) -> String {
@@ -306,21 +351,69 @@ impl Site {
     }
 }
 
-fn configuration(consul: u16, generation: usize, workers: usize, listen: &str) -> String {
+/// The workers of a region that are not on their way out.
+fn serving(region: &Path) -> Vec<Row> {
+    let done = weirctl(&[
+        "--region",
+        &region.display().to_string(),
+        "workers",
+        "--json",
+    ]);
+    let Ok(all) = serde_json::from_str::<serde_json::Value>(&done.stdout) else {
+        // There is none at the path just now: a master gives it another name.
+        return Vec::new();
+    };
+    let rows = all["workers"].as_array().or(all.as_array()).cloned();
+    let rows = rows.unwrap_or_default().into_iter();
+    let rows = rows.filter(|row| row["alive"] == true && row["state"] != "quitting");
+    let number = |row: &serde_json::Value, name: &str| row[name].as_u64().unwrap() as usize;
+    rows.map(|row| Row {
+        pid: number(&row, "pid") as u32,
+        in_flight: number(&row, "reading") + number(&row, "writing"),
+        waits: row["state"] == "parked" || row["state"] == "full",
+    })
+    .collect()
+}
+
+/// `spare` is a server that is always there. Routes change with the generation.
+fn configuration(
+    consul: u16,
+    spare: &str,
+    generation: usize,
+    workers: usize,
+    listen: &str,
+) -> String {
+    let pass = "add_header X-Pid $pid; proxy_http_version 1.1;
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;";
+    let (upstream, routes) = match generation % SHAPES {
+        0 => (String::new(), String::new()),
+        1 => (
+            format!("upstream spare {{ server {spare}; keepalive 4; }}"),
+            format!("location = /short {{ {pass} proxy_pass http://spare; }}"),
+        ),
+        _ => (
+            String::new(),
+            format!(
+                "location = /short {{ {pass} proxy_pass http://test; }}
+                 location /upload {{ {pass} proxy_pass http://test; proxy_request_buffering on; }}
+                 location ^~ /tunnel {{ {pass} proxy_pass http://test; proxy_read_timeout 30s; }}"
+            ),
+        ),
+    };
     let body = format!(
         "upstream test {{ upsync 127.0.0.1:{consul}/v1/kv/{FOLDER} upsync_type=consul \
          upsync_interval=200ms; upsync_dump_path @DIR@/dump/test.conf; }}
-         keepalive_min_timeout 5s; proxy_next_upstream off; proxy_request_buffering off;
+         {upstream}
+         keepalive_min_timeout 5s; keepalive_requests 200;
+         proxy_next_upstream off; proxy_request_buffering off;
          {}",
         in_server(&format!(
-            "{listen}
+            "listen 127.0.0.1:@PORT3@; {listen}
              location = /upstream_show {{ upstream_show; }}
              location = /status {{ stub_status; }}
              location = /generation {{ return 200 g{generation}; }}
-             location / {{
-                 add_header X-Pid $pid; proxy_pass http://test; proxy_http_version 1.1;
-                 proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;
-             }}"
+             {routes}
+             location / {{ {pass} proxy_pass http://test; }}"
         ))
     );
     in_http(&body).replace(
@@ -328,6 +421,3 @@ fn configuration(consul: u16, generation: usize, workers: usize, listen: &str) -
         &format!("worker_processes {workers};"),
     )
 }
-
-/// How long the answer to a kill may come late at the clients.
-pub const AFTERMATH: Duration = Duration::from_secs(10);
