@@ -1,15 +1,19 @@
 //! Files that are no region, or one no more: a clear error for each, and nothing worse.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod common;
+mod damage {
+    mod fuzz;
+}
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use weir_shm::layout::{Layout, WORD, header, slot};
 use weir_shm::{
     Address, Capacity, CounterId, Metric, Publisher, ReadError, Reader, Region, Seen, Server,
-    Snapshot, SnapshotError, Upstream,
+    Upstream,
 };
 
 const CAPACITY: Capacity = Capacity {
@@ -22,9 +26,6 @@ const CAPACITY: Capacity = Capacity {
 const LAYOUT: Layout = Layout::new(CAPACITY);
 /// The versions that are published.
 const PUBLISHED: u64 = 6;
-/// For each way of damaging.
-const FUZZ_TIME: Duration = Duration::from_millis(1500);
-const FUZZ_ROUNDS: usize = 20_000;
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -160,10 +161,10 @@ fn each_wrong_file_has_its_error() {
 }
 
 #[test]
-fn each_damage_has_its_error() {
+fn each_damage_of_a_table_has_its_error() {
     let Fixture {
         path,
-        region,
+        region: _region,
         folder: _folder,
     } = fixture();
     let file = writable(&path);
@@ -270,6 +271,16 @@ fn each_damage_has_its_error() {
         let error = damaged(at, value, repair);
         assert!(error.contains(expected), "word {at} is {value}: {error}");
     }
+}
+
+#[test]
+fn each_damage_of_what_is_appended_has_its_error() {
+    let Fixture {
+        path,
+        region: _region,
+        folder: _folder,
+    } = fixture();
+    let file = writable(&path);
     for (at, value, expected) in [
         (
             LAYOUT.history + 3,
@@ -320,7 +331,17 @@ fn each_damage_has_its_error() {
         assert_eq!(open(&path).unwrap().verify().unwrap().problems.len(), 1);
         set(&file, at, before);
     }
-    // Before the first word of text everything was checked; the checker finds the rest.
+}
+
+/// Before the first word of text everything is checked; the checker finds the rest.
+#[test]
+fn what_a_reader_does_not_look_at_is_checked() {
+    let Fixture {
+        path,
+        region: _region,
+        folder: _folder,
+    } = fixture();
+    let file = writable(&path);
     set(&file, LAYOUT.tenancy, 0);
     set(&file, LAYOUT.row(0) + 1, 77);
     let mut reader = open(&path).unwrap();
@@ -337,7 +358,6 @@ fn each_damage_has_its_error() {
             .any(|problem| problem.contains("worker slot 0")),
         "{problems:?}"
     );
-    drop(region);
 }
 
 #[test]
@@ -367,148 +387,4 @@ fn an_older_slot_is_verified_too() {
         "{:?}",
         report.problems
     );
-}
-
-/// Everything that can be asked of a region, asked of a damaged one.
-fn exercise(path: &Path) -> bool {
-    let Ok(mut reader) = open(path) else {
-        return false;
-    };
-    let good = match reader.table() {
-        Ok(table) => {
-            let _ = reader.counters(&table);
-            true
-        }
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            false
-        }
-    };
-    let _ = (
-        reader.workers(),
-        reader.status(),
-        reader.report(),
-        reader.latencies(),
-        reader.version(),
-        reader.refresh(),
-    );
-    if let Ok(records) = reader.history() {
-        assert!(records.len() <= CAPACITY.history as usize / 32);
-    }
-    if let Ok(report) = reader.verify() {
-        assert!(report.slots.len() < CAPACITY.slots as usize);
-    }
-    if let Ok(region) = Region::open(path) {
-        let lock = region.writer_file().unwrap();
-        if let Ok(mut publisher) = Publisher::new(&region, lock) {
-            let upstreams = publisher.table().upstreams.clone();
-            let _ = publisher.publish(upstreams, Seen(1));
-            let mut journal = publisher.journal();
-            for bytes in [0, 3000, 5000] {
-                journal.append(PUBLISHED + 1, &vec![b'y'; bytes]);
-            }
-            journal.report(b"{}").unwrap();
-            assert!(!journal.history().unwrap().is_empty());
-        }
-        let _ = region.scoreboard();
-        if let Ok(mut worker) = region.worker(1) {
-            let mut snapshot = Snapshot::default();
-            for since in [0, PUBLISHED - 1] {
-                if let Err(error) = worker.read(since, &mut snapshot) {
-                    assert_ne!(error, SnapshotError::Lapped);
-                }
-            }
-            let _ = worker.status();
-            worker
-                .failures()
-                .poll(&mut worker.failures().cursors(), |_| {});
-        }
-        region.fold(0);
-    }
-    good
-}
-
-fn fuzz(repair: bool, seed: u64) -> (usize, usize) {
-    let Fixture {
-        path,
-        folder: _folder,
-        region,
-    } = fixture();
-    drop(region);
-    let whole = std::fs::read(&path).unwrap();
-    let file = writable(&path);
-    let mut random = Random(seed);
-    let until = Instant::now() + FUZZ_TIME;
-    let (mut good, mut bad) = (0, 0);
-    while good + bad < FUZZ_ROUNDS && Instant::now() < until {
-        for _ in 0..=random.below(3) {
-            let at = place(&mut random);
-            set(&file, at, value(&mut random, word(&file, at)));
-        }
-        if repair {
-            recompute(&file);
-        }
-        if exercise(&path) {
-            good += 1;
-        } else {
-            bad += 1;
-        }
-        file.write_all_at(&whole, 0).unwrap();
-    }
-    (good, bad)
-}
-
-/// Mostly where something is that is used.
-fn place(random: &mut Random) -> usize {
-    let within = |random: &mut Random, first: usize, words: usize| {
-        first + random.below(words as u64) as usize
-    };
-    match random.below(10) {
-        0 => within(random, 0, header::WRITER + 1),
-        1 => header::VERSION,
-        8 => within(random, header::VERSION, header::WORDS - header::VERSION),
-        9 => within(random, LAYOUT.history, LAYOUT.live - LAYOUT.history),
-        2 => within(random, current(), slot::HEAD),
-        3..=5 => within(random, current(), 120),
-        _ => within(random, 0, LAYOUT.words),
-    }
-}
-
-fn value(random: &mut Random, old: u64) -> u64 {
-    match random.below(6) {
-        0 => old ^ 1 << random.below(64),
-        1 => old.wrapping_add(1),
-        2 => old.wrapping_sub(1),
-        3 => random.below(20),
-        4 => [0, u64::MAX, u64::MAX >> 32, !0 << 32, 1 << 63][random.below(5) as usize],
-        _ => random.next(),
-    }
-}
-
-#[test]
-fn no_mutated_region_is_too_strange() {
-    let (good, bad) = fuzz(false, 1);
-    assert!(good > 50 && bad > 50, "{good} read, {bad} refused");
-}
-
-#[test]
-fn no_mutated_region_with_right_checksums_is_too_strange() {
-    let (good, bad) = fuzz(true, 2);
-    assert!(good > 50 && bad > 50, "{good} read, {bad} refused");
-}
-
-/// xorshift64*: the same sequence in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }

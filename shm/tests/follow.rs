@@ -1,42 +1,19 @@
 //! What the workers of one region count is added to another's numbers while both last.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod common;
+
 use std::path::Path;
 
-use weir_shm::{
-    Address, Capacity, Carried, CounterId, Metric, Publisher, Reader, Region, Seen, Server,
-    Upstream, WorkerRegion,
-};
+use weir_shm::{Capacity, Carried, CounterId, Metric, Reader, Region, Seen, WorkerRegion};
 
-const CAPACITY: Capacity = Capacity {
-    servers: 16,
-    upstreams: 3,
-    workers: 3,
-    slots: 4,
-    history: Capacity::MIN_HISTORY,
-};
-
-fn server(port: u16) -> Server {
-    Server {
-        address: Address::Ip(([127, 0, 0, 1], port).into()),
-        weight: 1,
-        max_fails: 2,
-        fail_timeout_ms: 10_000,
-        down: false,
-        backup: false,
-        counter: CounterId::default(),
-    }
-}
+use common::{CAPACITY, publisher, upstream};
 
 fn publish(region: &Region, upstreams: &[(&str, &[u16])]) -> Vec<CounterId> {
-    let mut publisher = Publisher::new(region, region.writer_file().unwrap()).unwrap();
-    let table = upstreams.iter().map(|(name, ports)| Upstream {
-        name: (*name).to_owned(),
-        changed: 0,
-        learned: false,
-        template: None,
-        servers: ports.iter().copied().map(server).collect(),
-    });
+    let mut publisher = publisher(region);
+    let table = upstreams
+        .iter()
+        .map(|(name, ports)| upstream(name, ports.iter().copied()));
     publisher.publish(table.collect(), Seen::NOBODY).unwrap();
     let servers = publisher.table().upstreams.iter();
     let servers = servers.flat_map(|upstream| &upstream.servers);
@@ -117,7 +94,7 @@ fn a_region_that_goes_on_from_anothers_version_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("region");
     let region = Region::create(&path, CAPACITY).unwrap();
-    let mut publisher = Publisher::new(&region, region.writer_file().unwrap()).unwrap();
+    let mut publisher = publisher(&region);
     publisher.start_after(41);
     publisher.publish(Vec::new(), Seen::NOBODY).unwrap();
     let report = Reader::open(&path).unwrap().verify().unwrap();

@@ -1,14 +1,17 @@
 //! The history and the report: written by one, read by anybody, continued by a successor.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+mod common;
+
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use weir_shm::layout::Layout;
-use weir_shm::{Capacity, Journal, Publisher, Reader, Record, Region, Seen, Snapshot};
+use weir_shm::{Capacity, Journal, Publisher, Reader, Record, Region};
+
+use common::{fixture, publisher};
 
 const CAPACITY: Capacity = Capacity {
     servers: 16,
@@ -20,26 +23,8 @@ const CAPACITY: Capacity = Capacity {
 /// Words of the history that are not a record's text.
 const HEAD: usize = 32;
 
-struct Fixture {
-    region: Region,
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-fn fixture() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weir.region");
-    Fixture {
-        region: Region::create(&path, CAPACITY).unwrap(),
-        path,
-        _folder: folder,
-    }
-}
-
 fn journal(region: &Region) -> Journal {
-    Publisher::new(region, region.writer_file().unwrap())
-        .unwrap()
-        .journal()
+    publisher(region).journal()
 }
 
 fn record(version: u64, text: &[u8]) -> Record {
@@ -51,7 +36,7 @@ fn record(version: u64, text: &[u8]) -> Record {
 
 #[test]
 fn what_was_recorded_is_read_and_a_successor_goes_on() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let reader = Reader::open(&fixture.path).unwrap();
     assert_eq!(reader.history().unwrap(), []);
     assert_eq!(reader.report().unwrap(), b"");
@@ -78,7 +63,7 @@ fn what_was_recorded_is_read_and_a_successor_goes_on() {
 
 #[test]
 fn the_journal_holds_the_lock_and_outlives_its_publisher() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let journal = journal(&fixture.region);
     let lock = fixture.region.writer_file().unwrap();
     std::thread::scope(|scope| {
@@ -92,7 +77,7 @@ fn the_journal_holds_the_lock_and_outlives_its_publisher() {
 
 #[test]
 fn a_record_that_is_too_large_leaves_a_marker_and_the_next_ones_follow_it() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let reader = Reader::open(&fixture.path).unwrap();
     let mut journal = journal(&fixture.region);
     let most = CAPACITY.history as usize - HEAD;
@@ -111,7 +96,7 @@ fn a_record_that_is_too_large_leaves_a_marker_and_the_next_ones_follow_it() {
 
 #[test]
 fn a_report_that_is_too_long_leaves_the_last_one() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let reader = Reader::open(&fixture.path).unwrap();
     let mut journal = journal(&fixture.region);
     let most = journal.report_room();
@@ -124,7 +109,7 @@ fn a_report_that_is_too_long_leaves_the_last_one() {
 
 #[test]
 fn a_history_that_is_damaged_begins_anew() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let reader = Reader::open(&fixture.path).unwrap();
     let mut first = journal(&fixture.region);
     first.append(1, b"one");
@@ -153,7 +138,7 @@ impl Drop for Raise<'_> {
 
 #[test]
 fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
-    let fixture = fixture();
+    let fixture = fixture(CAPACITY);
     let mut journal = journal(&fixture.region);
     let done = AtomicBool::new(false);
     let text = |version: u64| version.to_string().repeat((version % 40) as usize + 1);
@@ -203,84 +188,11 @@ fn an_outsider_reads_whole_records_and_reports_beside_a_busy_writer() {
     });
 }
 
-fn upstream(name: &str) -> weir_shm::Upstream {
-    weir_shm::Upstream {
-        name: name.to_owned(),
-        changed: 0,
-        learned: true,
-        template: None,
-        servers: vec![],
-    }
-}
-
-#[test]
-fn a_worker_counts_when_it_routes_by_what_was_published() {
-    let fixture = fixture();
-    let lock = fixture.region.writer_file().unwrap();
-    let mut publisher = Publisher::new(&fixture.region, lock).unwrap();
-    let reader = Reader::open(&fixture.path).unwrap();
-    let mut worker = fixture.region.worker(1).unwrap();
-    let mut snapshot = Snapshot::default();
-    let mut publish = |name| {
-        publisher
-            .publish(vec![upstream(name)], Seen::NOBODY)
-            .unwrap()
-    };
-    let mut follow = || {
-        let since = snapshot.version;
-        worker.read(since, &mut snapshot).unwrap();
-        worker.used(since, &snapshot);
-        let latencies = reader.latencies().unwrap();
-        assert_eq!(latencies.used.len(), 1);
-        assert_eq!(latencies.used[0].0, 1);
-        latencies.used[0].1.clone()
-    };
-    publish("a");
-    assert_eq!(follow().count(), 0, "a worker that starts is no delay");
-    publish("b");
-    std::thread::sleep(Duration::from_millis(3));
-    let one = follow();
-    assert_eq!(one.count(), 1);
-    assert!(one.longest_us >= 3000 && one.sum_us == one.longest_us);
-    // Those that it passed over were used late too, as far as the ring remembers.
-    for name in ["c", "d", "e", "f", "g"] {
-        publish(name);
-    }
-    assert_eq!(follow().count(), 1 + 3);
-    // It outlives the worker, and does not count for the next one.
-    fixture.region.fold(1);
-    drop(fixture.region.worker(1).unwrap());
-    let after = reader.latencies().unwrap();
-    assert_eq!((after.gone.count(), after.used[0].1.count()), (4, 0));
-    assert_eq!(
-        after.gone.longest_us,
-        one.longest_us.max(after.gone.longest_us)
-    );
-}
-
-#[test]
-fn latencies_are_counted_from_what_was_seen() {
-    let fixture = fixture();
-    let lock = fixture.region.writer_file().unwrap();
-    let mut publisher = Publisher::new(&fixture.region, lock).unwrap();
-    let reader = Reader::open(&fixture.path).unwrap();
-    publisher.publish(vec![], Seen::NOBODY).unwrap();
-    assert_eq!(reader.latencies().unwrap().published.count(), 0);
-    let seen = Seen(Seen::now().0 - 5_000_000);
-    publisher.publish(vec![upstream("a")], seen).unwrap();
-    let published = reader.latencies().unwrap().published;
-    assert_eq!(published.count(), 1);
-    assert!((5_000..5_000_000).contains(&published.longest_us));
-    let table = reader.table().unwrap();
-    assert_eq!(table.seen, seen);
-    assert!(table.published > seen.0);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn it_keeps_the_newest_that_fit(lengths in prop::collection::vec(0usize..1500, 1..60)) {
-        let fixture = fixture();
+        let fixture = fixture(CAPACITY);
         let reader = Reader::open(&fixture.path).unwrap();
         let mut journal = journal(&fixture.region);
         let mut model: VecDeque<Record> = VecDeque::new();

@@ -11,6 +11,8 @@
     reason = "the roles report over their standard output"
 )]
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ use weir_shm::{
     Address, Capacity, CounterId, ReadError, Reader, Region, Server, Snapshot, SnapshotError,
     Upstream,
 };
+
+use common::random::Random;
 
 const CAPACITY: Capacity = Capacity {
     servers: 4096,
@@ -436,17 +440,5 @@ fn spin(duration: Duration) {
     let until = Instant::now() + duration;
     while Instant::now() < until {
         std::hint::spin_loop();
-    }
-}
-
-/// xorshift64*: the same sequence in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
     }
 }
