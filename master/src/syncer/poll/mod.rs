@@ -2,53 +2,30 @@
 
 mod etcd;
 mod folders;
+mod line;
 mod memory;
 mod read;
+mod target;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
+use weir_shm::Seen;
 
-use super::book::FeedId;
-use super::client::{Client, Fault, Kept, Piece, Stream};
-use super::connection::Tls;
+use super::client::{Client, Fault, Kept};
 use super::consul::{self, Ask};
 use super::lesson::Heard;
 use super::response::Response;
 use super::stop::Stop;
-use super::tls;
 use super::vault::Vault;
 use crate::settings::{Kind, Secret, Upsync};
-use etcd::{Bell, Sound};
+use line::Line;
 use memory::Memory;
 pub use read::Share;
 use read::read;
-
-/// An upstream whose servers a poller learns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Whose list it is.
-    pub feed: FeedId,
-    /// Its name, for the log.
-    pub upstream: String,
-    /// Its own source, whatever folder it is asked for with.
-    pub upsync: Upsync,
-    /// Where its keys lie, decoded.
-    folder: String,
-}
-
-impl Target {
-    /// An upstream with keys below `upsync.prefix`.
-    pub fn new(feed: FeedId, upstream: &str, upsync: &Upsync) -> Target {
-        Target {
-            feed,
-            upstream: upstream.to_owned(),
-            folder: consul::folder(&upsync.prefix),
-            upsync: upsync.clone(),
-        }
-    }
-}
+pub use target::Target;
+use watch::Hung;
 
 /// A complete answer.
 #[derive(Debug)]
@@ -87,27 +64,6 @@ pub struct Poller {
     memory: Memory,
     /// That is in force.
     in_force: bool,
-}
-
-/// A bell that etcd may ring.
-#[derive(Debug)]
-struct Hung {
-    /// The address that it is at.
-    at: usize,
-    /// The index after which every change rings it.
-    since: u64,
-    stream: Stream,
-    bell: Bell,
-    /// It has not rung when it was last waited for.
-    is_quiet: bool,
-}
-
-/// An address.
-#[derive(Debug)]
-struct Line {
-    client: Client,
-    /// How TLS is spoken with it, by the files of this [`Vault::version`].
-    tls: Option<(u64, Tls)>,
 }
 
 impl Poller {
@@ -275,7 +231,7 @@ impl Poller {
                 )?
             }
         };
-        let (took, seen_ns) = (sent.elapsed(), now_ns());
+        let (took, seen_ns) = (sent.elapsed(), Seen::now().0);
         // What is remembered are entries of known upstreams; folders come and go with an answer.
         let has_folders = targets.iter().any(|target| target.upsync.folders);
         let (index, heard, share) = match (upsync.kind, ask) {
@@ -324,44 +280,6 @@ impl Poller {
         Ok((index?, Some(heard), share))
     }
 
-    /// Waits until etcd tells of a change after `index`, or until then. Whatever else comes between
-    /// is no fault of its own: what is read next shows what there is.
-    fn listen(&mut self, upsync: &Upsync, index: u64, until: Instant) -> Result<(), Fault> {
-        let hung = self.bell.take();
-        if index == 0 {
-            return Ok(());
-        }
-        let fits = |hung: &Hung| hung.at == self.at && hung.since <= index;
-        let hung = match hung.filter(fits) {
-            Some(hung) => Ok(hung),
-            None => self.hang(upsync, index),
-        };
-        match hung.and_then(|mut hung| Ok((hung.wait(index, until)?, hung))) {
-            Ok((true, hung)) => self.bell = Some(hung),
-            Ok((false, _)) => {}
-            Err(fault @ (Fault::Stopped | Fault::Nudged)) => return Err(fault),
-            Err(fault) => self.passed.push((self.address().to_owned(), fault)),
-        }
-        Ok(())
-    }
-
-    fn hang(&mut self, upsync: &Upsync, index: u64) -> Result<Hung, Fault> {
-        let deadlines = consul::deadlines(consul::WAIT_MIN, self.upsync.timeout);
-        let token = self.token()?;
-        let line = &mut self.lines[self.at];
-        line.renew(&self.upsync, &self.vault)?;
-        let host = line.client.address().host();
-        let request = etcd::watch(upsync, index, host, token.as_ref());
-        let tls = line.tls.as_ref().map(|(_, tls)| tls);
-        Ok(Hung {
-            at: self.at,
-            since: index,
-            stream: line.client.stream(&request, deadlines, tls)?,
-            bell: Bell::new(upsync.kind),
-            is_quiet: false,
-        })
-    }
-
     /// Sends what `request` makes of the Host field and the token.
     fn get(
         &mut self,
@@ -384,164 +302,5 @@ impl Poller {
     }
 }
 
-impl Hung {
-    /// Waits until it rings for a change after `index`, or until then; whether it can ring again.
-    fn wait(&mut self, index: u64, until: Instant) -> Result<bool, Fault> {
-        self.is_quiet = false;
-        loop {
-            match self.stream.next(until)? {
-                Piece::Nothing => {
-                    self.is_quiet = true;
-                    return Ok(true);
-                }
-                Piece::Body(piece) => match self.bell.hears(&piece, index) {
-                    Sound::Quiet => {}
-                    Sound::Rings => return Ok(true),
-                    Sound::Breaks => return Ok(false),
-                },
-                Piece::End(response) => {
-                    self.bell.ended(&response)?;
-                    return Ok(false);
-                }
-            }
-        }
-    }
-}
-
-impl Line {
-    /// Follows files that have changed; while they do not fit one another, those before stay in use.
-    fn renew(&mut self, upsync: &Upsync, vault: &Vault) -> Result<(), Fault> {
-        let version = vault.version();
-        let fresh = self
-            .tls
-            .as_ref()
-            .is_some_and(|(known, _)| *known == version);
-        let Some(certificates) = upsync.tls.as_deref().filter(|_| !fresh) else {
-            return Ok(());
-        };
-        match (
-            tls::client(certificates, self.client.address(), vault),
-            &mut self.tls,
-        ) {
-            (Ok(tls), place) => *place = Some((version, tls)),
-            (Err(_), Some((known, _))) => *known = version,
-            (Err(why), None) => return Err(Fault::Tls(why)),
-        }
-        Ok(())
-    }
-}
-
-/// CLOCK_MONOTONIC, which every process of this machine reads alike.
-fn now_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        let time = Duration::from(time);
-        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpListener;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// An etcd that tells of no change; counts those who want to be told.
-    fn deaf() -> (u16, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let watches = Arc::<AtomicUsize>::default();
-        let counted = Arc::clone(&watches);
-        std::thread::spawn(move || {
-            let mut open = Vec::new();
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut head = [0; 4096];
-                let count = stream.read(&mut head).unwrap();
-                if head[..count].starts_with(b"POST /v3/watch ") {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    open.push(stream);
-                    continue;
-                }
-                let body = r#"{"header":{"revision":"7"}}"#;
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
-                );
-                stream
-                    .write_all(format!("{head}{body}").as_bytes())
-                    .unwrap();
-            }
-        });
-        (port, watches)
-    }
-
-    #[test]
-    fn a_bell_that_missed_a_change_is_hung_anew() {
-        let (port, watches) = deaf();
-        let upsync = Upsync {
-            kind: Kind::Etcd3,
-            ..Upsync::folder("127.0.0.1", port, "up/a")
-        };
-        let mut poller = Poller::new(
-            upsync,
-            vec![target(0, "up/a")],
-            Arc::default(),
-            Arc::default(),
-        );
-        let wait = Duration::from_millis(20);
-        for _ in 0..3 {
-            assert_eq!(poller.ask(7, wait, true).unwrap().index, 7);
-        }
-        assert_eq!(
-            watches.load(Ordering::SeqCst),
-            1,
-            "there was nothing to tell"
-        );
-        poller.is_news();
-        poller.ask(7, wait, true).unwrap();
-        assert_eq!(watches.load(Ordering::SeqCst), 2);
-    }
-
-    /// A Consul that says these one after the other.
-    fn says(bodies: &'static [&'static str]) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            for body in bodies {
-                let mut head = [0; 4096];
-                assert!(stream.read(&mut head).unwrap() > 0);
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nX-Consul-Index: 5\r\nContent-Length: {length}\r\n\r\n"
-                );
-                stream
-                    .write_all(format!("{head}{body}").as_bytes())
-                    .unwrap();
-            }
-        });
-        port
-    }
-
-    #[test]
-    fn what_is_in_force_is_not_said_again() {
-        const ONE: &str = r#"[{"Key":"up/a/10.0.0.1:1","Value":"e30=","ModifyIndex":5}]"#;
-        const TWO: &str = r#"[{"Key":"up/a/10.0.0.2:1","Value":"e30=","ModifyIndex":5}]"#;
-        let port = says(&[ONE, ONE, ONE, TWO, TWO]);
-        let upsync = Upsync::folder("127.0.0.1", port, "up/a");
-        let targets = vec![target(0, "up/a")];
-        let mut poller = Poller::new(upsync, targets, Arc::default(), Arc::default());
-        let mut servers = |in_force| {
-            let answer = poller.ask(5, Duration::ZERO, in_force).unwrap();
-            answer.heard.map(|heard| heard[0].servers.len())
-        };
-        let heard = [false, true, false, true, true].map(&mut servers);
-        assert_eq!(heard, [Some(1), None, Some(1), Some(1), None]);
-    }
-
-    fn target(feed: FeedId, prefix: &str) -> Target {
-        let upsync = Upsync::folder("127.0.0.1", 8500, prefix);
-        Target::new(feed, prefix, &upsync)
-    }
-}
+mod tests;
