@@ -1,6 +1,7 @@
 //! What happens when something runs out: descriptors, connections, memory, disk, processes.
 
 mod calls;
+mod clock;
 mod connections;
 mod descriptors;
 mod disk;
