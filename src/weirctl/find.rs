@@ -21,17 +21,11 @@ const RUN: &str = "/dev/shm";
 /// The region of the only weir that runs here; the error lists those there are.
 pub fn running() -> Result<PathBuf, String> {
     let masters = processes();
-    let mut regions: BTreeMap<PathBuf, u32> = BTreeMap::new();
     let mapped = masters.iter().flat_map(|pid| mapped_files(*pid));
-    let all = mapped.chain(files_in(Path::new(RUN)));
-    // During a binary upgrade the old master has put its own aside.
-    for path in all.filter(|path| path.extension() != Some(OsStr::new("oldbin"))) {
-        if let Ok(reader) = Reader::open(&path) {
-            let master = reader.header().master_pid;
-            if masters.contains(&master) {
-                regions.insert(path, master);
-            }
-        }
+    let mut regions = theirs(mapped.chain(files_in(Path::new(RUN))), &masters);
+    if regions.is_empty() {
+        // Who may not see what the process of another user has mapped may read where that is.
+        regions = theirs(configured(None, None), &masters);
     }
     let mut found = regions.into_iter();
     match (found.next(), found.next()) {
@@ -57,6 +51,24 @@ pub fn running() -> Result<PathBuf, String> {
             Err(message)
         }
     }
+}
+
+/// Those of some files that are the regions of some masters.
+fn theirs(
+    paths: impl IntoIterator<Item = PathBuf>,
+    masters: &BTreeSet<u32>,
+) -> BTreeMap<PathBuf, u32> {
+    let mut regions = BTreeMap::new();
+    for path in paths {
+        // During a binary upgrade the old master has put its own aside.
+        if path.extension() != Some(OsStr::new("oldbin"))
+            && let Ok(reader) = Reader::open(&path)
+            && masters.contains(&reader.header().master_pid)
+        {
+            regions.insert(path, reader.header().master_pid);
+        }
+    }
+    regions
 }
 
 /// The region that a configuration names, found as weir finds it.

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getuid;
 
 use crate::support::client::{Client, get};
-use crate::support::process::{Process, children, guarded, read_lossy, send, title};
+use crate::support::process::{Process, children, finish, guarded, read_lossy, send, title};
 use crate::support::weir::{Setup, in_server};
 use crate::support::{PATIENCE, free_port, tool, wait_for, wait_until};
 
@@ -36,10 +36,19 @@ struct Container {
 
 impl Container {
     fn start(body: &str, port: u16) -> Container {
+        Container::after(None, body, port)
+    }
+
+    /// After a line of the shell, in which `$0` is weir's prefix.
+    fn after(line: Option<&str>, body: &str, port: u16) -> Container {
         let mut setup = Setup::server(body).set("PORT", port);
         setup.write();
         let dir = setup.dir();
         let mut command = unshare();
+        if let Some(line) = line {
+            command.args(["sh", "-c", &format!("{line} && exec \"$@\"")]);
+            command.arg(dir);
+        }
         command.arg(env!("CARGO_BIN_EXE_weir")).arg("-p").arg(dir);
         command.arg("-c").arg(dir.join("conf/weir.conf"));
         let process = Process::start(&mut command, &dir.join("output"));
@@ -137,6 +146,31 @@ fn process_1_reaps_orphans() {
     });
     assert_eq!(children(master), own);
     assert!(!container.log().contains(&orphan.to_string()), "no line");
+}
+
+/// `weirctl` of a user who may not look into weir's processes, and names nothing: the configuration is
+/// where weir looks for it too, below the default prefix.
+#[test]
+fn anybody_may_look_at_the_table_of_the_weir_that_is_configured() {
+    let there = "mount -t tmpfs none /usr/local && mkdir /usr/local/weir \
+        && cp -R \"$0/conf\" /usr/local/weir";
+    // Whoever is not root may look into all the processes here.
+    let there = getuid().is_root().then_some(there);
+    let container = Container::after(there, "", free_port());
+    let weirctl = container.setup.dir().join("weirctl");
+    fs::copy(env!("CARGO_BIN_EXE_weirctl"), &weirctl).unwrap();
+    let master = container.serving();
+    let mut enter = guarded(tool("nsenter"));
+    if !getuid().is_root() {
+        enter.args(["--user", "--preserve-credentials"]);
+    }
+    enter.args(["--pid", "--mount", "--target", &master.to_string(), "--"]);
+    if getuid().is_root() {
+        enter.args(["setpriv", "--reuid", "nobody", "--clear-groups", "--"]);
+    }
+    let done = finish(enter.arg(&weirctl).arg("workers"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("parked"), "{done:?}");
 }
 
 /// The lines that come, read by a thread.
