@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::http_basic::forwarding;
 use crate::support::backend::Backend;
 use crate::support::client::Client;
@@ -15,6 +17,8 @@ const IDLE: usize = 10_000;
 /// What one of them may take of a worker's memory, in bytes.
 const MOST_EACH: usize = 2048;
 const SLOW: &str = "300";
+/// So many of them at least have to be there at a time, however busy the machine is.
+const HUNDREDS: u32 = 200;
 
 /// The memory of all workers, in bytes.
 fn memory(weir: &Weir) -> usize {
@@ -38,12 +42,24 @@ fn waiting(weir: &Weir) -> u64 {
     rows.iter().filter_map(|row| row["waiting"].as_u64()).sum()
 }
 
+/// Lets this process, and what it starts, open as many files as the tests' user may.
+fn raise_limit() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let wanted = IDLE as u64 + 2000;
+    assert!(
+        most >= wanted,
+        "`ulimit -Hn` is {most}, and has to be {wanted}"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+}
+
 #[test]
 fn ten_thousand_idle_connections_are_held_and_the_others_served() {
     let text = in_http(&in_server(
         "keepalive_timeout 1h; location / { return 200 x; }",
     ))
     .replace("worker_connections 2048", "worker_connections 12000");
+    raise_limit();
     let weir = Setup::whole(&text).start();
     weir.each_worker(2);
     let before = memory(&weir);
@@ -74,6 +90,18 @@ fn slow_clients(weir: &Weir, arguments: &[&str]) -> String {
     done.stdout + &done.stderr
 }
 
+/// The most connections that slowhttptest says it had at a time.
+fn connected(said: &str) -> Option<u32> {
+    let (_, shown) = said.split_once("connected:")?;
+    let number = |line: &str| {
+        // It is coloured.
+        let plain = line.replace("\x1b[1;32m", "").replace("\x1b[0m", "");
+        plain.split_whitespace().next()?.parse().ok()
+    };
+    let lines = shown.split("connected:");
+    lines.filter_map(number).max()
+}
+
 #[test]
 fn hundreds_of_slow_clients_keep_nobody_else_waiting() {
     let backend = Backend::named(&"x".repeat(100_000));
@@ -91,5 +119,6 @@ fn hundreds_of_slow_clients_keep_nobody_else_waiting() {
         let outcome = load.stop();
         assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
         assert!(said.contains("YES") && !said.contains("NO\n"), "{said}");
+        assert!(connected(&said) >= Some(HUNDREDS), "{said}");
     }
 }
