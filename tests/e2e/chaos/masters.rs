@@ -1,6 +1,7 @@
 //! The masters of the campaign: the binary is changed now and then, for good or for a while.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -9,6 +10,9 @@ use crate::support::process::{alive, read_lossy, send};
 use crate::support::weir::Weir;
 use crate::support::{PATIENCE, wait_until};
 use crate::upgrade::New;
+
+/// What connections that are in use all the time may take to end, on a machine that is busy.
+const FINISH: Duration = Duration::from_secs(60);
 
 /// How far a change of the binary has come.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +93,7 @@ impl Masters {
             }
             Stage::Paired => self.decide(weir, random),
             Stage::Forward { leaving } | Stage::Back { leaving } => {
-                wait_until(PATIENCE, "a master has finished what it had", || {
+                wait_until(FINISH, "a master has finished what it had", || {
                     !alive(leaving)
                 });
                 self.look(weir);

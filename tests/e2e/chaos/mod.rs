@@ -28,8 +28,8 @@ const LONG_RUN: u64 = 60;
 const LONGEST: usize = 4;
 /// A part of the time, nothing happens that replaces processes.
 const IN_PLACE_PART: u32 = 4;
-/// After so many failures the rest of a run says nothing new.
-const FAILURES_MOST: usize = 200;
+/// After so many failures that nothing explains, the rest of a run says nothing new.
+const FAILURES_MOST: usize = 20;
 /// Between two things that happen, at most.
 const PAUSE_MS: u64 = 300;
 /// More than all clients have at a time.
@@ -88,7 +88,8 @@ fn campaign(site: &mut Site, course: &Course, random: &mut Random, span: Duratio
     let before = taken(site);
     let clients = Clients::start(course);
     let end = Instant::now() + span;
-    while Instant::now() < end && clients.failed().len() <= FAILURES_MOST {
+    let goes_on = |site: &Site| unexplained(&clients.failed(), &site.killed).len() <= FAILURES_MOST;
+    while Instant::now() < end && goes_on(site) {
         site.run(Action::choose(random), random);
         std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS)));
     }

@@ -104,6 +104,7 @@ impl Site {
             .allow(&format!(
                 "bind() to 127.0.0.1:{guests} failed (98: Address already in use)"
             ))
+            .allow("more.sock failed (98: Address already in use)")
             .allow("\"region\" cannot change during a change of the binary")
             .allow("exited on signal 9")
             .allow("keeps dying")

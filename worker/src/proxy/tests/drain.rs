@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Far, World};
 use crate::conf::Conf;
 use crate::log::Files;
-use crate::settings::{Part, Template};
+use crate::settings::{Part, Settings, Template};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
@@ -136,10 +136,10 @@ fn without_the_directive_it_has_as_long_as_it_takes() {
     assert!(client.got().starts_with("HTTP/1.1 200 "));
 }
 
-/// Settings without any upstream, as after a reload.
-fn without_upstreams(world: &World) -> Rc<Conf> {
+/// The settings in force, adjusted.
+fn conf(world: &World, adjust: impl FnOnce(&mut Settings)) -> Rc<Conf> {
     let mut settings = world.proxy.shared.conf.settings.clone();
-    settings.upstreams.clear();
+    adjust(&mut settings);
     let listener = settings.listeners[0].address.clone();
     let conf = Conf::new(settings, 2, Arc::new(Files::default()), &[Some(listener)]);
     Rc::new(conf)
@@ -152,15 +152,20 @@ fn an_upstream_that_a_reload_removes_serves_who_began_before() {
         let mut world = World::new(2);
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
         let client = world.accept(head);
-        let conf = without_upstreams(&world);
+        let (same, without) = (
+            conf(&world, |_| {}),
+            conf(&world, |settings| settings.upstreams.clear()),
+        );
         if table_first {
             world.publish_nothing();
+            // As with sockets that are taken over.
+            world.proxy.set_conf(same);
             let other = world.accept(GET);
             world.send(&world.server(0), ANSWER);
             assert!(other.got().starts_with("HTTP/1.1 200 "), "{}", other.got());
-            world.proxy.set_conf(conf);
+            world.proxy.set_conf(without);
         } else {
-            world.proxy.set_conf(conf);
+            world.proxy.set_conf(without);
             world.publish_nothing();
         }
         let late = world.accept(GET);
