@@ -5,7 +5,10 @@ mod common;
 
 use std::io::{ErrorKind, Write};
 
-use common::{Backend, Client, Worker, edit, edit_proxy};
+use common::Worker;
+use common::backend::Backend;
+use common::client::Client;
+use common::settings::{edit, edit_proxy};
 
 /// More than all buffers on the way, sockets included, could hold.
 const BIG: usize = 64 << 20;

@@ -9,7 +9,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Backend, Client, Worker, edit, listener, settings, text, wait_until};
+use common::backend::Backend;
+use common::client::Client;
+use common::settings::{edit, settings, text};
+use common::{Worker, listener, wait_until};
 use weir_shm::Address;
 use weir_worker::channel::{Answer, Order, Role};
 use weir_worker::settings::{AccessLog, Escape, Listener, LogFormat, LogName, Return, Settings};
@@ -142,7 +145,7 @@ fn build(text: &str) -> Result<Settings, String> {
                 edit(settings, |location| {
                     location.ret = Some(Return {
                         status,
-                        text: Some(common::text("new")),
+                        text: Some(common::settings::text("new")),
                     });
                 });
             }

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Backend, Worker, edit_proxy, text};
+use common::Worker;
+use common::backend::Backend;
+use common::settings::{edit_proxy, text};
 
 #[test]
 fn kept_connections_carry_request_after_request() {

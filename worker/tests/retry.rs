@@ -5,7 +5,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Backend, Worker, edit_proxy, listener, server, table};
+use common::backend::Backend;
+use common::settings::{edit_proxy, server};
+use common::{Worker, listener, table};
 
 /// An address at which nobody listens.
 fn nobody() -> std::net::SocketAddr {
