@@ -65,7 +65,10 @@ fn fill(stream: &std::net::TcpStream) -> usize {
 #[test]
 fn a_big_answer_waits_for_a_slow_client() {
     let backend = Backend::start();
-    let worker = Worker::start(&[backend.address]);
+    // A temporary file would take all of it.
+    let worker = Worker::with(&[backend.address], |settings| {
+        edit_proxy(settings, |proxy| proxy.buffering.max_temp_file_size = 0);
+    });
     let mut client = worker.connect();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     let mut server = backend.accept();
