@@ -33,6 +33,8 @@ pub(super) struct Helping {
     try_ms: u64,
     /// The last look has met it at work, or full.
     is_at_work: bool,
+    /// The last try has let somebody in: there may be more.
+    has_more: bool,
 }
 
 impl Listeners {
@@ -54,6 +56,7 @@ impl Listeners {
             look_ms: 0,
             try_ms: 0,
             is_at_work: false,
+            has_more: false,
         });
     }
 
@@ -95,6 +98,7 @@ impl Listeners {
             return 0;
         }
         helping.try_ms = now_ms + pause_ms;
+        helping.has_more = false;
         helping.sockets.len()
     }
 
@@ -102,15 +106,19 @@ impl Listeners {
     pub fn try_again(&mut self) {
         if let Some(helping) = &mut self.helping {
             helping.try_ms = 0;
+            helping.has_more = true;
         }
     }
 
     /// When to look at the neighbour again, whatever else happens, in milliseconds.
     pub fn next_look_ms(&self, now_ms: u64) -> Option<u64> {
         let helping = self.helping.as_ref()?;
-        let nap = match helping.is_at_work {
-            true => LATE_MS,
-            false => NAP_MS,
+        let nap = match helping {
+            Helping { has_more: true, .. } => 1,
+            Helping {
+                is_at_work: true, ..
+            } => LATE_MS,
+            _ => NAP_MS,
         };
         (!helping.sockets.is_empty()).then_some(now_ms + nap)
     }
@@ -189,7 +197,14 @@ mod tests {
         assert_eq!(at(3000, WorkerState::Quitting, 0), 0);
         assert_eq!(at(4000, WorkerState::Starting, 0), 0);
         listeners.try_again();
-        assert_eq!(listeners.next_look_ms(4000), Some(4000 + NAP_MS));
+        assert_eq!(
+            listeners.next_look_ms(4000),
+            Some(4001),
+            "there may be more"
+        );
+        let mut at = |now| listeners.late_sockets(now, |_| Some((WorkerState::Parked, 3000)));
+        assert_eq!(at(4001), 1);
+        assert_eq!(listeners.next_look_ms(4001), Some(4001 + NAP_MS));
         let full = |_| Some((WorkerState::Full, 0));
         assert_eq!(listeners.late_sockets(6000, full), 1);
         assert_eq!(listeners.next_look_ms(6000), Some(6000 + LATE_MS));
