@@ -90,13 +90,15 @@ impl PidFile {
         Ok(())
     }
 
-    /// Takes the name back.
+    /// Takes the name back, if it was left.
     ///
     /// # Errors
     /// As [`oldbin::take_back`].
     pub(crate) fn take_back(&mut self) -> Result<(), String> {
-        oldbin::take_back(&self.path)?;
-        self.is_aside = false;
+        if self.is_aside {
+            oldbin::take_back(&self.path)?;
+            self.is_aside = false;
+        }
         Ok(())
     }
 

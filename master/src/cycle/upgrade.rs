@@ -18,8 +18,9 @@ use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::{Pid, getppid};
 use rustix::io::FdFlags;
 use weir_shm::{Address, Carried, Reader, Tally};
+use weir_worker::settings::Level;
 
-use super::{Deferred, Master};
+use super::{Deferred, Master, Phase};
 use crate::errno::{describe, describe_errno};
 use crate::handover::{self, Handover};
 use crate::inherit::{self, Inherited};
@@ -163,6 +164,15 @@ impl Master {
 
     /// USR2.
     pub(super) fn change_binary(&mut self) {
+        if self.is_paired() {
+            self.log.line(
+                Level::Crit,
+                format_args!(
+                    "the changing binary signal is ignored: you should shutdown or terminate before either old or new binary's process"
+                ),
+            );
+            return;
+        }
         let path = binary(&self.program.command);
         let shown = path.display();
         if let Err(message) = self.put_aside() {
@@ -173,9 +183,10 @@ impl Master {
             return;
         }
         self.begin_handing_over();
+        let own = Pid::this();
         match process::fork() {
             Ok(Fork::Child) => {
-                let error = self.execute(&path);
+                let error = self.execute(&path, own);
                 self.log.alert(format_args!(
                     "execve() failed while executing new binary process \"{shown}\" {}",
                     describe(&error)
@@ -198,8 +209,9 @@ impl Master {
         }
     }
 
-    /// Becomes the new binary; comes back if that fails.
-    fn execute(&self, path: &Path) -> std::io::Error {
+    /// Becomes the new binary of the master `parent`, which may be dead by now; comes back if that
+    /// fails.
+    fn execute(&self, path: &Path, parent: Pid) -> std::io::Error {
         let (own, passed) = (
             || self.listening.own_sockets(),
             || self.listening.passed_sockets(),
@@ -209,7 +221,7 @@ impl Master {
                 return error.into();
             }
         }
-        let sockets = inherit::variable(std::process::id(), getppid(), own(), passed());
+        let sockets = inherit::variable(std::process::id(), parent, own(), passed());
         let mut command = Command::new(path);
         if let Some((name, arguments)) = self.program.command.split_first() {
             command.arg0(name).args(arguments);
@@ -223,15 +235,22 @@ impl Master {
     /// Leaves the names of what there is one of to the new binary.
     fn put_aside(&mut self) -> Result<(), String> {
         let region = &self.cycle.settings.region.path;
+        let control = self.cycle.settings.control.as_ref();
+        let control = control.filter(|_| self.control.is_some());
+        // What an upgrade left behind whose masters were both killed is not to be taken back.
+        for path in [Some(region), control].into_iter().flatten() {
+            let removed = oldbin::remove(path);
+            removed.map_err(|error| {
+                let (path, error) = (oldbin::name(path), describe(&error));
+                format!("unlink() \"{}\" failed {error}", path.display())
+            })?;
+        }
         let reader = self.region.reader();
         if reader.is_ok_and(|reader| reader.is_at(region)) {
             oldbin::link(region)?;
         }
-        if let Some(control) = self
-            .control
-            .as_ref()
-            .and(self.cycle.settings.control.as_ref())
-        {
+        // Without its file it cannot be reached, and does not hinder.
+        if let Some(control) = control.filter(|control| control.exists()) {
             oldbin::link(control)?;
         }
         self.pid_file
@@ -274,7 +293,11 @@ impl Master {
     /// are started again, as nginx does.
     pub(super) fn lose_new_binary(&mut self, pid: Pid, how: &str) {
         self.new_binary = None;
-        let line = format!("new binary process {pid} {how}, the old one goes on");
+        let then = match self.phase {
+            Phase::Stopping { .. } => "and the old one is on its way out",
+            _ => "the old one goes on",
+        };
+        let line = format!("new binary process {pid} {how}, {then}");
         match how.ends_with(" code 0") {
             true => self.log.notice(line),
             false => self.log.alert(line),

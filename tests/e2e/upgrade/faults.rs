@@ -59,6 +59,34 @@ fn a_broken_configuration_leaves_the_old_one_as_it_was() {
     assert!(weir.path("weir.sock").exists());
 }
 
+#[test]
+fn what_an_earlier_upgrade_left_behind_is_not_taken_back() {
+    let weir = Setup::server("")
+        .allow("the old one goes on")
+        .allow("nonsense")
+        .start();
+    for name in [
+        "logs/weir.pid.oldbin",
+        "weir.region.oldbin",
+        "weir.control.oldbin",
+    ] {
+        fs::write(weir.path(name), "1\n").unwrap();
+    }
+    // Somebody has tidied up.
+    fs::remove_file(weir.path("weir.control")).unwrap();
+    let text = weir.text();
+    let mut weir = weir;
+    weir.rewrite(&format!("{text}nonsense;\n"));
+    weir.signal(Signal::SIGUSR2);
+    weir.wait_log("the old one goes on");
+    assert_eq!(pid_in(&weir, "weir.pid"), Some(weir.pid()));
+    assert_eq!(weir.weirctl(&["table"]).code, Some(0));
+    assert!(!weir.path("weir.control").exists(), "it was not put aside");
+    weir.rewrite(&text);
+    let new = New::start(&weir, weir.pid());
+    new.end(Signal::SIGTERM);
+}
+
 /// A weir that was started from a copy of the binary, which may be replaced.
 fn own_binary(folder: &std::path::Path) -> std::path::PathBuf {
     let path = folder.join("weir");
