@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::libc::SI_KERNEL;
 use nix::sys::signal::{SigSet, Signal as Number, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -55,8 +56,11 @@ pub(crate) struct Signals {
 pub(crate) struct Received {
     /// Which.
     pub(crate) number: Number,
-    /// Who sent it; `None` for the kernel.
+    /// Who sent it, if that can be seen from here: not the kernel, nor a process outside of the
+    /// container that this one is in.
     pub(crate) sender: Option<i32>,
+    /// The kernel sent it, as SIGWINCH when a terminal changes its size.
+    pub(crate) is_kernels: bool,
 }
 
 impl Signals {
@@ -92,7 +96,11 @@ impl Signals {
                 continue;
             };
             let sender = (info.ssi_pid != 0).then_some(info.ssi_pid as i32);
-            return Some(Received { number, sender });
+            return Some(Received {
+                number,
+                sender,
+                is_kernels: info.ssi_code == SI_KERNEL,
+            });
         }
     }
 }

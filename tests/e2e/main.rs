@@ -43,6 +43,7 @@ mod region;
 mod reload;
 mod replace;
 mod resolver;
+mod room;
 mod routes;
 mod scale;
 mod signals;

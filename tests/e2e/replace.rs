@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
 /// How many files a process may open.
-fn files_limit(pid: u32) -> Option<u32> {
+pub fn files_limit(pid: u32) -> Option<u32> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits
         .lines()

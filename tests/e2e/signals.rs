@@ -14,7 +14,7 @@ use crate::support::weir::{Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, wait_for, wait_until};
 
 /// A server whose answers wait until the gate opens.
-fn gated() -> (Backend, Arc<AtomicBool>) {
+pub fn gated() -> (Backend, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&open);
     let backend = Backend::answering(move |request, out| {
@@ -27,7 +27,7 @@ fn gated() -> (Backend, Arc<AtomicBool>) {
     (backend, open)
 }
 
-fn proxied(backend: &Backend) -> Setup {
+pub fn proxied(backend: &Backend) -> Setup {
     Setup::server(&format!(
         "location / {{ proxy_pass http://{}; }}",
         backend.address()
@@ -35,7 +35,7 @@ fn proxied(backend: &Backend) -> Setup {
 }
 
 /// A client whose `GET /slow` has reached the server.
-fn in_flight(weir: &Weir, backend: &Backend) -> Client {
+pub fn in_flight(weir: &Weir, backend: &Backend) -> Client {
     let mut client = weir.connect();
     let before = backend.count();
     client

@@ -184,6 +184,8 @@ pub enum Answer {
         /// The config generation.
         generation: u64,
     },
+    /// A signal has told a worker to go: it finishes what it has and accepts no more.
+    Leaving,
     /// What came of an [`Order::Command`].
     Done {
         /// The order's.

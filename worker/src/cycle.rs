@@ -206,7 +206,12 @@ impl Cycle {
             while let Some(signal) = self.signals.next() {
                 match signal {
                     Asked::Stop => return Ok(self.stop()),
-                    Asked::Quit => self.begin_quit(),
+                    Asked::Quit => {
+                        if self.quit.is_none() {
+                            self.answer(&Answer::Leaving);
+                        }
+                        self.begin_quit();
+                    }
                 }
             }
         }

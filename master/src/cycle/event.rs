@@ -167,6 +167,11 @@ impl Master {
             }
             Answer::Unread { message } => self.unread(role, pid, &message),
             Answer::Committed { generation } => self.committed(role, pid, generation),
+            Answer::Leaving if child.leaving => {}
+            Answer::Leaving => {
+                child.quits = true;
+                self.give_up(role);
+            }
             Answer::Done { id, result } => {
                 if let Some(control) = &mut self.control {
                     control.answer(id, result);
@@ -210,7 +215,7 @@ impl Master {
             SIGQUIT => ", shutting down",
             SIGHUP => ", reconfiguring",
             SIGUSR1 => ", reopening logs",
-            SIGWINCH if received.sender.is_none() => return,
+            SIGWINCH if received.is_kernels => return,
             SIGWINCH => ", stop accepting connections",
             SIGTTIN => ", adding a worker",
             SIGTTOU => ", retiring a worker",
@@ -234,12 +239,6 @@ impl Master {
             SIGWINCH => self.defer(Deferred::Retire),
             SIGTTIN => self.defer_each(Deferred::Add),
             SIGTTOU => self.defer_each(Deferred::Remove),
-            SIGUSR2 if self.is_paired() => self.log.line(
-                Level::Crit,
-                format_args!(
-                    "the changing binary signal is ignored: you should shutdown or terminate before either old or new binary's process"
-                ),
-            ),
             SIGUSR2 => self.defer(Deferred::Upgrade),
             _ => {}
         }

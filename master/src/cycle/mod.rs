@@ -82,6 +82,8 @@ pub(crate) struct Master {
     retired: bool,
     /// Rises when something changes that a process begins with: those of another form are replaced.
     form: u64,
+    /// So many workers start when others have ended, as the region has no room for them before.
+    missing: usize,
     /// It has been told that there is no room to replace all workers at once.
     is_short_of_room: bool,
     watchdog: Watchdog,

@@ -99,6 +99,7 @@ impl Master {
         if self.next_region.is_some() {
             return;
         }
+        let mut is_short = false;
         for slot in 0..self.workers.len() {
             let seat = &self.workers[slot];
             if let Some(heir) = seat.heir {
@@ -108,10 +109,12 @@ impl Master {
                     self.leave(slot);
                 }
             } else if seat.wanted && self.is_obsolete(seat) && !self.seat_heir(slot) {
-                return;
+                is_short = true;
+                self.make_room(slot);
             }
         }
-        self.is_short_of_room = false;
+        self.is_short_of_room = is_short;
+        self.fill_up();
     }
 
     fn is_obsolete(&self, seat: &Seat) -> bool {
@@ -137,13 +140,7 @@ impl Master {
     /// Has a successor started for the worker of a slot, on the same sockets; false for want of
     /// room in the region.
     fn seat_heir(&mut self, slot: usize) -> bool {
-        let Some(heir) = self.workers.iter().position(Seat::is_vacant) else {
-            if !self.is_short_of_room {
-                self.is_short_of_room = true;
-                self.log.notice(
-                    "the region has no room for more workers: some are replaced when others have ended",
-                );
-            }
+        let Some(heir) = self.vacancy() else {
             return false;
         };
         let sets = self.workers[slot].sets.clone();
@@ -154,6 +151,33 @@ impl Master {
         old.heir = Some(heir);
         old.wanted = false;
         true
+    }
+
+    /// There is no place for a successor: one that serves nobody any more goes before it, and where nobody
+    /// is on the way out the worker of this slot is the first. Others serve its sockets until then.
+    fn make_room(&mut self, slot: usize) {
+        if !std::mem::replace(&mut self.is_short_of_room, true) {
+            self.log.notice(
+                "the region has no room for more workers: some are replaced when others have ended",
+            );
+        }
+        let mut places = self.workers.iter().filter(|seat| seat.former.is_none());
+        let somebody_goes = places.any(|seat| !seat.wanted && seat.child.is_some());
+        let child = self.workers[slot].child.as_ref();
+        let is_deaf = child.is_some_and(|child| child.quits || child.silent_at.is_some());
+        if somebody_goes && !is_deaf {
+            return;
+        }
+        if self.retire(slot) {
+            self.missing += 1;
+        } else if is_deaf {
+            // It is the only one: its successor has its place.
+            let sets = self.workers[slot].sets.clone();
+            self.leave(slot);
+            let seat = &mut self.workers[slot];
+            seat.wanted = true;
+            seat.sets = sets;
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Child {
     pub(crate) failed: bool,
     /// It was told to go.
     pub(crate) leaving: bool,
+    /// A signal has told it to go: it accepts no more.
+    pub(crate) quits: bool,
     /// When it is killed if it is still there.
     pub(crate) kill_at: Option<Instant>,
     /// It has not answered, and this was its heartbeat: it is killed early unless that moves.
@@ -127,6 +129,7 @@ impl Seat {
             ready: false,
             failed: false,
             leaving: false,
+            quits: false,
             kill_at: None,
             silent_at: None,
             helps: None,

@@ -182,6 +182,7 @@ fn prepare(
         last_generation: FIRST_GENERATION,
         retired: false,
         form: FIRST_FORM,
+        missing: 0,
         is_short_of_room: false,
         watchdog: Watchdog::default(),
         new_binary: None,

@@ -19,13 +19,22 @@ const SILENT_BOUND: Duration = Duration::from_secs(5);
 impl Master {
     /// TTIN.
     pub(super) fn add_worker(&mut self) {
-        let Some(slot) = self.workers.iter().position(Seat::is_vacant) else {
+        let Some(slot) = self.vacancy() else {
             let room = self.wakers.len();
             self.log.error_line(format_args!(
                 "no worker is added: the region has room for {room} workers"
             ));
             return;
         };
+        self.add_worker_at(slot);
+    }
+
+    /// A place for one more worker.
+    pub(super) fn vacancy(&self) -> Option<usize> {
+        self.workers.iter().position(Seat::is_vacant)
+    }
+
+    fn add_worker_at(&mut self, slot: usize) {
         let sets = match self.spare_sets() {
             // One more would be closed with this master, whatever waits in it.
             sets if sets.is_empty() && self.is_paired() => {
@@ -66,22 +75,36 @@ impl Master {
         shared.next().into_iter().collect()
     }
 
-    /// TTOU: the last worker's sockets go to a survivor, with what waits in their queues.
+    /// TTOU.
     pub(super) fn remove_worker(&mut self) {
-        let wanted: Vec<usize> = (0..self.workers.len())
-            .filter(|&slot| self.workers[slot].wanted)
-            .collect();
-        let Some((&last, survivors)) = wanted.split_last().filter(|(_, rest)| !rest.is_empty())
-        else {
+        if self.missing > 0 {
+            self.missing -= 1;
+            return;
+        }
+        let last = self.workers.iter().rposition(|seat| seat.wanted);
+        if last.is_none_or(|last| self.survivors(last).is_empty()) {
             self.log
                 .error_line("no worker is retired: there is only one left");
-            return;
-        };
-        let Some(&survivor) = survivors
+        } else if let Some(last) = last {
+            self.retire(last);
+        }
+    }
+
+    /// Places of workers that stay when that of `slot` goes.
+    fn survivors(&self, slot: usize) -> Vec<usize> {
+        let others = (0..self.workers.len()).filter(|&other| other != slot);
+        others.filter(|&other| self.workers[other].wanted).collect()
+    }
+
+    /// Has a worker go whose sockets a survivor takes over, with what waits in their queues. False if
+    /// there is none, or if that cannot be told.
+    pub(super) fn retire(&mut self, last: usize) -> bool {
+        let survivors = self.survivors(last);
+        let least = survivors
             .iter()
-            .min_by_key(|&&slot| self.workers[slot].sets.len())
-        else {
-            return;
+            .min_by_key(|&&slot| self.workers[slot].sets.len());
+        let Some(&survivor) = least else {
+            return false;
         };
         let held = |set: &usize| {
             survivors
@@ -95,10 +118,11 @@ impl Master {
             self.log.error_line(format_args!(
                 "no worker is retired: sendmsg() failed {error}"
             ));
-            return;
+            return false;
         }
         self.workers[survivor].sets.extend(alone);
         self.leave(last);
+        true
     }
 
     fn adopt(&self, survivor: usize, sets: &[usize]) -> std::io::Result<()> {
@@ -157,6 +181,7 @@ impl Master {
             }
         }
         self.retired = true;
+        self.missing = 0;
     }
 
     /// Tells a worker to finish what it has and exit; it is not replaced.
@@ -188,9 +213,13 @@ impl Master {
             return;
         }
         let count = |master: &Master| master.workers.iter().filter(|seat| seat.wanted).count();
+        self.missing = 0;
         while count(self) < target {
             let had = count(self);
-            self.add_worker();
+            let Some(slot) = self.vacancy() else {
+                return self.wait_for_room(target - had);
+            };
+            self.add_worker_at(slot);
             if count(self) == had {
                 return;
             }
@@ -210,14 +239,29 @@ impl Master {
         self.log.notice("start worker processes");
         let vacant = (0..self.workers.len()).filter(|&slot| self.workers[slot].is_vacant());
         let slots: Vec<usize> = vacant.take(target).collect();
-        if slots.len() < target {
-            let (missing, room) = (target - slots.len(), self.wakers.len());
-            self.log.error_line(format_args!(
-                "{missing} workers are not started: the region has room for {room}"
-            ));
-        }
+        self.wait_for_room(target - slots.len());
         self.assign(&slots);
         self.retired = slots.is_empty();
+    }
+
+    fn wait_for_room(&mut self, missing: usize) {
+        self.missing = missing;
+        if missing > 0 {
+            let room = self.wakers.len();
+            self.log.error_line(format_args!(
+                "{missing} workers are started when others have ended: the region has room for {room}"
+            ));
+        }
+    }
+
+    /// Starts those that had to wait.
+    pub(super) fn fill_up(&mut self) {
+        while self.missing > 0
+            && let Some(slot) = self.vacancy()
+        {
+            self.missing -= 1;
+            self.add_worker_at(slot);
+        }
     }
 
     /// Gives vacant places all the sets there are, one each if that can be.
