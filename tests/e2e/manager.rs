@@ -278,6 +278,10 @@ fn a_new_binary_that_ends_again_was_never_the_service() {
     let weir = setup.environment("NOTIFY_SOCKET", path.display()).start();
     manager.wait("READY=1\n");
     let (new, leash) = change_binary(weir.pid(), &weir.path("logs/weir.pid"));
+    // The configuration is not read, and the manager does not wait for that either.
+    weir.signal(Signal::SIGHUP);
+    manager.wait("RELOADING=1\n");
+    manager.wait("READY=1\nSTATUS=serving, config generation 1");
     send(new, Signal::SIGTERM);
     wait_until(PATIENCE, "it ends", || !alive(new));
     wait_until(PATIENCE, "the old one has its pid file again", || {

@@ -310,6 +310,7 @@ impl Master {
     /// HUP while a new binary runs: the way back, as in nginx without reading the configuration,
     /// which is the new one's by now.
     pub(super) fn go_back(&mut self) {
+        self.tell_reloading();
         if self.retired {
             return self.restore();
         }
