@@ -73,6 +73,15 @@ impl Tried {
         self.count += 1;
     }
 
+    /// All of them, by index.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.few.iter().chain(&self.many).enumerate();
+        words.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            bits.map(move |bit| at * 64 + bit)
+        })
+    }
+
     /// All of them while they are at most [`LISTED`], else `None`.
     pub(crate) fn listed(&self) -> Option<&[u32]> {
         self.list.get(..self.count)
@@ -93,11 +102,17 @@ mod tests {
             assert!(tried.contains(peer) && !tried.contains(peer + 1));
         }
         assert_eq!((tried.len(), tried.listed().unwrap().len()), (6, 6));
+        assert!(tried.iter().eq([0, 63, 64, 255, 256, 9_999]));
         for peer in 300..303 {
             tried.insert(peer);
         }
         assert!(tried.listed().is_none());
         tried.clear();
-        assert!(tried.is_empty() && !tried.contains(9_999) && !tried.contains(0));
+        assert!(
+            tried.is_empty()
+                && tried.iter().next().is_none()
+                && !tried.contains(9_999)
+                && !tried.contains(0)
+        );
     }
 }

@@ -13,6 +13,7 @@ use super::retry::Failure;
 use super::session::Session;
 use super::shared::millis;
 use super::{Network, Proxy};
+use crate::balance::Tried;
 use crate::connection::Key;
 use crate::settings::Level;
 use crate::upstream::plan::UpstreamPlan;
@@ -147,12 +148,44 @@ impl<N: Network> Session<'_, N> {
         }
     }
 
-    /// The request goes on by the present plan, if that has its upstream still.
-    pub(super) fn route_anew(&self, exchange: &mut Exchange) {
-        let name = exchange.upstream.as_ref().map(|upstream| &upstream.name);
-        if let Some(present) = name.and_then(|name| self.shared.plan.upstream(name)) {
-            exchange.upstream = Some(Rc::clone(present));
-            exchange.tried.clear();
+    /// The request goes on by the present plan, however old the one is that it began with: a server
+    /// that has left may be switched off by now. It stays at its own upstream, and where it has been
+    /// it has been; `again`, a server of the former plan, becomes that of the present one, if it is
+    /// still there. False: the upstream is gone.
+    pub(super) fn route_anew(&self, exchange: &mut Exchange, again: &mut Option<usize>) -> bool {
+        let former = exchange.upstream.clone();
+        let Some(former) = former.filter(|former| former.is_in_table()) else {
+            return true;
+        };
+        let conf = exchange.conf.as_ref().unwrap_or(&self.shared.conf);
+        let Some(present) = self.shared.upstream(conf, &former.name) else {
+            return false;
+        };
+        if Rc::ptr_eq(&present, &former) {
+            return true;
         }
+        let plan = &self.shared.plan;
+        let place = |server: usize| {
+            let counter = former.servers[server].counter;
+            match plan.find(counter) {
+                Some((upstream, at)) => Rc::ptr_eq(upstream, &present).then_some(at),
+                None if plan.upstream(&present.name).is_some() => None,
+                // A reload has removed the upstream.
+                None => present
+                    .servers
+                    .iter()
+                    .position(|one| one.counter == counter),
+            }
+        };
+        *again = again.and_then(place);
+        let mut tried = Tried::new();
+        exchange
+            .tried
+            .iter()
+            .filter_map(place)
+            .for_each(|at| tried.insert(at));
+        exchange.tried = tried;
+        exchange.upstream = Some(present);
+        true
     }
 }

@@ -35,13 +35,14 @@ impl<N: Network> Session<'_, N> {
         if verdict == Verdict::GiveUp {
             return self.answer_error(exchange, failure.status());
         }
-        if failure == Failure::Removed {
-            self.route_anew(&mut exchange);
+        let mut again = (verdict == Verdict::Again).then_some(server);
+        if !self.route_anew(&mut exchange, &mut again) {
+            return self.no_server(exchange);
         }
         exchange.upload.restart(&mut exchange.input);
         exchange.output.clear();
         exchange.response.clear();
-        if verdict == Verdict::Again {
+        if let Some(server) = again {
             match self.attempt(&mut exchange, server, false) {
                 Ok(()) => return Next::Go(State::Proxying(exchange)),
                 Err(unable) => {
@@ -51,7 +52,9 @@ impl<N: Network> Session<'_, N> {
                 }
             }
         }
-        exchange.tries_left = exchange.tries_left.saturating_sub(1);
+        // A try that was to be made again at a server that has left is still to be had.
+        let spent = verdict == Verdict::Next || again.is_some();
+        exchange.tries_left = exchange.tries_left.saturating_sub(usize::from(spent));
         self.next_attempt(exchange)
     }
 

@@ -71,6 +71,12 @@ impl UpstreamPlan {
         }
     }
 
+    /// False of [`UpstreamPlan::outside`].
+    #[must_use]
+    pub fn is_in_table(&self) -> bool {
+        self.number != UNNUMBERED
+    }
+
     /// The next server for a request, or none if all are down, failed or tried.
     pub fn pick(&self, now_ms: u64, tried: &Tried) -> Option<usize> {
         self.balancer.borrow_mut().pick(now_ms, tried)

@@ -4,10 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_shm::{CounterId, Publisher, Upstream as Published};
+
 use super::{Far, World};
 use crate::conf::Conf;
 use crate::log::Files;
-use crate::settings::{Part, Settings, Template};
+use crate::settings::{Part, ProxyTarget, Settings, Template};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
@@ -134,6 +136,109 @@ fn without_the_directive_it_has_as_long_as_it_takes() {
     assert!(!is_closed(&server));
     world.send(&server, ANSWER);
     assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+/// Where requests are in flight, by the numbers of counter rows.
+fn in_flight(world: &World) -> Vec<u32> {
+    let counters = world.proxy.shared.region.counters();
+    let at = |index: &u32| CounterId {
+        index: *index,
+        incarnation: 1,
+    };
+    let rows = 0..8;
+    rows.filter(|row| counters.in_flight(at(row)) > 0).collect()
+}
+
+#[test]
+fn no_retry_goes_to_a_server_that_was_removed() {
+    let mut world = World::new(3);
+    let client = world.accept(GET);
+    assert_eq!(in_flight(&world), [0]);
+    // Server 2 would be next.
+    world.publish(&[1, 3]);
+    world.end(&world.server(0));
+    assert_eq!(in_flight(&world), [2]);
+    world.send(&world.server(1), ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_server_that_was_tried_is_not_tried_again_wherever_it_is_in_a_later_table() {
+    let mut world = World::new(3);
+    let client = world.accept(GET);
+    world.publish(&[2, 1, 3]);
+    world.end(&world.server(0));
+    let next = in_flight(&world);
+    assert!(next == [1] || next == [2], "{next:?}");
+    world.publish(&[3, 2, 1]);
+    world.end(&world.server(1));
+    assert_eq!(in_flight(&world), [3 - next[0]]);
+    world.publish(&[1, 2, 3]);
+    world.end(&world.server(2));
+    assert!(client.got().starts_with("HTTP/1.1 502 "));
+    assert_eq!(world.proxy.shared.net.made.len(), 3);
+}
+
+#[test]
+fn what_a_removed_server_did_not_take_on_a_kept_connection_goes_elsewhere() {
+    let mut world = World::with(2, |_, proxied| proxied.next_upstream_tries = 1);
+    for server in 0..2 {
+        let client = world.accept(GET);
+        world.send(&world.server(server), ANSWER);
+        assert!(client.got().starts_with("HTTP/1.1 200 "));
+    }
+    let client = world.accept(GET);
+    assert_eq!(in_flight(&world), [0]);
+    world.publish(&[2]);
+    world.server(1).got();
+    world.end(&world.server(0));
+    assert_eq!(in_flight(&world), [1]);
+    world.send(&world.server(1), ANSWER);
+    assert!(client.got().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_retry_within_an_upstream_that_a_reload_has_removed_goes_on_there() {
+    for between in [&[][..], &[3, 1]] {
+        let mut world = World::new(3);
+        let client = world.accept(GET);
+        if !between.is_empty() {
+            world.publish(between);
+        }
+        let without = conf(&world, |settings| settings.upstreams.clear());
+        world.proxy.set_conf(without);
+        world.publish_nothing();
+        world.end(&world.server(0));
+        let left = if between.is_empty() { 1 } else { 2 };
+        assert_eq!(in_flight(&world), [left]);
+        world.send(&world.server(1), ANSWER);
+        assert!(client.got().starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn a_retry_within_a_discovered_upstream_that_is_gone_has_no_server() {
+    let mut world = World::with(2, |_, proxied| {
+        let text = Part::Text(b"http://found".to_vec());
+        proxied.target = ProxyTarget::Named(Template { parts: vec![text] });
+    });
+    let writer = world.region.writer_file().unwrap();
+    let publisher = Publisher::new(&world.region, writer).unwrap();
+    let like = publisher.table().upstreams[0].clone();
+    let found = Published {
+        name: "found".to_owned(),
+        template: Some("backend".into()),
+        ..like.clone()
+    };
+    world.publish_table(publisher, vec![like.clone(), found]);
+    let client = world.accept(GET);
+    assert_eq!(in_flight(&world), [2]);
+    let writer = world.region.writer_file().unwrap();
+    let publisher = Publisher::new(&world.region, writer).unwrap();
+    world.publish_table(publisher, vec![like]);
+    world.end(&world.server(0));
+    assert!(client.got().starts_with("HTTP/1.1 502 "));
+    assert_eq!(world.proxy.shared.net.made.len(), 1);
 }
 
 /// The settings in force, adjusted.
