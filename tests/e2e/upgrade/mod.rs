@@ -45,14 +45,16 @@ impl New {
     /// Sends USR2 to the master `old`, and waits until the new one serves.
     #[track_caller]
     pub fn start(weir: &Weir, old: u32) -> New {
-        let new = New::begin(old);
-        wait_until(PATIENCE, "the new master has the pid file", || {
-            pid_in(weir, "weir.pid") == Some(new.pid)
+        send(old, Signal::SIGUSR2);
+        // Its word for it: a worker that is born just now looks like another master.
+        let pid = wait_for(PATIENCE, "the new master has the pid file", || {
+            pid_in(weir, "weir.pid").filter(|pid| children(old).contains(pid))
         });
-        new
+        let leash = Leash::new(pid).unwrap();
+        New { pid, _leash: leash }
     }
 
-    /// The same without the wait.
+    /// Sends USR2 to a master that starts nothing else at the time, and does not wait.
     #[track_caller]
     fn begin(old: u32) -> New {
         let before = children(old);
