@@ -102,8 +102,9 @@ impl WorkerRegion {
         Ok(())
     }
 
-    /// As [`WorkerRegion::read`], but a server or an upstream takes one off `budget`; true when `into`
-    /// has it all. `since` and `into` are the same each time.
+    /// As [`WorkerRegion::read`], but a server or an upstream takes one off `budget`, or a small part of
+    /// that while it is only copied; true when `into` has it all. `since` and `into` are the same each
+    /// time.
     ///
     /// # Errors
     /// Those of [`WorkerRegion::read`]; the next call begins anew.

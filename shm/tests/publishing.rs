@@ -310,3 +310,44 @@ fn versions_go_on_from_those_of_another_region() {
     let publication = second.publish(vec![upstream("a", [2])], Seen::NOBODY);
     assert_eq!(publication.unwrap().version, 43);
 }
+
+#[test]
+fn who_reads_a_little_at_a_time_follows_a_table_that_changes_all_the_time() {
+    const SERVERS: u16 = 500;
+    let capacity = Capacity {
+        servers: 1024,
+        ..CAPACITY
+    };
+    // With three a turn, every attempt is spoiled that takes two turns.
+    for publishes_a_turn in [1, 3] {
+        let fixture = fixture(capacity);
+        let mut publisher = publisher(&fixture.region);
+        let mut worker = fixture.region.worker(0).unwrap();
+        let mut publish = |version: u64| {
+            let mut table = vec![upstream("test", 1..=SERVERS)];
+            for server in &mut table[0].servers {
+                server.weight = version as u32;
+            }
+            publisher.publish(table, Seen::NOBODY).unwrap()
+        };
+        let mut version = publish(1).version;
+        let mut snapshot = Snapshot::default();
+        catch_up(&mut worker, &mut snapshot);
+        let mut turns = 0;
+        loop {
+            for _ in 0..publishes_a_turn {
+                version = publish(version + 1).version;
+            }
+            turns += 1;
+            if worker.read_some(&mut 2, 1, &mut snapshot).unwrap() {
+                break;
+            }
+        }
+        assert!(turns > SERVERS / 2, "{turns}");
+        assert!(snapshot.version > 1);
+        let servers = snapshot.upstreams[0].servers.as_ref().unwrap();
+        assert_eq!(servers.len(), usize::from(SERVERS));
+        let weight = snapshot.version as u32;
+        assert!(servers.iter().all(|server| server.weight == weight));
+    }
+}
