@@ -176,6 +176,14 @@ impl Consul {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Takes away what [`Consul::register`] registered.
+    #[track_caller]
+    pub fn deregister(&self, service: &str, server: &str) {
+        let target = format!("/v1/agent/service/deregister/{service}-{server}");
+        let answer = self.request("PUT", &target, "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// The modify index that a watch of `folder` starts from.
     pub fn index(&self, folder: &str) -> u64 {
         let answer = self.request("GET", &format!("/v1/kv/{folder}?recurse"), "");

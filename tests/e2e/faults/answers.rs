@@ -14,6 +14,16 @@ fn garbage(text: &str) -> How {
     How::Broken(Fault::Answer(text.to_owned()))
 }
 
+/// What Consul says to a connection too many.
+pub fn crowded() -> Fault {
+    let why = "Your IP is issuing too many concurrent connections, please rate limit your calls\n";
+    Fault::Greeting(format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{why}",
+        why.len()
+    ))
+}
+
 #[test]
 fn answers_that_are_none() {
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>hi</html>";
@@ -29,6 +39,7 @@ fn answers_that_are_none() {
             status("429 Too Many Requests", "Your IP is issuing too many"),
         )
         .says(&["status 429"]),
+        Row::new("status_429_at_once", How::Broken(crowded())).says(&["status 429"]),
         Row::new("status_403", status("403 Forbidden", "Permission denied")).says(&["403"]),
         Row::new("status_301", status("301 Moved Permanently", "")).says(&["status 301"]),
         Row::new("garbage", garbage("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n"))

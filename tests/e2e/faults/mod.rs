@@ -1,4 +1,4 @@
-//! Whatever breaks between weir and Consul: no request fails, no server is lost, the log says what
+//! Whatever breaks between weir and Consul, or etcd: no request fails, no server is lost, the log says what
 //! it is without a flood, a change made meanwhile appears soon after the end, and so does every
 //! later one.
 //!
@@ -11,6 +11,7 @@ mod checks;
 mod connections;
 mod controls;
 mod entries;
+mod etcd;
 mod half_open;
 mod outages;
 mod row;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::row::Row;
-use super::stage::{Stage, Upstream, backends};
+use super::stage::{Api, Stage, Upstream, backends};
 use crate::support::consul::{self, Consul, ENTRY};
+use crate::support::etcd::Etcd;
 use crate::support::fault::{Fault, FaultProxy};
 
 pub struct Scene {
@@ -16,6 +19,7 @@ pub struct Scene {
 /// Where the upstreams' servers are listed.
 struct Place {
     consul: &'static Consul,
+    etcd: Option<Etcd>,
     asked: Asked,
     root: String,
 }
@@ -35,7 +39,14 @@ impl Place {
             Asked::Alone | Asked::Together => Upstream::kv(name, address, &self.folder(row, name)),
             Asked::Catalog => Upstream::catalog(name, address, &self.service(row)),
             Asked::Health => Upstream::health(name, address, &self.service(row)),
+            Asked::Etcd(api) => Upstream::etcd(name, address, &self.folder(row, name), api),
         }
+    }
+
+    /// Who lists them.
+    fn address(&self) -> String {
+        let etcd = self.etcd.as_ref().map(Etcd::address);
+        etcd.unwrap_or_else(|| self.consul.address())
     }
 
     /// Lists one more server; `value` is its key's.
@@ -46,8 +57,21 @@ impl Place {
                 self.consul.put(&key, value);
             }
             Asked::Catalog | Asked::Health => self.consul.register(&self.service(row), server),
+            Asked::Etcd(api) => {
+                let key = format!("{}/{server}", self.folder(row, upstream));
+                let etcd = self.etcd.as_ref().expect("it was started");
+                match api {
+                    Api::Second => etcd.put_old(&key, &encoded(value)),
+                    Api::Third => etcd.put(&key, value),
+                }
+            }
         }
     }
+}
+
+/// A value as a query has it.
+pub fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
 /// How the upstreams of a scene are asked for.
@@ -61,6 +85,8 @@ pub enum Asked {
     Catalog,
     /// As a service and its health.
     Health,
+    /// By keys of an etcd.
+    Etcd(Api),
 }
 
 /// The upstream that shares a folder with `upstream`.
@@ -101,11 +127,12 @@ impl Scene {
         let mut sources = Vec::new();
         let place = Place {
             consul,
+            etcd: matches!(asked, Asked::Etcd(_)).then(Etcd::start),
             asked,
             root,
         };
         for upstream in upstreams {
-            let proxy = FaultProxy::start(&consul.address(), Fault::None);
+            let proxy = FaultProxy::start(&place.address(), Fault::None);
             let both = [(*upstream).to_owned(), too(upstream)];
             let all = if asked == Asked::Together { 2 } else { 1 };
             for name in both.into_iter().take(all) {

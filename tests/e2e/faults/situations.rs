@@ -2,6 +2,7 @@
 //! upstreams, and with other sources than keys.
 
 use super::HALF_OPEN;
+use super::answers::crowded;
 use super::row::{How, Row, check_in};
 use super::scene::{Asked, Scene};
 use crate::support::fault::Ending::{Fin, Reset};
@@ -11,12 +12,15 @@ use crate::support::fault::{Fault, Upto};
 fn rows() -> Vec<Row> {
     let standing = |name, fault| Row::new(name, How::Standing(fault));
     let oops = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let many = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n".to_owned();
     vec![
         Row::new("refuse", How::Refused).says(&["(111: Connection refused)"]),
         Row::new("reset_on_accept", How::Broken(Fault::ResetAtOnce)),
         standing("reset_in_the_body", Fault::Cut(Upto::Body, Reset)),
         standing("end_in_the_head", Fault::Cut(Upto::Head, Fin)),
         Row::new("status_500", How::Broken(Fault::Answer(oops))).says(&["status 500"]),
+        Row::new("status_429", How::Broken(Fault::Answer(many))).says(&["status 429"]),
+        Row::new("status_429_at_once", How::Broken(crowded())).says(&["status 429"]),
         standing("truncated_json", Fault::Chop(2)).says(&["invalid JSON"]),
         standing("empty_list", Fault::Body("[]".to_owned())),
     ]

@@ -21,7 +21,14 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Between two looks at what was seen.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// An upstream that Consul fills.
+/// etcd's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    Second,
+    Third,
+}
+
+/// An upstream that Consul or etcd fills.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     pub name: String,
@@ -57,6 +64,16 @@ impl Upstream {
         let mut upstream = Upstream::kv(name, "", "");
         upstream.source = format!("{address}/v1/health/service/{service}");
         upstream.kind = "consul_health";
+        upstream
+    }
+
+    /// From the keys below a folder of etcd, by its second API or its third.
+    pub fn etcd(name: &str, address: &str, folder: &str, api: Api) -> Upstream {
+        let mut upstream = Upstream::kv(name, "", "");
+        (upstream.source, upstream.kind) = match api {
+            Api::Second => (format!("{address}/v2/keys/{folder}"), "etcd"),
+            Api::Third => (format!("{address}/v3/kv/{folder}"), "etcd3"),
+        };
         upstream
     }
 

@@ -33,6 +33,8 @@ pub fn plan(head: &[u8], body: &[u8], fault: &Fault) -> Plan {
         Fault::Cut(upto, ending) => (cut(whole(body), body, *upto), Then::End(*ending)),
         Fault::ResetAtOnce => (Vec::new(), Then::End(Ending::Reset)),
         Fault::Mute => (Vec::new(), Then::Hang),
+        // For a connection that was there before.
+        Fault::Greeting(_) => (Vec::new(), Then::End(Ending::Reset)),
         Fault::Answer(text) => (text.as_bytes().to_vec(), Then::Keep),
         Fault::Body(text) => (whole(text.as_bytes()), Then::Keep),
         Fault::Chop(missing) => {
@@ -57,6 +59,24 @@ pub fn plan(head: &[u8], body: &[u8], fault: &Fault) -> Plan {
     Plan {
         bytes,
         pieces,
+        then,
+    }
+}
+
+/// A piece of an answer that has no end under a fault; what a fault does to whole answers passes it.
+pub fn piece_plan(piece: Vec<u8>, fault: &Fault) -> Plan {
+    let (bytes, then) = match fault {
+        Fault::Cut(upto, ending) => {
+            let body = piece.clone();
+            (cut(piece, &body, *upto), Then::End(*ending))
+        }
+        Fault::ResetAfterAnswer => (piece, Then::End(Ending::Reset)),
+        Fault::Mute => (Vec::new(), Then::Hang),
+        _ => (piece, Then::Keep),
+    };
+    Plan {
+        bytes,
+        pieces: None,
         then,
     }
 }

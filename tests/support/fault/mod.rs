@@ -1,4 +1,4 @@
-//! A TCP proxy between weir and Consul that breaks connections and answers in the ways that
+//! A TCP proxy between weir and Consul, or etcd, that breaks connections and answers in the ways that
 //! networks, proxies and Consul itself do.
 
 mod answer;
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use super::free_port;
 
 /// Up to where an answer passes before it is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub enum Fault {
     Mute,
     /// Answers with this text in place of Consul's, to a new request without asking it.
     Answer(String),
+    /// Accepts, says this without reading a byte, and closes, as Consul does with a connection too many.
+    Greeting(String),
     /// The answer's body is replaced, its index kept.
     Body(String),
     /// The answer's body ends so many bytes early, with a length that says so.
@@ -91,7 +95,8 @@ pub struct FaultProxy {
 
 impl FaultProxy {
     pub fn start(target: &str, fault: Fault) -> FaultProxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // No port that a connection may get meanwhile: it is closed and opened again.
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
         FaultProxy::on(listener, target, fault)
     }
 

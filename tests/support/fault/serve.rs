@@ -1,14 +1,16 @@
-//! One connection through the proxy, a request at a time: long polls have no body and are not
-//! pipelined.
+//! One connection through the proxy, a request at a time: long polls are not pipelined.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use super::answer::{Plan, Then, plan};
+use super::answer::{Plan, Then, piece_plan, plan};
 use super::framing::{read_body, read_head};
 use super::{Ending, Fault, Shared};
+
+/// What is asked for where etcd tells of changes: the answer has no end.
+const STREAM: &str = "/v3/watch";
 
 /// Serves the connection until it ends; an end of either side is one of the other, too.
 pub fn run(client: TcpStream, number: usize, shared: &Shared) {
@@ -30,17 +32,23 @@ pub fn run(client: TcpStream, number: usize, shared: &Shared) {
 }
 
 fn connection(client: &TcpStream, number: usize, shared: &Shared) -> io::Result<()> {
-    if standing(shared) == Fault::ResetAtOnce {
-        abort(client);
-        return Ok(());
+    match standing(shared) {
+        Fault::ResetAtOnce => {
+            abort(client);
+            return Ok(());
+        }
+        Fault::Greeting(text) => return (&mut &*client).write_all(text.as_bytes()),
+        _ => {}
     }
     let mut requests = BufReader::new(client);
     let mut server: Option<BufReader<TcpStream>> = None;
     loop {
-        let request = read_head(&mut requests)?;
+        let mut request = read_head(&mut requests)?;
         let line = String::from_utf8_lossy(&request).into_owned();
         let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        shared.requests.lock().unwrap().push(target);
+        shared.requests.lock().unwrap().push(target.clone());
+        let body = read_body(&mut requests, &request)?;
+        request.extend_from_slice(&body);
         let plan = match standing(shared) {
             Fault::ResetOnReuse if server.is_some() => {
                 abort(client);
@@ -55,15 +63,43 @@ fn connection(client: &TcpStream, number: usize, shared: &Shared) -> io::Result<
                 };
                 server.get_mut().write_all(&request)?;
                 let head = read_head(server)?;
+                if target == STREAM {
+                    return stream(client, &head, server, shared);
+                }
                 let body = read_body(server, &head)?;
-                let scripted = shared.script.lock().unwrap().pop_front();
-                plan(&head, &body, &scripted.unwrap_or_else(|| standing(shared)))
+                plan(&head, &body, &next(shared))
             }
         };
         if !answer(client, plan, shared)? {
             return Ok(());
         }
     }
+}
+
+/// Passes an answer on that has no end, a piece at a time.
+fn stream(
+    mut client: &TcpStream,
+    head: &[u8],
+    server: &mut BufReader<TcpStream>,
+    shared: &Shared,
+) -> io::Result<()> {
+    client.write_all(head)?;
+    loop {
+        let piece = server.fill_buf()?.to_vec();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        server.consume(piece.len());
+        if !answer(client, piece_plan(piece, &next(shared)), shared)? {
+            return Ok(());
+        }
+    }
+}
+
+/// What the next answer meets.
+fn next(shared: &Shared) -> Fault {
+    let scripted = shared.script.lock().unwrap().pop_front();
+    scripted.unwrap_or_else(|| standing(shared))
 }
 
 fn standing(shared: &Shared) -> Fault {
