@@ -94,6 +94,16 @@ impl Fault {
         matches!(self, Fault::Status { status: 429, .. })
     }
 
+    /// The source ended a connection that was new before a byte of an answer: a kept one is replaced
+    /// before that is a fault.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(
+            self,
+            Fault::Send(_) | Fault::Receive(_, false) | Fault::Closed(false)
+        )
+    }
+
     /// Whether another address of the same source may do better.
     #[must_use]
     pub fn is_of_address(&self) -> bool {
@@ -239,7 +249,14 @@ impl Client {
             return Err(self.why(Fault::Stopped));
         }
         let sent = connection.send(request, Instant::now() + deadlines.connect);
-        let result = sent.and_then(|()| self.receive(&mut connection, deadlines));
+        let result = match sent {
+            // Who takes no request may have said why before it closed: 429 for one connection too many.
+            Err(fault @ Fault::Send(_)) => {
+                let said = self.receive(&mut connection, deadlines);
+                said.map_err(|_| fault)
+            }
+            sent => sent.and_then(|()| self.receive(&mut connection, deadlines)),
+        };
         if self.stop.is_cut() || self.stop.is_nudged() {
             return Err(self.why(Fault::Stopped));
         }

@@ -20,8 +20,16 @@ use super::backoff::{Backoff, FAULT_MAX};
 pub const PLACES: usize = 128;
 /// However crowded the source says that it is.
 const PLACES_MIN: usize = 8;
-/// After the source was crowded, one place more is tried this often.
+/// After the source was crowded, one place more is tried this often; where that is again one too
+/// many, half as often each time, down to [`GROWTH_MAX`].
 const GROWTH: Duration = Duration::from_secs(5);
+/// See [`GROWTH`].
+const GROWTH_MAX: Duration = Duration::from_secs(320);
+/// A source that turns so many away at once, one after another, while requests from before are still
+/// under way has no room for one more, although it does not say so.
+const TURNED_AWAY: u32 = 3;
+/// At once.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Each watch is asked at least this often, wherever there are more watches than places.
 pub const ROUND: Duration = Duration::from_secs(3);
 /// So many watches that are refused ask as often as they may; more of them share that rate.
@@ -56,6 +64,8 @@ pub enum Failure {
     Source {
         /// There are too many connections or requests.
         crowded: bool,
+        /// It ended a new connection before a byte of an answer.
+        turned_away: bool,
         /// What the source asks for.
         retry_after: Option<Duration>,
     },
@@ -90,6 +100,10 @@ struct Pace {
     next: Duration,
     /// When the latest failure was that counted.
     failed: Duration,
+    /// When the first was.
+    since: Duration,
+    /// The latest so many were turned away.
+    turned_away: u32,
 }
 
 /// See the module.
@@ -107,6 +121,10 @@ pub struct Turns {
     places: usize,
     /// When `places` last changed.
     grown: Duration,
+    /// The next place is tried so much later.
+    growth: Duration,
+    /// The latest change was one place more.
+    has_grown: bool,
     pace: Option<Pace>,
 }
 
@@ -122,6 +140,8 @@ impl Default for Turns {
             pardoned: None,
             places: PLACES,
             grown: Duration::ZERO,
+            growth: GROWTH,
+            has_grown: false,
             pace: None,
         }
     }
@@ -194,9 +214,13 @@ impl Turns {
 
     /// Decides what to do at `now`. What it says to ask for is under way from then on.
     pub fn next(&mut self, now: Duration) -> Next {
-        if self.places < PLACES && now >= self.grown + GROWTH {
+        if self.places < PLACES && now >= self.grown + self.growth {
+            if self.has_grown {
+                // There was room for the last one.
+                self.growth = (self.growth / 2).max(GROWTH);
+            }
             self.places += 1;
-            self.grown = now;
+            (self.grown, self.has_grown) = (now, true);
         }
         if self.asking >= self.places {
             return Next::Nothing;
@@ -308,12 +332,18 @@ impl Turns {
         };
         if let Failure::Source {
             crowded,
+            turned_away,
             retry_after,
         } = failure
         {
-            self.slow_down(began, now, retry_after, random);
-            if crowded {
+            let at_once = turned_away && now < began + AT_ONCE;
+            self.slow_down(began, now, at_once, random);
+            self.leave_alone(now, retry_after);
+            if crowded || (at_once && self.is_full()) {
                 self.places = self.asking.clamp(PLACES_MIN, PLACES);
+                if std::mem::take(&mut self.has_grown) {
+                    self.growth = (self.growth * 2).min(GROWTH_MAX);
+                }
                 self.grown = now;
             }
         }
@@ -342,25 +372,39 @@ impl Turns {
         longer.min(REFUSED_MAX.max(delay))
     }
 
-    fn slow_down(
-        &mut self,
-        began: Duration,
-        now: Duration,
-        retry_after: Option<Duration>,
-        random: u64,
-    ) {
+    fn slow_down(&mut self, began: Duration, now: Duration, turned_away: bool, random: u64) {
         let is_first = self.pace.is_none();
-        let pace = self.pace.get_or_insert_default();
+        let pace = self.pace.get_or_insert_with(|| Pace {
+            since: now,
+            ..Pace::default()
+        });
         // What broke many requests at once is one failure.
         if is_first || began >= pace.failed {
             pace.delay = pace.backoff.next(FAULT_MAX, random);
             pace.failed = now;
             pace.next = pace.next.max(now + pace.delay);
+            pace.turned_away = match turned_away {
+                true => pace.turned_away.saturating_add(1),
+                false => 0,
+            };
         }
-        if let Some(asked) = retry_after {
+    }
+
+    fn leave_alone(&mut self, now: Duration, retry_after: Option<Duration>) {
+        if let (Some(asked), Some(pace)) = (retry_after, &mut self.pace) {
             let until = now + asked.min(RETRY_AFTER_MAX) + pace.delay;
             pace.next = pace.next.max(until);
         }
+    }
+
+    /// Whether the source turns away what is new and lets be what was there before.
+    fn is_full(&self) -> bool {
+        let Some(pace) = self.pace.as_ref() else {
+            return false;
+        };
+        let was_there =
+            |member: &Member| matches!(member.state, State::Asking(began) if began < pace.since);
+        pace.turned_away >= TURNED_AWAY && self.members.values().any(was_there)
     }
 
     fn unqueue(&mut self, id: WatchId, state: State) {

@@ -422,6 +422,7 @@ fn failure(fault: &Fault, delay: Duration) -> Failure {
         } => Failure::Own(delay),
         fault => Failure::Source {
             crowded: fault.is_crowded(),
+            turned_away: fault.is_turned_away(),
             retry_after: fault.retry_after(),
         },
     }

@@ -5,6 +5,7 @@ const MS: Duration = Duration::from_millis(1);
 const FULL: Duration = Duration::from_secs(10);
 const SOURCE: Failure = Failure::Source {
     crowded: false,
+    turned_away: false,
     retry_after: None,
 };
 
@@ -254,6 +255,7 @@ fn watches_that_are_refused_share_a_rate_and_are_let_in_together() {
 fn what_the_source_asks_for_is_heeded_within_reason() {
     let asks = |seconds| Failure::Source {
         crowded: true,
+        turned_away: false,
         retry_after: Some(Duration::from_secs(seconds)),
     };
     for (seconds, expected) in [(2, 2), (3600, 30)] {
@@ -283,6 +285,7 @@ fn a_crowded_source_gets_fewer_places_and_gets_them_back() {
     }
     let crowded = Failure::Source {
         crowded: true,
+        turned_away: false,
         retry_after: None,
     };
     for id in 60..100 {
@@ -305,6 +308,75 @@ fn a_crowded_source_gets_fewer_places_and_gets_them_back() {
         turns.next(now);
     }
     assert!(now > GROWTH * 60);
+}
+
+#[test]
+fn a_place_too_many_is_tried_less_and_less_often() {
+    let mut turns = Turns::default();
+    for id in 0..30 {
+        turns.add(id, false, Duration::ZERO);
+        assert!(matches!(turns.next(Duration::ZERO), Next::Ask(..)));
+    }
+    let crowded = Failure::Source {
+        crowded: true,
+        turned_away: false,
+        retry_after: None,
+    };
+    (20..30).for_each(|id| turns.failed(id, MS, crowded, 0));
+    let mut now = MS;
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let began = now;
+        let id = loop {
+            match turns.next(now) {
+                Next::Ask(id, _) => break id,
+                _ => now += GROWTH / 50,
+            }
+        };
+        pauses.push((now - began).as_secs());
+        turns.failed(id, now, crowded, 0);
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 320, 320]);
+    while turns.places < 40 {
+        now += GROWTH;
+        turns.next(now);
+    }
+    assert_eq!(turns.growth, GROWTH, "there is room again");
+}
+
+#[test]
+fn a_source_that_turns_away_one_more_while_others_stay_is_crowded() {
+    let away = Failure::Source {
+        crowded: false,
+        turned_away: true,
+        retry_after: None,
+    };
+    let places = |failure: Failure, others: bool, after: Duration| {
+        let mut turns = Turns::default();
+        for id in 0..40 {
+            turns.add(id, false, Duration::ZERO);
+            assert!(matches!(turns.next(Duration::ZERO), Next::Ask(..)));
+        }
+        let mut now = after;
+        for id in if others { 20..40 } else { 0..40 } {
+            turns.failed(id, now, failure, 0);
+        }
+        assert_eq!(turns.places, PLACES, "what broke at once is one failure");
+        for _ in 1..TURNED_AWAY {
+            assert_eq!(turns.places, PLACES);
+            now += FAULT_MAX;
+            let Next::Ask(id, _) = turns.next(now) else {
+                panic!("nobody is asked");
+            };
+            now += after;
+            turns.failed(id, now, failure, 0);
+        }
+        turns.places
+    };
+    assert_eq!(places(away, true, MS), 20);
+    for (failure, others, after) in [(SOURCE, true, MS), (away, false, MS), (away, true, AT_ONCE)] {
+        assert_eq!(places(failure, others, after), PLACES);
+    }
 }
 
 #[test]
