@@ -40,6 +40,8 @@ pub(super) struct Reload {
     draft: Option<Box<Draft>>,
     /// Whose answer is waited for.
     waiting: Vec<Pid>,
+    /// Workers that are to commit once the syncer has.
+    next: Vec<(Role, Pid)>,
     /// Workers that are live in the new generation.
     live: usize,
 }
@@ -89,6 +91,7 @@ impl Master {
             stage: Stage::Syncer,
             draft: Some(Box::new(draft)),
             waiting: vec![pid],
+            next: Vec::new(),
             live: 0,
         });
         if let Err(error) = sent {
@@ -233,6 +236,7 @@ impl Master {
             match reload.stage {
                 Stage::Syncer => self.ask_workers(now),
                 Stage::Workers => self.commit(now),
+                Stage::Commit { .. } if !reload.next.is_empty() => self.order_workers_commit(now),
                 Stage::Commit { .. } => self.finish_reload(now),
             }
             return true;
@@ -313,7 +317,6 @@ impl Master {
             before: workers_of(&self.cycle.settings),
         };
         reload.until = now + WORKERS_BOUND;
-        let generation = reload.generation;
         self.change_form(&draft.next.settings, draft.region.is_some());
         self.next_region = draft.region;
         self.cycle = draft.next;
@@ -326,28 +329,59 @@ impl Master {
             Err(message) => self.log.alert(message),
         }
         self.listening_version += 1;
-        self.order_commit(generation);
+        self.order_commits();
         if self.retired {
             self.restore();
         }
     }
 
-    fn order_commit(&mut self, generation: u64) {
+    /// The syncer first: upstreams that come, and those whose names only come free with the new
+    /// settings, are in the table when the first worker has these.
+    fn order_commits(&mut self) {
+        let mut next = Vec::new();
         for role in self.staying() {
-            let Some(child) = self.seat(role).staying() else {
-                continue;
-            };
-            let pid = child.pid;
-            let sent = child.channel.send(&Order::Commit { generation }, &[]);
-            if let Some(reload) = &mut self.reload {
-                reload.waiting.push(pid);
+            if let Some(child) = self.seat(role).staying().filter(|_| role != Role::Syncer) {
+                next.push((role, child.pid));
             }
-            if let Err(error) = sent {
-                let (name, error) = (role.name(), describe(&error));
-                self.log
-                    .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
-                self.give_up(role);
+        }
+        if let Some(reload) = &mut self.reload {
+            reload.next = next;
+        }
+        self.order_commit(Role::Syncer);
+    }
+
+    /// The syncer is done.
+    fn order_workers_commit(&mut self, now: Instant) {
+        let Some(reload) = &mut self.reload else {
+            return;
+        };
+        reload.until = now + WORKERS_BOUND;
+        for (role, pid) in std::mem::take(&mut reload.next) {
+            // A successor has begun with the new settings.
+            let child = self.seat(role).staying();
+            if child.is_some_and(|child| child.pid == pid) {
+                self.order_commit(role);
             }
+        }
+    }
+
+    fn order_commit(&mut self, role: Role) {
+        let Some(generation) = self.reload.as_ref().map(|reload| reload.generation) else {
+            return;
+        };
+        let Some(child) = self.seat(role).staying() else {
+            return;
+        };
+        let pid = child.pid;
+        let sent = child.channel.send(&Order::Commit { generation }, &[]);
+        if let Some(reload) = &mut self.reload {
+            reload.waiting.push(pid);
+        }
+        if let Err(error) = sent {
+            let (name, error) = (role.name(), describe(&error));
+            self.log
+                .alert(format_args!("sendmsg() to {name} {pid} failed {error}"));
+            self.give_up(role);
         }
     }
 
