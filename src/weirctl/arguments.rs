@@ -162,7 +162,7 @@ pub struct Wait {
     #[arg(long, value_name = "INDEX", group = "what")]
     pub index: Option<u64>,
     /// With --index: of the source that feeds this upstream
-    #[arg(long, requires = "index")]
+    #[arg(long, requires = "index", conflicts_with_all = ["version", "has", "gone"])]
     pub upstream: Option<String>,
     /// For so long at most, as in a configuration: 500ms, 30s, 5m
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time)]
@@ -218,5 +218,22 @@ mod tests {
         }
         // The negative control.
         assert!(Arguments::try_parse_from(["weirctl", "rollback", "yesterday"]).is_err());
+    }
+
+    #[test]
+    fn an_upstream_is_for_an_index_alone() {
+        let taken = |what: &[&str]| {
+            let line = ["weirctl", "wait"].iter().chain(what);
+            Arguments::try_parse_from(line.chain(&["--upstream", "a"])).is_ok()
+        };
+        assert!(taken(&["--index", "1"]));
+        for other in [
+            &["1"][..],
+            &["--has", "a/[::1]:1"],
+            &["--gone", "a/[::1]:1"],
+            &[],
+        ] {
+            assert!(!taken(other), "{other:?}");
+        }
     }
 }

@@ -291,7 +291,13 @@ fn text(look: &Look, goal: &Goal, took: Duration) -> String {
         (Goal::Gone(..), Some(in_flight)) => {
             out.push_str(&format!("; it is leaving with {in_flight} in flight"));
         }
-        (Goal::Gone(..), None) if look.is_reached() => out.push_str("; nothing is in flight to it"),
+        (Goal::Gone(name, _), None) if look.is_reached() => {
+            out.push_str("; nothing is in flight to it");
+            // It may be gone with its servers, or misspelt.
+            if find(&look.table, name).is_none() {
+                out.push_str(&format!(", there is no upstream \"{}\"", shown(name)));
+            }
+        }
         _ => {}
     }
     out.push('\n');

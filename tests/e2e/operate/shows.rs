@@ -12,7 +12,7 @@ use super::{addresses, fails, http, shared, told, wait_has};
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::fault::{Fault, FaultProxy};
 use crate::support::process::{self, read_lossy};
-use crate::support::weir::{SOON, Setup, weirctl};
+use crate::support::weir::{SOON, Setup, in_server, weirctl};
 use crate::support::{PATIENCE, wait_for, wait_until};
 
 #[test]
@@ -206,4 +206,51 @@ fn a_version_of_several_sources_names_them_all() {
         let parent = folder.rsplit_once('/').unwrap().0;
         assert!(line.contains(parent), "{line}");
     }
+}
+
+#[test]
+fn a_transaction_about_several_upstreams_is_one_version() {
+    const UPSTREAMS: usize = 4;
+    const ROUNDS: usize = 5;
+    let consul = Consul::shared();
+    let parent = consul::folder();
+    let name = |number: usize| format!("u{number}");
+    let block = |number: usize| {
+        let (name, address) = (name(number), consul.address());
+        format!("upstream {name} {{ upsync {address}/v1/kv/{parent}/{name}; }}\n")
+    };
+    let entries = |round: usize| -> Vec<(String, String)> {
+        let key = |number| format!("{}/192.0.2.1:{round}", name(number));
+        (0..UPSTREAMS)
+            .map(|number| (key(number), ENTRY.to_owned()))
+            .collect()
+    };
+    consul.put_many(&parent, &entries(1));
+    let blocks: String = (0..UPSTREAMS).map(block).collect();
+    let weir = Setup::http(&(blocks + &in_server(""))).workers(1).start();
+    for round in 1..=ROUNDS {
+        consul.put_many(&parent, &entries(round));
+        for number in 0..UPSTREAMS {
+            told(
+                &weir,
+                &[
+                    "wait",
+                    "--has",
+                    &format!("{}/192.0.2.1:{round}", name(number)),
+                ],
+            );
+        }
+    }
+    let history = wait_for(SOON, "all is recorded", || {
+        let history = weir.weirctl_json(&["history"])["history"].clone();
+        let records = history.as_array().unwrap().clone();
+        let changed = |record: &Value| record["upstreams"].as_array().map_or(0, Vec::len);
+        let versions: Vec<usize> = records
+            .iter()
+            .map(changed)
+            .filter(|count| *count > 0)
+            .collect();
+        (versions.iter().sum::<usize>() == UPSTREAMS * ROUNDS).then_some(versions)
+    });
+    assert_eq!(history, [UPSTREAMS; ROUNDS]);
 }

@@ -94,6 +94,16 @@ fn waiting_ends_in_time_and_says_what_leaves() {
 }
 
 #[test]
+fn a_server_of_an_upstream_that_is_none_is_gone_and_that_is_said() {
+    let weir = Setup::server("").workers(1).start();
+    let gone = told(&weir, &["wait", "--gone", "tset/192.0.2.1:1"]);
+    assert!(
+        gone.ends_with("; nothing is in flight to it, there is no upstream \"tset\"\n"),
+        "{gone}"
+    );
+}
+
+#[test]
 fn an_index_is_reached_when_the_second_read_has_agreed() {
     let consul = Consul::shared();
     let folder = consul::folder();
