@@ -2,6 +2,11 @@
 
 use nix::time::{ClockId, clock_gettime};
 
+/// Milliseconds of CLOCK_MONOTONIC, as the region's heartbeats are in.
+pub fn monotonic_ms() -> u64 {
+    now_ns() / 1_000_000
+}
+
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub(crate) fn now_ns() -> u64 {
     // It cannot fail: every Linux has this clock.

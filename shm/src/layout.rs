@@ -43,6 +43,7 @@ pub mod header {
     pub const CHECKSUM: usize = 20;
     pub const MASTER: usize = 24;
     pub const WRITER: usize = 25;
+    pub const WRITER_TURNED: usize = 26;
     /// The table version, alone on its cache lines.
     pub const VERSION: usize = 64;
     /// The version of the report; beside it what else the recorder alone moves.

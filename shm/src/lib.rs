@@ -42,6 +42,7 @@ mod worker;
 
 pub use carry::{Identity, SameServers};
 pub use check::{Report, SlotReport};
+pub use clock::monotonic_ms;
 pub use counters::{Counters, Counts};
 pub use error::{Damage, Error, PublishError, ReadError, SnapshotError, TooLong};
 pub use failures::{Cursors, Failures};

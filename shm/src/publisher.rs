@@ -57,7 +57,7 @@ impl Publisher {
         let table = last_table(&words, &layout, &ring).map_err(Error::Damaged)?;
         let rows = Rows::new(words.clone(), layout, &table);
         words.store(header::WRITER, u64::from(std::process::id()));
-        Ok(Publisher {
+        let publisher = Publisher {
             words,
             layout,
             ring,
@@ -65,7 +65,15 @@ impl Publisher {
             rows,
             buffer: Vec::new(),
             lock: Arc::new(Lock::new(writer)),
-        })
+        };
+        publisher.turned();
+        Ok(publisher)
+    }
+
+    /// Tells whoever looks at the region that the publisher's owner is not stuck.
+    pub fn turned(&self) {
+        self.words
+            .store(header::WRITER_TURNED, clock::monotonic_ms());
     }
 
     /// The table in force.

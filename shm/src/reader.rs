@@ -35,6 +35,8 @@ pub struct Header {
     pub master_pid: u32,
     /// Process id of the syncer that took the writer's lock last; 0 before the first.
     pub writer_pid: u32,
+    /// When that syncer's loop last turned, in milliseconds of CLOCK_MONOTONIC; 0 if it does not say.
+    pub writer_turned_ms: u64,
     /// The table version; 0 before the first publish.
     pub version: u64,
 }
@@ -344,6 +346,7 @@ fn parse_header(head: &[u64], capacity: Capacity) -> Header {
         boot_id: head[header::BOOT],
         master_pid: u32::try_from(head[header::MASTER]).unwrap_or(0),
         writer_pid: u32::try_from(head[header::WRITER]).unwrap_or(0),
+        writer_turned_ms: head[header::WRITER_TURNED],
         version: head[header::VERSION],
     }
 }

@@ -1,15 +1,17 @@
 //! `check`: one line for a monitor.
 
+use std::time::Duration;
+
 use serde_json::json;
 use weir_master::syncer::recorder::report::{Report, SourceState, State, UpstreamStatus};
-use weir_shm::{Table, Upstream, WorkerRow};
+use weir_shm::{Header, Table, Upstream, WorkerRow, monotonic_ms};
 
 use super::Outcome;
 use super::arguments::Arguments;
 use super::find::is_alive;
 use super::place::Place;
 use super::show::document;
-use super::text::{count, shown};
+use super::text::{age, count, shown};
 
 /// All is fresh.
 const GOOD: u8 = 0;
@@ -17,6 +19,9 @@ const GOOD: u8 = 0;
 const WARNING: u8 = 1;
 /// Something is held, or down.
 const CRITICAL: u8 = 2;
+
+/// A syncer whose loop has not turned for so long hangs: it does every 10 s at least.
+const HANGS: Duration = Duration::from_secs(30);
 
 /// At most so many names in the line.
 const NAMES_MAX: usize = 5;
@@ -28,6 +33,16 @@ struct Seen {
     workers: Vec<WorkerRow>,
     master: u32,
     writer: u32,
+    /// For so long the syncer's loop has not turned.
+    silent: Duration,
+}
+
+/// How long ago the syncer's loop turned; one that does not say is not known to hang.
+fn silent(header: &Header, now_ms: u64) -> Duration {
+    match header.writer_turned_ms {
+        0 => Duration::ZERO,
+        turned_ms => Duration::from_millis(now_ms.saturating_sub(turned_ms)),
+    }
 }
 
 /// Looks at everything; what cannot be read is down.
@@ -52,6 +67,7 @@ fn look(arguments: &Arguments) -> Result<Seen, String> {
         workers: place.read(|reader| reader.workers())?,
         master: header.master_pid,
         writer: header.writer_pid,
+        silent: silent(&header, monotonic_ms()),
     })
 }
 
@@ -63,6 +79,7 @@ fn judge(seen: &Seen, alive: impl Fn(u32) -> bool) -> (u8, Vec<String>) {
         workers,
         master,
         writer,
+        silent,
     } = seen;
     let mut down = Vec::new();
     if !alive(*master) {
@@ -83,6 +100,10 @@ fn judge(seen: &Seen, alive: impl Fn(u32) -> bool) -> (u8, Vec<String>) {
     down.extend(named("without a server", dead.map(|u| u.name.as_str())));
 
     let mut bad = Vec::new();
+    if alive(*writer) && *silent >= HANGS {
+        let silent = age(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
+        bad.push(format!("stale: the syncer has hung for {silent}"));
+    }
     bad.extend(named("stale", of(State::Stale).map(|s| s.name.as_str())));
     let waiting = of(State::Configured).filter(|status| status.is_fed);
     bad.extend(named("not answered for", waiting.map(|s| s.name.as_str())));
@@ -209,6 +230,7 @@ mod tests {
             workers: vec![worker],
             master: 1,
             writer: 2,
+            silent: Duration::ZERO,
         }
     }
 
@@ -231,6 +253,13 @@ mod tests {
         let mut stale = seen();
         stale.report.upstreams[0].state = State::Stale;
         assert_eq!(told(&stale, 0), (WARNING, "WARNING stale: a\n".to_owned()));
+        let mut hung = seen();
+        hung.silent = HANGS;
+        let expected = "WARNING stale: the syncer has hung for 30s\n".to_owned();
+        assert_eq!(told(&hung, 0), (WARNING, expected));
+        assert_eq!(told(&hung, 2).0, CRITICAL);
+        hung.silent -= Duration::from_millis(1);
+        assert_eq!(told(&hung, 0).0, GOOD);
         let mut waiting = seen();
         waiting.report.upstreams[1].state = State::Configured;
         let expected = (WARNING, "WARNING not answered for: b\n".to_owned());

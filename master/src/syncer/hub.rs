@@ -31,6 +31,8 @@ use start::{First, Opened};
 
 /// What found no room in the region is tried again this often.
 const HELD_RETRY: Duration = Duration::from_secs(1);
+/// The region is told this often that the loop turns: seldom, as it may be all that an idle syncer does.
+const TURNED: Duration = Duration::from_secs(10);
 /// At most this many answers go into one table version, so that none waits for ever.
 const BATCH_MAX: usize = 4096;
 
@@ -100,6 +102,8 @@ pub struct Hub {
     reader: Option<Arc<Reader>>,
     /// When to try again what is behind; it does not move while other things happen.
     retry_at: Option<Instant>,
+    /// When to tell again that the loop turns.
+    turned_at: Instant,
     watches: Watches,
     /// Tokens and certificates that watches ask with.
     vault: Arc<Vault>,
@@ -150,6 +154,7 @@ impl Hub {
             recorder: Recorder::mute(),
             reader: None,
             retry_at: None,
+            turned_at: Instant::now() + TURNED,
             watches,
             vault,
             private,
@@ -208,6 +213,10 @@ impl Hub {
         }
         let now = Instant::now();
         let tables = self.tables.as_ref();
+        if now >= self.turned_at {
+            tables.inspect(|tables| tables.turned());
+            self.turned_at = now + TURNED;
+        }
         let behind = tables.is_some_and(Tables::is_behind);
         let retry = behind.then(|| self.retry_at.unwrap_or(now + HELD_RETRY));
         self.retry_at = retry.filter(|at| *at > now);
@@ -218,13 +227,10 @@ impl Hub {
             Phase::Starting { deadline } | Phase::Preparing { deadline, .. } => Some(*deadline),
             _ => None,
         };
-        let received = match deadline.into_iter().chain(retry).min() {
-            Some(until) => self
-                .queue
-                .recv_timeout(until.saturating_duration_since(now)),
-            None => self.queue.recv().map_err(RecvTimeoutError::from),
-        };
-        match received {
+        let first = deadline.into_iter().chain(retry).min();
+        let until = first.map_or(self.turned_at, |first| first.min(self.turned_at));
+        let left = until.saturating_duration_since(now);
+        match self.queue.recv_timeout(left) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
             // Not while this hub holds a sender itself.

@@ -114,6 +114,11 @@ impl Tables {
         }
     }
 
+    /// Tells whoever looks at the region that the syncer's loop turns.
+    pub fn turned(&self) {
+        self.publisher.turned();
+    }
+
     fn wake(&self) {
         for waker in &self.wakers {
             // EAGAIN: the counter is full, so the worker is about to wake anyway.

@@ -2,6 +2,7 @@
 //! state on disk, upsync_log.
 
 mod control;
+mod hangs;
 mod shows;
 mod state;
 mod tries;
