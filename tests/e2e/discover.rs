@@ -4,10 +4,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::support::backend::Backend;
 use crate::support::consul::{self, Consul, ENTRY};
 use crate::support::fault::{Fault, FaultProxy};
+use crate::support::load::Load;
 use crate::support::process;
 use crate::support::weir::{SOON, Setup, Weir, in_server};
 use crate::support::{PATIENCE, holds_for, wait_until};
@@ -16,6 +18,8 @@ use crate::support::{PATIENCE, holds_for, wait_until};
 const STAYS: Duration = Duration::from_millis(300);
 /// A new folder takes its time only where the machine is busy with other tests.
 const USUAL: Duration = Duration::from_millis(250);
+/// A long poll that has nothing to say takes at least so long.
+const PARKED: Duration = Duration::from_secs(10);
 const ROUTES: &str = "location = /upstream_show { upstream_show; }
     location / { proxy_pass http://$arg_to; }";
 
@@ -181,7 +185,12 @@ fn an_operator_keeps_what_is_gone_and_lets_it_go() {
     wait_until(SOON, "a goes", || status(&weir, "a") == 502);
 
     Consul::shared().delete_folder(&format!("{folder}/c"));
-    weir.wait_log("upstream \"c\": the answer of ");
+    wait_until(SOON, "it is held", || {
+        told(&weir, &["guard", "list"]).starts_with("held answers 1")
+    });
+    let late = weir.weirctl(&["wait", "--index", "1", "--timeout", "500ms"]);
+    assert_eq!(late.code, Some(3), "{late:?}");
+    assert!(late.stdout.contains("\"c\": an answer is held"), "{late:?}");
     told(&weir, &["guard", "accept", "c"]);
     wait_until(SOON, "c goes", || status(&weir, "c") == 502);
     assert!(!weir.shown("").contains("Upstream name: c;"));
@@ -233,4 +242,144 @@ fn bad_names_and_those_of_the_configuration_are_refused_and_named() {
     weir.reload();
     assert_eq!(status(&weir, "good"), 502);
     assert!(!weir.shown("").contains("good"));
+}
+
+#[test]
+fn a_name_that_comes_free_is_taken_without_a_request_that_fails() {
+    let (old, new, other) = (
+        Backend::named("old"),
+        Backend::named("new"),
+        Backend::named("other"),
+    );
+    let (folder, second) = (consul::folder(), consul::folder());
+    put(&folder, "web", &new);
+    put(&folder, "twice", &new);
+    put(&second, "stays", &other);
+    let more = format!(
+        "upstream web {{ server {}; }}
+         upsync_discover {}/v1/kv/{second} template=like;",
+        old.address(),
+        Consul::shared().address()
+    );
+    let mut weir = discovering(&folder, &more, "").workers(2).start();
+    assert_eq!(weir.get("/?to=web").text(), "old\n");
+    assert_eq!(weir.get("/?to=twice").text(), "new\n");
+    put(&second, "twice", &other);
+    weir.wait_log("folder \"twice\" of ");
+    let listed = |weir: &Weir| {
+        let errors = weir.weirctl_json(&["errors"]);
+        let refused = errors["refused"].as_array().unwrap().clone();
+        let key = |entry: &Value| entry["key"].as_str().unwrap().to_owned();
+        refused.iter().map(key).collect::<Vec<_>>()
+    };
+    let both = [format!("{folder}/web/"), format!("{second}/twice/")];
+    wait_until(SOON, "both are listed", || {
+        let listed = listed(&weir);
+        both.iter().all(|key| listed.contains(key))
+    });
+    let check = weir.weirctl(&["check"]);
+    assert!(check.stdout.contains("refused: 2 entries"), "{check:?}");
+
+    let load = Load::start(&weir.address(), "/?to=web", 2);
+    let began = Instant::now();
+    let text = weir.text();
+    let (before, after) = text.split_once("upstream web {").unwrap();
+    let (_, after) = after.split_once('}').unwrap();
+    weir.rewrite(&format!("{before}{after}"));
+    weir.reload();
+    load.progress();
+    assert_eq!(weir.get("/?to=web").text(), "new\n");
+    let table = weir.weirctl_json(&["table", "web"]);
+    assert_eq!(table["upstreams"][0]["template"], "like");
+    wait_until(SOON, "it is fresh", || {
+        let table = weir.weirctl_json(&["table", "web"]);
+        table["upstreams"][0]["status"]["state"] == "fresh"
+    });
+    let outcome = load.stop();
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+    // The next answer of an idle Consul comes so late.
+    assert!(began.elapsed() < PARKED, "{:?}", began.elapsed());
+
+    Consul::shared().delete_folder(&format!("{folder}/twice"));
+    wait_until(SOON, "the other prefix has it", || {
+        weir.get("/?to=twice").text() == "other\n"
+    });
+    wait_until(SOON, "nothing is refused", || listed(&weir).is_empty());
+}
+
+#[test]
+fn entries_below_a_prefix_are_tried() {
+    let backend = Backend::named("here");
+    let folder = consul::folder();
+    put(&folder, "Web", &backend);
+    let weir = discovering(&folder, "", "").workers(1).start();
+    assert_eq!(status(&weir, "web"), 200);
+    let tried = |key: &str| {
+        let entry = format!("{folder}/{key}");
+        weir.weirctl(&["try", &entry])
+    };
+    let known = tried("Web/192.0.2.2:2={\"weight\":3}");
+    assert_eq!(
+        (known.code, &*known.stdout),
+        (
+            Some(0),
+            "upstream web +192.0.2.2:2\n        servers 1 to 2, 75.0% of the requests move\n"
+        )
+    );
+    // What a source has said of it is waited for as of any upstream.
+    let index = || Consul::shared().index(&format!("{folder}/")).to_string();
+    told(&weir, &["wait", "--index", &index(), "--upstream", "web"]);
+    let sources = weir.weirctl_json(&["sources"]);
+    assert_eq!(sources["sources"][0]["upstreams"], json!(["web"]));
+    let new = tried("new/192.0.2.2:2=");
+    assert_eq!(
+        (new.code, &*new.stdout),
+        (
+            Some(0),
+            "upstream new (new) +192.0.2.2:2\n        servers 1, of a new upstream\n"
+        )
+    );
+    for (key, says) in [
+        (
+            "new/192.0.2.2:0=",
+            "it would not be there: it has no server",
+        ),
+        ("new/192.0.2.2:0=", "has port 0"),
+        (
+            "b d/192.0.2.2:2=",
+            "b d/: the name of an upstream has letters",
+        ),
+        (
+            "fixed/192.0.2.2:2=",
+            "fixed/: the configuration has an upstream of this name",
+        ),
+        ("192.0.2.2:2=", "no upstream has a folder with these keys"),
+    ] {
+        let done = tried(key);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(
+            done.code == Some(1) && said.contains(says),
+            "{key}: {done:?}"
+        );
+    }
+
+    // What Consul lists below the prefix, with one thing more.
+    let list = Consul::shared().request("GET", &format!("/v1/kv/{folder}/?recurse"), "");
+    let mut list: Value = serde_json::from_str(&list.text()).unwrap();
+    let more = json!({"Key": format!("{folder}/other/192.0.2.2:2"), "Value": null});
+    list.as_array_mut().unwrap().push(more);
+    let file = weir.path("entries.json");
+    fs::write(&file, list.to_string()).unwrap();
+    let trial = weir.weirctl_json(&["try", file.to_str().unwrap()]);
+    let upstreams = trial["upstreams"].as_array().unwrap();
+    let found = |name: &str| upstreams.iter().find(|u| u["upstream"] == name).unwrap();
+    assert_eq!(
+        (&found("web")["new"], &found("web")["moved"]),
+        (&json!(false), &json!(0.0))
+    );
+    assert_eq!(found("other")["new"], true);
+    assert_eq!(
+        (&trial["unused"], &trial["refused"]),
+        (&json!(0), &json!([]))
+    );
 }

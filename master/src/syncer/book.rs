@@ -5,6 +5,7 @@
 mod discover;
 mod feed;
 mod names;
+mod passed;
 mod pins;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ pub use discover::Finding;
 use discover::{Finder, Found};
 pub use feed::{Before, Feed, Heed};
 use names::NameFeed;
+use passed::PassedOver;
 pub use pins::{Pin, Pins};
 
 /// Names a feed for as long as the syncer lives; never used twice.
@@ -59,8 +61,8 @@ pub struct Book {
     found: BTreeMap<String, Found>,
     found_feeds: HashMap<FeedId, String>,
     finder_ids: HashSet<FeedId>,
-    /// Folders that could not become upstreams, by finder: they were told.
-    refused_folders: HashMap<FeedId, HashSet<String>>,
+    /// Folders that could not become upstreams, by finder.
+    passed: HashMap<FeedId, PassedOver>,
     feeds: BTreeMap<FeedId, Feed>,
     names: BTreeMap<FeedId, NameFeed>,
     next: FeedId,

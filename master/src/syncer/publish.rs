@@ -1,6 +1,7 @@
 //! Publishing: one table version for everything that is known by now, then a wake for each worker.
 
 mod operate;
+mod refused;
 mod settle;
 
 use std::collections::HashSet;
@@ -18,8 +19,10 @@ use super::log::Log;
 use super::names::Resolved;
 use super::place::Place;
 use super::recorder::history::Cause;
+use super::recorder::note::Discovered;
 use super::recorder::{Note, Recorder};
 pub use operate::Done;
+use refused::Reported;
 use settle::Together;
 
 /// A lesson, and who waits for its verdict.
@@ -43,13 +46,13 @@ pub struct Tables {
     /// When the oldest of the answers that are being settled was seen.
     seen: Seen,
     /// Upstreams that were discovered and are in the table, as the recorder was told.
-    discovered: Option<Vec<String>>,
+    discovered: Option<Vec<(String, Option<FeedId>)>>,
     /// Upstreams that were discovered are gone from the book.
     lost: bool,
     /// Lists for which the region has no room yet.
     waiting: Vec<Together>,
-    /// Feeds whose latest answer had entries that are not applied, as the recorder knows.
-    refusing: HashSet<FeedId>,
+    /// Entries that are not applied, as the recorder knows.
+    reported: Reported,
 }
 
 impl Tables {
@@ -72,7 +75,7 @@ impl Tables {
             discovered: None,
             lost: false,
             waiting: Vec::new(),
-            refusing: HashSet::new(),
+            reported: Reported::default(),
         })
     }
 
@@ -83,13 +86,7 @@ impl Tables {
     pub fn publish(&mut self, book: &Book, cause: Cause) -> Result<(), PublishError> {
         let publication = self.publisher.publish(book.table(), self.seen)?;
         self.behind = false;
-        let discovered = Some(book.discovered());
-        if discovered != self.discovered {
-            self.recorder.note(Note::Discovered {
-                upstreams: discovered.clone().unwrap_or_default(),
-            });
-            self.discovered = discovered;
-        }
+        let heard = self.tell_discovered(book);
         if publication.changed {
             self.wake();
             self.recorder.note(Note::Published {
@@ -97,6 +94,12 @@ impl Tables {
                 at_ms: Clock::system_millis(),
                 cause,
             });
+            if !heard.is_empty() {
+                self.recorder.note(Note::Confirmed {
+                    upstreams: heard,
+                    at_ms: Clock::system_millis(),
+                });
+            }
             let version = publication.version;
             self.log.log(
                 Level::Info,
@@ -104,6 +107,31 @@ impl Tables {
             );
         }
         Ok(())
+    }
+
+    /// Tells the recorder of upstreams that come and go; returns those that come with an answer's word.
+    fn tell_discovered(&mut self, book: &Book) -> Vec<String> {
+        let now = book.discovered();
+        if self.discovered.as_ref() == Some(&now) {
+            return Vec::new();
+        }
+        let before = self.discovered.take().into_iter().flatten();
+        let before: HashSet<String> = before.map(|(name, _)| name).collect();
+        let new = now.iter().map(|(name, _)| name);
+        let new = new.filter(|name| !before.contains(*name));
+        let heard = new.filter(|name| book.is_heard(name)).cloned().collect();
+        let found = now.iter().map(|(name, finder)| Discovered {
+            name: name.clone(),
+            prefix: finder.and_then(|finder| Some(book.prefix(finder)?.to_owned())),
+        });
+        self.recorder.note(Note::Discovered {
+            upstreams: found.collect(),
+        });
+        self.discovered = Some(now);
+        for note in self.reported.freed(book) {
+            self.recorder.note(note);
+        }
+        heard
     }
 
     /// The same for what has to go into force: a failure is logged, and retried later.

@@ -1,12 +1,14 @@
 //! `try FILE|KEY=VALUE`: what entries would do, by the syncer's own decoder.
 
+mod found;
 mod given;
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use weir_master::syncer::decode::{Decoded, Entry, below, decode};
+use weir_master::syncer::decode::{Decoded, Entry, Refused, below, decode};
 use weir_master::syncer::order::merge;
 use weir_master::syncer::recorder::history::Changes;
 use weir_master::syncer::recorder::report::{Report, SourceStatus};
@@ -22,11 +24,25 @@ use given::{Given, Instances};
 /// The exit code when an entry is refused.
 const REFUSED: u8 = 1;
 
+/// What becomes of all that was given.
+#[derive(Default)]
+struct Trial {
+    tried: Vec<Tried>,
+    /// Entries that are in no upstream's list.
+    refused: Vec<Refused>,
+    /// How many of the keys are in no upstream's folder.
+    unused: usize,
+    /// What is given is all that its folders have.
+    whole: bool,
+}
+
 /// What becomes of one upstream.
 struct Tried {
+    /// Of one that is new, without a server.
     before: Upstream,
     after: Upstream,
     decoded: Decoded,
+    is_new: bool,
 }
 
 /// Tries what was given.
@@ -34,61 +50,78 @@ pub fn run(place: &Place, what: &str) -> Result<Outcome, String> {
     let given = Given::read(what)?;
     let table = place.read(|reader| reader.table())?;
     let report = place.report()?;
-    let (tried, unused) = match &given {
+    let trial = match &given {
         Given::Entries { entries, whole } => entered(&table, &report, entries, *whole),
-        Given::Instances(instances) => (listed(&table, &report, instances)?, 0),
+        Given::Instances(instances) => listed(&table, &report, instances)?,
     };
-    if tried.is_empty() {
+    if trial.tried.is_empty() && trial.refused.is_empty() {
         return Err(given.unused());
     }
-    let refused = tried.iter().any(|tried| !tried.decoded.refused.is_empty());
+    let mut tried = trial.tried.iter();
+    let refused = !trial.refused.is_empty() || tried.any(|tried| !tried.decoded.refused.is_empty());
     let text = match place.json {
-        true => document(&to_json(&tried, unused)),
-        false => text(&tried, unused),
+        true => document(&to_json(&trial)),
+        false => text(&trial),
     };
     Ok(Outcome::with(text, if refused { REFUSED } else { 0 }))
 }
 
-/// What entries do to the upstreams whose folders they lie in, and how many lie in none.
-fn entered(
-    table: &Table,
-    report: &Report,
-    entries: &[Entry<'_>],
-    whole: bool,
-) -> (Vec<Tried>, usize) {
-    let mut tried = Vec::new();
-    let mut used = 0;
+/// A folder as keys spell it.
+fn decoded(folder: &str) -> String {
+    percent_decode_str(folder).decode_utf8_lossy().into_owned()
+}
+
+/// What entries do to the upstreams whose folders they lie in.
+fn entered(table: &Table, report: &Report, entries: &[Entry<'_>], whole: bool) -> Trial {
+    let mut trial = Trial {
+        whole,
+        ..Trial::default()
+    };
+    let mut used: HashSet<&str> = HashSet::new();
     for status in &report.upstreams {
-        let Some(prefix) = &status.folder else {
+        let Some(folder) = status.folder.as_deref().map(decoded) else {
             continue;
         };
-        let folder = percent_decode_str(prefix).decode_utf8_lossy().into_owned();
         let mine = below(&folder, entries, |entry| &entry.key);
         let found = table.upstreams.iter().find(|u| u.name == status.name);
         let (Some(before), false) = (found, mine.is_empty()) else {
             continue;
         };
-        used += mine.len();
-        tried.push(Tried::new(before, decode(&folder, mine), whole));
+        used.extend(mine.iter().map(|entry| &*entry.key));
+        trial
+            .tried
+            .push(Tried::new(before, decode(&folder, mine), whole));
     }
-    (tried, entries.len().saturating_sub(used))
+    for discover in &report.discovers {
+        found::find(&mut trial, table, discover, entries);
+    }
+    let is_found = |key: &str| {
+        let mut discovers = report.discovers.iter();
+        discovers.any(|discover| found::is_below(discover, key))
+    };
+    let unused = entries
+        .iter()
+        .filter(|entry| !used.contains(&*entry.key) && !is_found(&entry.key));
+    trial.unused = unused.count();
+    trial
 }
 
 /// What a service's instances do to the upstreams that it feeds.
-fn listed(table: &Table, report: &Report, instances: &Instances) -> Result<Vec<Tried>, String> {
+fn listed(table: &Table, report: &Report, instances: &Instances) -> Result<Trial, String> {
     let feeds = |source: &&SourceStatus| {
         let path = percent_decode_str(&source.path).decode_utf8_lossy();
         source.kind == instances.kind.name()
             && path.strip_prefix(instances.kind.path()) == Some(&instances.service)
     };
     let sources = report.sources.iter().filter(feeds);
-    let mut tried = Vec::new();
+    let mut trial = Trial::default();
     for name in sources.flat_map(|source| source.upstreams.iter()) {
         if let Some(before) = table.upstreams.iter().find(|u| u.name == *name) {
-            tried.push(Tried::new(before, instances.decode()?, true));
+            let tried = Tried::new(before, instances.decode()?, true);
+            trial.tried.push(tried);
         }
     }
-    Ok(tried)
+    Ok(trial)
 }
 
 /// The servers afterwards, in the syncer's order: those alone, or put among those that there are.
@@ -143,12 +176,32 @@ impl Tried {
             before: before.clone(),
             after,
             decoded,
+            is_new: false,
+        }
+    }
+
+    /// One that `upsync_discover` would find: it is there from its first server on.
+    fn found(name: &str, template: &str, decoded: Decoded) -> Tried {
+        let none = Upstream {
+            name: name.to_owned(),
+            changed: 0,
+            learned: true,
+            template: Some(template.into()),
+            servers: Vec::new(),
+        };
+        Tried {
+            is_new: true,
+            ..Tried::new(&none, decoded, true)
         }
     }
 
     fn changes(&self) -> Changes {
         let one = std::slice::from_ref;
-        Changes::between(one(&self.before), one(&self.after))
+        match (self.is_new, self.after.servers.is_empty()) {
+            (true, true) => Changes::default(),
+            (true, false) => Changes::between(&[], one(&self.after)),
+            (false, _) => Changes::between(one(&self.before), one(&self.after)),
+        }
     }
 
     fn moved(&self) -> f64 {
@@ -156,59 +209,74 @@ impl Tried {
     }
 }
 
-fn text(tried: &[Tried], unused: usize) -> String {
-    let mut out = String::new();
-    for each in tried {
-        let changes = describe(&each.changes(), usize::MAX);
-        let what = match changes.first() {
-            Some(change) => change.clone(),
-            None => format!("{} the same servers", shown(&each.before.name)),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "upstream {what}\n        servers {} to {}, {:.1}% of the requests move",
-            each.before.servers.len(),
-            each.after.servers.len(),
-            each.moved() * 100.0
-        );
-        for refused in &each.decoded.refused {
-            let _ = writeln!(
-                out,
-                "        refused {}: {}",
-                shown(&refused.key),
-                shown(&refused.reason)
-            );
-        }
-        if each.after.servers.is_empty() {
-            out.push_str("        no server is left: upsync_guard holds that, unless it is off\n");
-        }
+fn text(trial: &Trial) -> String {
+    let mut out: String = trial.tried.iter().map(Tried::text).collect();
+    for refused in &trial.refused {
+        out.push_str(&refusal(refused));
     }
-    if unused > 0 {
-        let _ = writeln!(out, "keys in no upstream's folder: {unused}");
+    if trial.unused > 0 {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "keys in no upstream's folder: {}", trial.unused);
     }
     out
 }
 
-fn to_json(tried: &[Tried], unused: usize) -> Value {
-    let upstreams: Vec<Value> = tried
-        .iter()
-        .map(|each| {
-            let refused = each.decoded.refused.iter();
-            let refused: Vec<Value> = refused
-                .map(|r| json!({ "key": r.key, "reason": r.reason }))
-                .collect();
-            json!({
-                "upstream": each.before.name,
-                "servers_before": each.before.servers.len(),
-                "servers_after": each.after.servers.len(),
-                "changes": each.changes(),
-                "moved": each.moved(),
-                "refused": refused,
-            })
+fn refusal(refused: &Refused) -> String {
+    let (key, reason) = (shown(&refused.key), shown(&refused.reason));
+    format!("refused {key}: {reason}\n")
+}
+
+impl Tried {
+    fn text(&self) -> String {
+        let changes = describe(&self.changes(), usize::MAX);
+        let what = match changes.first() {
+            Some(change) => change.clone(),
+            None => format!("{} the same servers", shown(&self.before.name)),
+        };
+        let mut out = format!("upstream {what}\n");
+        let (before, after) = (self.before.servers.len(), self.after.servers.len());
+        out.push_str(&match (self.is_new, after) {
+            (true, 0) => "        it would not be there: it has no server\n".to_owned(),
+            (true, _) => format!("        servers {after}, of a new upstream\n"),
+            (false, _) => format!(
+                "        servers {before} to {after}, {:.1}% of the requests move\n",
+                self.moved() * 100.0
+            ),
+        });
+        for refused in &self.decoded.refused {
+            out.push_str("        ");
+            out.push_str(&refusal(refused));
+        }
+        if !self.is_new && after == 0 {
+            out.push_str("        no server is left: upsync_guard holds that, unless it is off\n");
+        }
+        out
+    }
+}
+
+fn to_json(trial: &Trial) -> Value {
+    let refused = |list: &[Refused]| -> Vec<Value> {
+        let list = list.iter();
+        list.map(|r| json!({ "key": r.key, "reason": r.reason }))
+            .collect()
+    };
+    let upstreams = trial.tried.iter().map(|each| {
+        json!({
+            "upstream": each.before.name,
+            "new": each.is_new,
+            "servers_before": each.before.servers.len(),
+            "servers_after": each.after.servers.len(),
+            "changes": each.changes(),
+            "moved": each.moved(),
+            "refused": refused(&each.decoded.refused),
         })
-        .collect();
-    json!({ "upstreams": upstreams, "unused": unused })
+    });
+    let upstreams: Vec<Value> = upstreams.collect();
+    json!({
+        "upstreams": upstreams,
+        "refused": refused(&trial.refused),
+        "unused": trial.unused,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_shm::{Table, Upstream};
 
+use super::passed::{Passed, PassedOver};
 use super::{Book, Feed, FeedId, Slot};
 use crate::settings::{Discover, Settings, Upsync};
 use crate::syncer::lesson::Heard;
@@ -115,7 +116,12 @@ impl Book {
         }
     }
 
-    fn add_found(&mut self, name: &str, settings: &Discover, finder: Option<FeedId>) -> FeedId {
+    pub(super) fn add_found(
+        &mut self,
+        name: &str,
+        settings: &Discover,
+        finder: Option<FeedId>,
+    ) -> FeedId {
         let id = self.next;
         self.next += 1;
         let upsync = Upsync {
@@ -154,7 +160,13 @@ impl Book {
 
     /// Whether a feed is a finder's.
     pub fn is_finder(&self, id: FeedId) -> bool {
-        self.all_finders().any(|finder| finder.id == id)
+        self.prefix(id).is_some()
+    }
+
+    /// Where a finder looks for folders; `None` for a feed.
+    pub fn prefix(&self, id: FeedId) -> Option<&str> {
+        let finder = self.all_finders().find(|finder| finder.id == id)?;
+        Some(&finder.settings.upsync.prefix)
     }
 
     /// What is to be watched: the feed, its name for people, and its source.
@@ -182,12 +194,14 @@ impl Book {
         finder.answered = true;
         let settings = finder.settings.clone();
         let mut finding = Finding::default();
+        let mut passed = PassedOver::new();
         let mut there = HashSet::new();
         let mut has_servers = false;
         let (guarded, filtered) = (settings.guard.is_some(), heard.filtered);
         for (name, own) in heard.folders {
             if let Some(why) = self.taken(&name, id) {
-                finding.refused.push((name, why));
+                let told = false;
+                passed.insert(name, Passed { why, own, told });
                 continue;
             }
             has_servers |= !own.servers.is_empty();
@@ -204,10 +218,7 @@ impl Book {
             };
             finding.lists.extend(feed.map(|feed| (feed, own)));
         }
-        let names = finding.refused.iter().map(|(name, _)| name.clone());
-        let names: HashSet<String> = names.collect();
-        let told = self.refused_folders.insert(id, names).unwrap_or_default();
-        finding.refused.retain(|(name, _)| !told.contains(name));
+        finding.refused = self.pass_over(id, passed);
 
         let is_lost = guarded && (filtered || !has_servers);
         for name in self.missing(id, &settings, &there) {
@@ -229,6 +240,7 @@ impl Book {
             }
         }
         finding.gone.retain(|name| self.lose(name));
+        self.take_freed();
         Some(finding)
     }
 
@@ -247,7 +259,7 @@ impl Book {
     }
 
     /// Why a folder cannot be an upstream.
-    fn taken(&self, name: &str, finder: FeedId) -> Option<String> {
+    pub(super) fn taken(&self, name: &str, finder: FeedId) -> Option<String> {
         let prepared = self.prepared.iter().flatten();
         let mut slots = self.current.iter().chain(prepared);
         if slots.any(|slot| slot.name.eq_ignore_ascii_case(name)) {
@@ -284,12 +296,15 @@ impl Book {
         for name in names {
             self.lose(&name);
         }
+        self.take_freed();
     }
 
     /// Forgets an upstream whose missing folder the guard holds; false if it is none of those.
     pub fn accept_loss(&mut self, name: &str) -> bool {
         let absent = self.found.get(name).is_some_and(|found| found.absent);
-        absent && self.lose(name)
+        let is_lost = absent && self.lose(name);
+        self.take_freed();
+        is_lost
     }
 
     /// Whether an upstream of this name was found.
@@ -297,10 +312,12 @@ impl Book {
         self.found.contains_key(name)
     }
 
-    /// The names of what was found and is in force.
-    pub fn discovered(&self) -> Vec<String> {
-        let shown = self.shown().map(|found| found.slot.name.clone());
-        shown.collect()
+    /// What was found and is in force: its name, and who found it if that is known.
+    pub fn discovered(&self) -> Vec<(String, Option<FeedId>)> {
+        let shown = self.shown();
+        shown
+            .map(|found| (found.slot.name.clone(), found.finder))
+            .collect()
     }
 
     fn shown(&self) -> impl Iterator<Item = &Found> {
@@ -353,7 +370,8 @@ impl Book {
             self.pins.remove(&name);
             self.lose(&name);
         }
-        self.refused_folders.clear();
+        self.pass_over_anew();
+        self.take_freed();
     }
 }
 

@@ -20,14 +20,14 @@ use super::super::publish::{Learned, Tables};
 use super::super::recorder::audit::To;
 use super::super::recorder::history::Cause;
 use super::super::recorder::note::Configured;
-use super::super::recorder::report::Report;
+use super::super::recorder::report::{DiscoverStatus, Report};
 use super::super::recorder::{Beginning, Note, Recorder};
 use super::super::vault::Vault;
 use super::super::watch::{Tell, Told};
 use super::super::watches::Watches;
 use super::{Event, Hub, Phase};
 use crate::ResolvedUpstream;
-use crate::settings::{Kind, Settings, Upsync};
+use crate::settings::{Discover, Kind, Settings, Upsync};
 
 /// The region, with its lock.
 pub struct Opened {
@@ -91,6 +91,7 @@ impl Hub {
                     folder: upstream.upsync.as_ref().and_then(folder),
                 })
                 .collect(),
+            discovers: settings.discovers.iter().map(discover).collect(),
             state: settings.state.clone(),
             log: settings.upsync_log.map(|log| To {
                 files: Arc::clone(self.log.current().files()),
@@ -136,6 +137,13 @@ pub(super) fn open(region: Region, writer: File, events: Sender<Event>) -> std::
             let _ = events.send(Event::Opened(opened));
         })?;
     Ok(())
+}
+
+fn discover(discover: &Discover) -> DiscoverStatus {
+    DiscoverStatus {
+        prefix: discover.upsync.prefix.clone(),
+        template: discover.template.clone(),
+    }
 }
 
 /// The folder of a source that has keys.

@@ -1,7 +1,7 @@
 //! The poller: asks one source, blocking, and reads its answers.
 
 mod etcd;
-mod folders;
+pub mod folders;
 mod line;
 mod memory;
 mod read;

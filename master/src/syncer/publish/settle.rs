@@ -8,6 +8,7 @@ use weir_shm::{PublishError, Seen, Server};
 use weir_worker::log::Clock;
 use weir_worker::settings::Level;
 
+use super::refused::refusals;
 use super::{Learned, Tables};
 use crate::syncer::book::{Before, Book, FeedId, Finding, Heed};
 use crate::syncer::lesson::{Heard, Lesson, Origin, Verdict};
@@ -76,9 +77,10 @@ impl Tables {
             let first = lesson.lists.iter().map(|(feed, _)| *feed);
             let first = first.filter(|id| book.feed(*id).is_some_and(|feed| !feed.answered));
             let first: Vec<FeedId> = first.collect();
-            notes.push(self.refused(&lesson, book));
+            let refusals = refusals(&lesson);
             let origin = lesson.origin.clone();
             let (mut verdict, good) = self.hear(book, lesson);
+            notes.extend(self.reported.notes(refusals, book));
             notes.push(confirmed(&good, book));
             let heard: HashSet<FeedId> = good.lists.iter().map(|(feed, _)| *feed).collect();
             let lists = good.apply(book);
@@ -102,31 +104,13 @@ impl Tables {
         if published {
             self.retry_waiting(book);
         }
-        for note in notes.into_iter().flatten() {
+        for note in notes {
             self.recorder.note(note);
         }
         for (done, verdict) in outcomes {
             // The watch may have been stopped since.
             let _ = done.send(verdict);
         }
-    }
-
-    /// The entries of a lesson that are not applied, for the report, of upstreams that have such
-    /// or had them before.
-    fn refused(&mut self, lesson: &Lesson, book: &Book) -> Vec<Note> {
-        let at_ms = Clock::system_millis();
-        let mut notes = Vec::new();
-        for (id, heard) in &lesson.lists {
-            let was = match heard.refused.is_empty() {
-                true => self.refusing.remove(id),
-                false => !self.refusing.insert(*id),
-            };
-            let known = book.feed(*id).filter(|_| was || !heard.refused.is_empty());
-            notes.extend(known.map(|feed| refused_note(&feed.upstream, heard, at_ms)));
-            let found = heard.folders.iter().filter(|(name, _)| book.is_found(name));
-            notes.extend(found.map(|(name, own)| refused_note(name, own, at_ms)));
-        }
-        notes
     }
 
     /// What the guard lets through of a lesson, with what it replaces of those that wait.
@@ -414,25 +398,15 @@ impl Tables {
     }
 }
 
-/// The entries of one upstream that are not applied, for the report.
-fn refused_note(upstream: &str, heard: &Heard, at_ms: u64) -> Note {
-    let entries = heard.refused.iter();
-    Note::Refused {
-        upstream: upstream.to_owned(),
-        entries: entries.map(|e| (e.key.clone(), e.reason.clone())).collect(),
-        at_ms,
-    }
-}
-
 /// The upstreams of which a lesson said something good, for the report.
-fn confirmed(good: &Together, book: &Book) -> Vec<Note> {
+fn confirmed(good: &Together, book: &Book) -> Note {
     let known = good.lists.iter();
     let known = known.filter_map(|(id, servers)| {
         let feed = book.feed(*id)?;
         (feed.learned || !servers.is_empty()).then(|| feed.upstream.clone())
     });
-    vec![Note::Confirmed {
+    Note::Confirmed {
         upstreams: known.collect(),
         at_ms: Clock::system_millis(),
-    }]
+    }
 }

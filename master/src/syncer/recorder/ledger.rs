@@ -7,12 +7,14 @@ use std::sync::Arc;
 use weir_shm::Table;
 
 use super::history::{Cause, Changes, Peer, Record};
-use super::note::Configured;
+use super::note::{Configured, Discovered};
 use super::report::{
-    FORM, From, Hold, Pin, REFUSED_MAX, RefusedEntry, Report, SourceStatus, State, UpstreamStatus,
+    DiscoverStatus, FORM, From, Hold, Pin, REFUSED_MAX, RefusedEntry, Report, SourceStatus, State,
+    UpstreamStatus,
 };
 use super::state::{Saved, SavedUpstream};
 use super::{Beginning, Note};
+use crate::settings::Kind;
 
 /// What a note came to, for the history and the log.
 #[derive(Debug, Default)]
@@ -56,6 +58,9 @@ pub struct Ledger {
     names: Vec<String>,
     /// Those that were discovered follow them.
     discovered: Vec<String>,
+    discovers: Vec<DiscoverStatus>,
+    /// The discovered ones by their prefix.
+    by_prefix: HashMap<String, Arc<[String]>>,
     entries: HashMap<String, Entry>,
     sources: BTreeMap<u64, SourceStatus>,
     refused: BTreeMap<String, Vec<RefusedEntry>>,
@@ -83,6 +88,8 @@ impl Ledger {
             started_ms: now_ms,
             names: Vec::new(),
             discovered: discovered(&table),
+            discovers: report.discovers,
+            by_prefix: HashMap::new(),
             entries: statuses.collect(),
             sources: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -108,7 +115,14 @@ impl Ledger {
     pub fn take(&mut self, note: Note) -> Told {
         let mut told = Told::default();
         match note {
-            Note::Configured { upstreams, .. } => self.configure(upstreams),
+            Note::Configured {
+                upstreams,
+                discovers,
+                ..
+            } => {
+                self.discovers = discovers;
+                self.configure(upstreams);
+            }
             Note::Discovered { upstreams } => self.discover(upstreams),
             Note::Published {
                 table,
@@ -200,15 +214,34 @@ impl Ledger {
             self.names.push(name.clone());
             self.entries.insert(name, entry);
         }
-        let entries = &self.entries;
-        self.refused.retain(|of, _| entries.contains_key(of));
+        self.keep_refused();
     }
 
-    fn discover(&mut self, upstreams: Vec<String>) {
+    /// Forgets the refused entries of what is gone.
+    fn keep_refused(&mut self) {
+        let (entries, discovers) = (&self.entries, &self.discovers);
+        let is_prefix = |of: &str| discovers.iter().any(|discover| discover.prefix == of);
+        self.refused
+            .retain(|of, _| entries.contains_key(of) || is_prefix(of));
+    }
+
+    fn discover(&mut self, found: Vec<Discovered>) {
+        let mut by_prefix: HashMap<String, Vec<String>> = HashMap::new();
+        let mut upstreams = Vec::with_capacity(found.len());
+        for Discovered { name, prefix } in found {
+            if let Some(prefix) = prefix {
+                by_prefix.entry(prefix).or_default().push(name.clone());
+            }
+            upstreams.push(name);
+        }
+        let by_prefix = by_prefix.into_iter();
+        self.by_prefix = by_prefix
+            .map(|(prefix, names)| (prefix, names.into()))
+            .collect();
         let known = self.names.iter().chain(&upstreams);
         let known: HashSet<&String> = known.collect();
         self.entries.retain(|name, _| known.contains(name));
-        self.refused.retain(|of, _| known.contains(of));
+        self.keep_refused();
         for name in &upstreams {
             self.entries.entry(name.clone()).or_default().is_fed = true;
         }
@@ -285,12 +318,25 @@ impl Ledger {
             syncer_pid: std::process::id(),
             started_ms: self.started_ms,
             control: self.control.clone(),
-            sources: self.sources.values().cloned().collect(),
+            sources: self.sources.values().map(|s| self.source(s)).collect(),
             upstreams: statuses.collect(),
+            discovers: self.discovers.clone(),
             refused_total: refused.clone().count(),
             refused: refused.take(REFUSED_MAX).cloned().collect(),
             is_cut: false,
         }
+    }
+
+    /// A watch of a prefix feeds what was found there.
+    fn source(&self, status: &SourceStatus) -> SourceStatus {
+        let mut status = status.clone();
+        if let [prefix] = &*status.upstreams
+            && status.path.strip_prefix(Kind::Consul.path()) == Some(prefix)
+            && let Some(found) = self.by_prefix.get(prefix)
+        {
+            status.upstreams = Arc::clone(found);
+        }
+        status
     }
 
     /// What is to be on disk.

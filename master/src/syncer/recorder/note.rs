@@ -8,7 +8,7 @@ use weir_shm::Table;
 
 use super::audit::To;
 use super::history::Cause;
-use super::report::{Hold, Pin, SourceStatus};
+use super::report::{DiscoverStatus, Hold, Pin, SourceStatus};
 
 /// An upstream of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub struct Configured {
     pub folder: Option<String>,
 }
 
+/// An upstream that `upsync_discover` has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    /// Its name.
+    pub name: String,
+    /// The prefix that its folder is below, if an answer has told.
+    pub prefix: Option<String>,
+}
+
 /// Something to record.
 #[derive(Clone, Debug)]
 pub enum Note {
@@ -28,6 +37,8 @@ pub enum Note {
     Configured {
         /// Each of them.
         upstreams: Vec<Configured>,
+        /// Each `upsync_discover`.
+        discovers: Vec<DiscoverStatus>,
         /// `upsync_log`
         log: Option<To>,
         /// `upsync_state`
@@ -35,8 +46,8 @@ pub enum Note {
     },
     /// What `upsync_discover` has found, in the table's order.
     Discovered {
-        /// Their names.
-        upstreams: Vec<String>,
+        /// Each of them.
+        upstreams: Vec<Discovered>,
     },
     /// A table was published.
     Published {
@@ -65,7 +76,7 @@ pub enum Note {
     /// The entries that the latest answer has for an upstream and that are not applied; none if
     /// all are good.
     Refused {
-        /// Its name.
+        /// Its name, or the prefix of an `upsync_discover`.
         upstream: String,
         /// Key and reason of each.
         entries: Vec<(String, String)>,

@@ -30,6 +30,9 @@ pub struct Report {
     pub sources: Vec<SourceStatus>,
     /// Each upstream, in the table's order.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Each `upsync_discover`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovers: Vec<DiscoverStatus>,
     /// Entries of sources that are not applied, [`REFUSED_MAX`] at most.
     pub refused: Vec<RefusedEntry>,
     /// How many there are.
@@ -145,6 +148,16 @@ pub struct UpstreamStatus {
     pub pinned: Option<Pin>,
 }
 
+/// An `upsync_discover`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiscoverStatus {
+    /// The prefix below which each folder is an upstream, as the configuration has it.
+    pub prefix: String,
+    /// The upstream that they are like.
+    pub template: String,
+}
+
 /// The state of an upstream's servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -226,7 +239,7 @@ pub struct Pin {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RefusedEntry {
-    /// Whose list it would be in.
+    /// Whose list it would be in, or the prefix of the `upsync_discover` of a folder that is no upstream.
     pub upstream: String,
     /// The whole key, or what identifies it.
     pub key: String,

@@ -81,6 +81,7 @@ fn start(paper: &Paper, report: Option<Report>) -> Recorder {
     };
     let recorder = Recorder::start(paper.clone(), beginning).unwrap();
     recorder.note(Note::Configured {
+        discovers: Vec::new(),
         upstreams: vec![configured("test", true)],
         log: None,
         state: None,
@@ -169,6 +170,7 @@ fn the_state_is_on_disk_at_the_end_and_a_moment_after_a_change() {
     let path = folder.path().join("weir.state");
     let recorder = start(&Paper::default(), None);
     recorder.note(Note::Configured {
+        discovers: Vec::new(),
         upstreams: vec![configured("test", true)],
         log: None,
         state: Some(path.clone()),
@@ -226,6 +228,7 @@ fn a_report_without_room_keeps_what_is_unusual() {
     let recorder = start(&paper, None);
     let upstreams = (0..100).map(|n| configured(&format!("u{n}"), false));
     recorder.note(Note::Configured {
+        discovers: Vec::new(),
         upstreams: upstreams.chain([configured("test", true)]).collect(),
         log: None,
         state: None,
@@ -268,6 +271,7 @@ fn a_source_that_says_the_same_again_confirms_what_it_confirmed_before() {
         })
     };
     recorder.note(Note::Configured {
+        discovers: Vec::new(),
         upstreams: vec![configured("test", true), configured("other", true)],
         log: None,
         state: None,

@@ -152,8 +152,65 @@ fn names_that_are_taken_are_refused_once() {
         "told"
     );
     let finding = teach(&mut book, other, both(), false);
-    assert!(finding.refused[1].1.contains("below up/"));
+    let why = |name: &str| {
+        finding
+            .refused
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, why)| why)
+    };
+    assert!(why("a").unwrap().contains("below up/"));
+    assert!(why("web").unwrap().contains("the configuration has"));
     expect(&book, &[("a", 1)]);
+}
+
+#[test]
+fn a_name_that_comes_free_is_taken_with_what_was_heard_last() {
+    let (with, named) = settings(&[LIKE, ("web", &[1], None, None)], &["up", "other"], false);
+    let mut book = Book::new(&with, named, &Table::default());
+    let [up, other] = book.ids()[..] else {
+        panic!("two finders");
+    };
+    teach(&mut book, up, heard(&[("a", &[1])]), false);
+    teach(
+        &mut book,
+        other,
+        heard(&[("a", &[2]), ("web", &[3])]),
+        false,
+    );
+    teach(
+        &mut book,
+        other,
+        heard(&[("a", &[2, 4]), ("web", &[3]), ("b", &[])]),
+        false,
+    );
+    assert_eq!(book.passed_over(other).count(), 2);
+    expect(&book, &[("a", 1)]);
+    // Another finder's.
+    assert_eq!(teach(&mut book, up, heard(&[]), false).gone, ["a"]);
+    expect(&book, &[("a", 2)]);
+    assert!(book.is_heard("a"));
+    // The configuration's: not before the one without it is in force.
+    let (without, resolved) = settings(&[LIKE], &["up", "other"], false);
+    book.prepare(&without, resolved.clone(), &Default::default());
+    expect(&book, &[("a", 2)]);
+    book.abort();
+    expect(&book, &[("a", 2)]);
+    book.prepare(&without, resolved, &Default::default());
+    book.commit();
+    expect(&book, &[("a", 2), ("web", 1)]);
+    assert_eq!(book.passed_over(other).count(), 0);
+    // An answer without them takes them away as any.
+    let finding = teach(&mut book, other, heard(&[]), false);
+    assert_eq!(finding.gone, ["a", "web"]);
+    // What only a pin keeps has its name.
+    teach(&mut book, up, heard(&[("a", &[1])]), false);
+    book.pin(Some("a"), 1).unwrap();
+    teach(&mut book, other, heard(&[("a", &[2, 3])]), false);
+    teach(&mut book, up, heard(&[]), false);
+    expect(&book, &[("a", 1)]);
+    book.unpin(Some("a")).unwrap();
+    expect(&book, &[("a", 2)]);
 }
 
 #[test]
