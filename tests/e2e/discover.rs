@@ -300,6 +300,18 @@ fn a_name_that_comes_free_is_taken_without_a_request_that_fails() {
     // The next answer of an idle Consul comes so late.
     assert!(began.elapsed() < PARKED, "{:?}", began.elapsed());
 
+    // The configuration takes it back for a while; Consul says nothing new meanwhile.
+    weir.rewrite(&text);
+    weir.reload();
+    let answers = |weir: &Weir, name: &str| {
+        let text = format!("{name}\n");
+        wait_until(SOON, name, || weir.get("/?to=web").text() == text);
+    };
+    answers(&weir, "old");
+    weir.rewrite(&format!("{before}{after}"));
+    weir.reload();
+    answers(&weir, "new");
+
     Consul::shared().delete_folder(&format!("{folder}/twice"));
     wait_until(SOON, "the other prefix has it", || {
         weir.get("/?to=twice").text() == "other\n"

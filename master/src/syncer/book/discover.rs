@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_shm::{Table, Upstream};
 
-use super::passed::{Passed, PassedOver};
+use super::passed::{CONFIGURED, Passed, PassedOver};
 use super::{Book, Feed, FeedId, Slot};
 use crate::settings::{Discover, Settings, Upsync};
 use crate::syncer::lesson::Heard;
@@ -260,10 +260,12 @@ impl Book {
 
     /// Why a folder cannot be an upstream.
     pub(super) fn taken(&self, name: &str, finder: FeedId) -> Option<String> {
-        let prepared = self.prepared.iter().flatten();
+        // One that is served goes when the configuration that has its name comes into force.
+        let is_served = self.found.contains_key(name);
+        let prepared = self.prepared.iter().flatten().filter(|_| !is_served);
         let mut slots = self.current.iter().chain(prepared);
         if slots.any(|slot| slot.name.eq_ignore_ascii_case(name)) {
-            return Some("the configuration has an upstream of this name".to_owned());
+            return Some(CONFIGURED.to_owned());
         }
         let other = self.found.get(name)?.finder.filter(|id| *id != finder)?;
         let other = self.all_finders().find(|finder| finder.id == other)?;
@@ -363,14 +365,20 @@ impl Book {
                     found.slot.guard = finder.settings.guard;
                     found.template = finder.settings.template.as_str().into();
                 }
-                _ => lost.push(name.clone()),
+                finder => {
+                    let finder = finder.filter(|_| configured);
+                    lost.push((name.clone(), finder.map(|finder| finder.id)));
+                }
             }
         }
-        for name in lost {
+        self.pass_over_anew();
+        for (name, finder) in lost {
             self.pins.remove(&name);
+            if let Some(finder) = finder {
+                self.pass_over_found(finder, &name);
+            }
             self.lose(&name);
         }
-        self.pass_over_anew();
         self.take_freed();
     }
 }

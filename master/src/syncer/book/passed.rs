@@ -7,6 +7,9 @@ use super::{Book, FeedId};
 use crate::settings::Discover;
 use crate::syncer::lesson::Heard;
 
+/// Why one that a configuration has is.
+pub(super) const CONFIGURED: &str = "the configuration has an upstream of this name";
+
 /// A folder that was passed over.
 #[derive(Clone, Debug)]
 pub(super) struct Passed {
@@ -43,6 +46,27 @@ impl Book {
         }
         self.passed.insert(finder, passed);
         news
+    }
+
+    /// The configuration has the name of an upstream that was found: its folder may be there all the
+    /// same, and an answer that says so once more teaches nothing.
+    pub(super) fn pass_over_found(&mut self, finder: FeedId, name: &str) {
+        let feed = self.found.get(name).and_then(|found| found.slot.feed);
+        let Some(feed) = feed.and_then(|feed| self.feeds.get(&feed)) else {
+            return;
+        };
+        let applied = feed.applied.clone();
+        let own = Heard {
+            servers: applied.unwrap_or_else(|| feed.servers.as_slice().into()),
+            ..Heard::default()
+        };
+        let passed = Passed {
+            why: CONFIGURED.to_owned(),
+            own,
+            told: false,
+        };
+        let all = self.passed.entry(finder).or_default();
+        all.insert(name.to_owned(), passed);
     }
 
     /// What is still passed over under another configuration is logged again.

@@ -62,6 +62,8 @@ pub struct Poller {
     bell: Option<Hung>,
     /// What Consul's store said last.
     memory: Memory,
+    /// What it said last of folders.
+    folders: Vec<u8>,
     /// That is in force.
     in_force: bool,
 }
@@ -82,6 +84,7 @@ impl Poller {
             wait: consul::wait(upsync.timeout),
             bell: None,
             memory: Memory::default(),
+            folders: Vec::new(),
             in_force: false,
             upsync,
             targets,
@@ -235,6 +238,9 @@ impl Poller {
         // What is remembered are entries of known upstreams; folders come and go with an answer.
         let has_folders = targets.iter().any(|target| target.upsync.folders);
         let (index, heard, share) = match (upsync.kind, ask) {
+            (Kind::Consul, Ask::Blocking(..)) if has_folders => {
+                self.recall_folders(targets, response)?
+            }
             (Kind::Consul, Ask::Blocking(..)) if !has_folders => {
                 self.recall(targets, &mut response)?
             }
@@ -278,6 +284,28 @@ impl Poller {
         }
         let (heard, share) = self.memory.hear(targets, filtered);
         Ok((index?, Some(heard), share))
+    }
+
+    /// What an answer says of folders, of which all may have been said before.
+    fn recall_folders(
+        &mut self,
+        targets: &[Target],
+        mut response: Response,
+    ) -> Result<(u64, Option<Vec<Heard>>, Share), Fault> {
+        let is_whole = response.status == 200 && !consul::is_filtered(&response);
+        if is_whole && self.in_force && response.body == self.folders {
+            return Ok((consul::index(&response)?, None, Share::default()));
+        }
+        let (index, heard, share) = read(Kind::Consul, targets, &response)?;
+        let body = match is_whole {
+            true => std::mem::take(&mut response.body),
+            false => Vec::new(),
+        };
+        let spare = std::mem::replace(&mut self.folders, body);
+        if let Some(line) = self.lines.get_mut(self.at) {
+            line.client.reuse(spare);
+        }
+        Ok((index, Some(heard), share))
     }
 
     /// Sends what `request` makes of the Host field and the token.

@@ -188,7 +188,7 @@ impl Ledger {
         if status.known_ms.is_none() {
             return;
         }
-        for name in status.upstreams.iter() {
+        for name in self.source(status).upstreams.iter() {
             if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.is_fresh) {
                 entry.confirmed_ms = status.known_ms;
             }

@@ -200,6 +200,23 @@ fn a_name_that_comes_free_is_taken_with_what_was_heard_last() {
     book.commit();
     expect(&book, &[("a", 2), ("web", 1)]);
     assert_eq!(book.passed_over(other).count(), 0);
+    // The configuration has it again for a while, and nothing new is heard of it.
+    let (again, named) = settings(&[LIKE, ("web", &[9], None, None)], &["up", "other"], false);
+    book.prepare(&again, named, &Default::default());
+    let gone = teach(
+        &mut book,
+        other,
+        heard(&[("a", &[2, 4]), ("web", &[3, 5])]),
+        false,
+    )
+    .gone;
+    assert!(gone.is_empty(), "it is not in force yet");
+    book.commit();
+    expect(&book, &[("a", 2)]);
+    let (without, resolved) = settings(&[LIKE], &["up", "other"], false);
+    book.prepare(&without, resolved, &Default::default());
+    book.commit();
+    expect(&book, &[("a", 2), ("web", 2)]);
     // An answer without them takes them away as any.
     let finding = teach(&mut book, other, heard(&[]), false);
     assert_eq!(finding.gone, ["a", "web"]);
