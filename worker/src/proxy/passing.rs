@@ -48,6 +48,31 @@ impl<N: Network> Session<'_, N> {
         conf: &Conf,
         template: &Template,
     ) -> Result<Rc<UpstreamPlan>, Unserved> {
+        let url = self.named_url(exchange, template)?;
+        exchange.named_uri.clear();
+        if let Some(uri) = &url.uri {
+            if uri.starts_with('?') {
+                exchange.named_uri.push(b'/');
+            }
+            target::escape_unprintable(uri.as_bytes(), &mut exchange.named_uri);
+        }
+        exchange.named_host = url.host_header();
+        exchange.named_port = url.port;
+        exchange.upstream_id = conf.upstream_of(&url);
+        let known = exchange
+            .upstream_id
+            .and_then(|id| conf.settings.upstreams.get(id));
+        if let Some(found) = known.and_then(|known| self.shared.upstream(conf, &known.name)) {
+            return Ok(found);
+        }
+        if let Some(found) = self.find_discovered(exchange, conf, &url) {
+            return Ok(found);
+        }
+        self.find_server(exchange, &url)
+    }
+
+    /// The URL that a `proxy_pass` with variables makes.
+    fn named_url(&mut self, exchange: &Exchange, template: &Template) -> Result<Url, Unserved> {
         const SCHEME: &[u8] = b"http://";
         let mut text = std::mem::take(&mut self.shared.line);
         text.clear();
@@ -72,38 +97,15 @@ impl<N: Network> Session<'_, N> {
             uri: true,
             default_port: 80,
         };
-        let url = match url::parse(&rest, rules) {
-            Ok(url) => url,
-            Err(reason) => {
-                let rest = rest.escape_debug();
-                self.log_request(
-                    exchange,
-                    Level::Error,
-                    format_args!("{reason} in upstream \"{rest}\""),
-                );
-                return Err(Unserved::Answer(500));
-            }
-        };
-        exchange.named_uri.clear();
-        if let Some(uri) = &url.uri {
-            if uri.starts_with('?') {
-                exchange.named_uri.push(b'/');
-            }
-            target::escape_unprintable(uri.as_bytes(), &mut exchange.named_uri);
-        }
-        exchange.named_host = url.host_header();
-        exchange.named_port = url.port;
-        exchange.upstream_id = conf.upstream_of(&url);
-        let known = exchange
-            .upstream_id
-            .and_then(|id| conf.settings.upstreams.get(id));
-        if let Some(found) = known.and_then(|known| self.shared.upstream(conf, &known.name)) {
-            return Ok(found);
-        }
-        if let Some(found) = self.find_discovered(exchange, conf, &url) {
-            return Ok(found);
-        }
-        self.find_server(exchange, &url)
+        url::parse(&rest, rules).map_err(|reason| {
+            let rest = rest.escape_debug();
+            self.log_request(
+                exchange,
+                Level::Error,
+                format_args!("{reason} in upstream \"{rest}\""),
+            );
+            Unserved::Answer(500)
+        })
     }
 
     /// An upstream that `upsync_discover` found, which is served like its template.

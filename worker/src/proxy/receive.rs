@@ -123,51 +123,7 @@ impl<N: Network> Session<'_, N> {
 
     /// Reads until the head of an answer is complete; false if it is not yet.
     fn await_answer(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
-        loop {
-            let read = {
-                let Exchange {
-                    attempt, output, ..
-                } = &mut *exchange;
-                let Some(attempt) = attempt else {
-                    return Err(Stop::Upstream(Failure::Error));
-                };
-                let Some(peer) = self.peers.get_mut(attempt.peer) else {
-                    return Err(Stop::Upstream(Failure::Error));
-                };
-                if !peer.ready.readable {
-                    return Ok(false);
-                }
-                room_for_head(output, &mut self.shared.pool).map(|()| {
-                    let read = transport::read(output, &mut peer.stream, &mut peer.ready);
-                    if let Ok(Read::Some(read)) = read {
-                        attempt.received += read as u64;
-                    }
-                    read
-                })
-            };
-            let read = match read {
-                Ok(read) => read,
-                Err(error) => return self.with_memory(exchange, Err(error)).map(|()| false),
-            };
-            match read {
-                Ok(Read::Some(_)) => {}
-                Ok(Read::Blocked) => return Ok(false),
-                Ok(Read::End) => {
-                    self.log_upstream_end(exchange);
-                    return Err(Stop::Upstream(Failure::Error));
-                }
-                Err(error) => {
-                    self.log_request(
-                        exchange,
-                        connection_level(&error, Level::Error),
-                        format_args!(
-                            "recv() failed ({}) while reading response header from upstream",
-                            errno(&error)
-                        ),
-                    );
-                    return Err(Stop::Upstream(Failure::Error));
-                }
-            }
+        while self.read_answer_head(exchange)? {
             match parse_answer(exchange) {
                 ResponseParsed::Partial => {}
                 ResponseParsed::Head(end) => {
@@ -191,6 +147,55 @@ impl<N: Network> Session<'_, N> {
                     );
                     return Err(Stop::Upstream(Failure::InvalidHeader));
                 }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads once more of the head of an answer; false if nothing has come.
+    fn read_answer_head(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
+        let read = {
+            let Exchange {
+                attempt, output, ..
+            } = &mut *exchange;
+            let Some(attempt) = attempt else {
+                return Err(Stop::Upstream(Failure::Error));
+            };
+            let Some(peer) = self.peers.get_mut(attempt.peer) else {
+                return Err(Stop::Upstream(Failure::Error));
+            };
+            if !peer.ready.readable {
+                return Ok(false);
+            }
+            room_for_head(output, &mut self.shared.pool).map(|()| {
+                let read = transport::read(output, &mut peer.stream, &mut peer.ready);
+                if let Ok(Read::Some(read)) = read {
+                    attempt.received += read as u64;
+                }
+                read
+            })
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return self.with_memory(exchange, Err(error)).map(|()| false),
+        };
+        match read {
+            Ok(Read::Some(_)) => Ok(true),
+            Ok(Read::Blocked) => Ok(false),
+            Ok(Read::End) => {
+                self.log_upstream_end(exchange);
+                Err(Stop::Upstream(Failure::Error))
+            }
+            Err(error) => {
+                self.log_request(
+                    exchange,
+                    connection_level(&error, Level::Error),
+                    format_args!(
+                        "recv() failed ({}) while reading response header from upstream",
+                        errno(&error)
+                    ),
+                );
+                Err(Stop::Upstream(Failure::Error))
             }
         }
     }
@@ -284,57 +289,65 @@ impl<N: Network> Session<'_, N> {
             } else if exchange.download.is_ended() {
                 return Ok(Turn::Whole);
             }
-            let mut limit = usize::MAX;
-            if let (Some(pace), Some(attempt)) = (&mut exchange.upstream_pace, &exchange.attempt) {
-                limit = pace.allows(attempt.received, self.shared.now_ms);
-                if limit == 0 {
-                    return Ok(Turn::Waiting);
-                }
-            }
-            let peer = exchange
-                .attempt
-                .as_mut()
-                .and_then(|attempt| Some((self.peers.get_mut(attempt.peer)?, attempt)));
-            let Some((peer, attempt)) = peer else {
-                return Err(Stop::Abandon);
-            };
-            if !peer.ready.readable {
+            if !self.read_answer_body(exchange)? {
                 return Ok(Turn::Waiting);
-            }
-            let (stream, ready) = (&mut peer.stream, &mut peer.ready);
-            match transport::read_at_most(&mut exchange.output, stream, ready, limit) {
-                Ok(Read::Some(read)) => {
-                    let before = attempt.received;
-                    attempt.received += read as u64;
-                    if let Some(pace) = &mut exchange.upstream_pace {
-                        pace.went(before, attempt.received, self.shared.now_ms);
-                    }
-                }
-                Ok(Read::Blocked) => return Ok(Turn::Waiting),
-                Ok(Read::End) => {
-                    if exchange.download.end_of_input().is_err() {
-                        self.log_request(
-                            exchange,
-                            Level::Error,
-                            format_args!(
-                                "upstream prematurely closed connection while reading upstream"
-                            ),
-                        );
-                        return self.break_off(exchange);
-                    }
-                }
-                Err(error) => {
-                    self.log_request(
-                        exchange,
-                        connection_level(&error, Level::Error),
-                        format_args!("recv() failed ({}) while reading upstream", errno(&error)),
-                    );
-                    return self.break_off(exchange);
-                }
             }
         }
         self.go_on_later();
         Ok(Turn::Waiting)
+    }
+
+    /// Reads once more of the body of an answer, as fast as it may; false if nothing has come.
+    fn read_answer_body(&mut self, exchange: &mut Exchange) -> Result<bool, Stop> {
+        let mut limit = usize::MAX;
+        if let (Some(pace), Some(attempt)) = (&mut exchange.upstream_pace, &exchange.attempt) {
+            limit = pace.allows(attempt.received, self.shared.now_ms);
+            if limit == 0 {
+                return Ok(false);
+            }
+        }
+        let peer = exchange
+            .attempt
+            .as_mut()
+            .and_then(|attempt| Some((self.peers.get_mut(attempt.peer)?, attempt)));
+        let Some((peer, attempt)) = peer else {
+            return Err(Stop::Abandon);
+        };
+        if !peer.ready.readable {
+            return Ok(false);
+        }
+        let (stream, ready) = (&mut peer.stream, &mut peer.ready);
+        match transport::read_at_most(&mut exchange.output, stream, ready, limit) {
+            Ok(Read::Some(read)) => {
+                let before = attempt.received;
+                attempt.received += read as u64;
+                if let Some(pace) = &mut exchange.upstream_pace {
+                    pace.went(before, attempt.received, self.shared.now_ms);
+                }
+            }
+            Ok(Read::Blocked) => return Ok(false),
+            Ok(Read::End) => {
+                if exchange.download.end_of_input().is_err() {
+                    self.log_request(
+                        exchange,
+                        Level::Error,
+                        format_args!(
+                            "upstream prematurely closed connection while reading upstream"
+                        ),
+                    );
+                    return self.break_off(exchange).map(|_| false);
+                }
+            }
+            Err(error) => {
+                self.log_request(
+                    exchange,
+                    connection_level(&error, Level::Error),
+                    format_args!("recv() failed ({}) while reading upstream", errno(&error)),
+                );
+                return self.break_off(exchange).map(|_| false);
+            }
+        }
+        Ok(true)
     }
 
     /// As nginx, takes a client that has ended its direction for one that is gone, once it owes
