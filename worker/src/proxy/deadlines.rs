@@ -3,7 +3,6 @@
 use super::Network;
 use super::client::{Next, State};
 use super::exchange::{Attempt, Exchange, For, Wait};
-use super::receive::Turn;
 use super::retry::Failure;
 use super::session::Session;
 use super::slow::SLOW_MS;
@@ -131,12 +130,6 @@ impl<N: Network> Session<'_, N> {
                 self.doing(&exchange)
             ),
         );
-        if !exchange.answered {
-            return self.attempt_failed(exchange, Failure::Timeout);
-        }
-        match self.break_off(&mut exchange) {
-            Ok(Turn::Waiting | Turn::Whole) => Next::Go(State::Proxying(exchange)),
-            Err(_) => self.abandon(exchange),
-        }
+        self.give_server_up(exchange, Failure::Timeout)
     }
 }

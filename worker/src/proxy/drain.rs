@@ -8,7 +8,6 @@ use weir_shm::CounterId;
 
 use super::client::{Event, Next, State};
 use super::exchange::Exchange;
-use super::receive::Turn;
 use super::retry::Failure;
 use super::session::Session;
 use super::shared::millis;
@@ -125,7 +124,7 @@ impl<N: Network> Session<'_, N> {
 
     /// The time of the request's server is over: as if it had closed the connection.
     pub(super) fn drained(&mut self, state: State) -> Next {
-        let State::Proxying(mut exchange) = state else {
+        let State::Proxying(exchange) = state else {
             return Next::Go(state);
         };
         if exchange.attempt.is_none() {
@@ -139,13 +138,7 @@ impl<N: Network> Session<'_, N> {
                 self.doing(&exchange)
             ),
         );
-        if !exchange.answered {
-            return self.attempt_failed(exchange, Failure::Removed);
-        }
-        match self.break_off(&mut exchange) {
-            Ok(Turn::Waiting | Turn::Whole) => Next::Go(State::Proxying(exchange)),
-            Err(_) => self.abandon(exchange),
-        }
+        self.give_server_up(exchange, Failure::Removed)
     }
 
     /// The request goes on by the present plan, however old the one is that it began with: a server

@@ -8,6 +8,7 @@ use super::client::{Next, State};
 use super::describe::{connection_level, errno};
 use super::exchange::Exchange;
 use super::receive::{Stop, Turn};
+use super::retry::Failure;
 use super::send::FILE_BYTES_A_TURN;
 use super::session::Session;
 use super::spool::Spool;
@@ -123,6 +124,18 @@ impl<N: Network> Session<'_, N> {
         self.drop_attempt(exchange);
         exchange.broken = true;
         Ok(Turn::Waiting)
+    }
+
+    /// Nothing more is awaited of the server: another one may be tried, unless the client knows
+    /// of its answer already.
+    pub(super) fn give_server_up(&mut self, mut exchange: Box<Exchange>, why: Failure) -> Next {
+        if !exchange.answered {
+            return self.attempt_failed(exchange, why);
+        }
+        match self.break_off(&mut exchange) {
+            Ok(Turn::Waiting | Turn::Whole) => Next::Go(State::Proxying(exchange)),
+            Err(_) => self.abandon(exchange),
+        }
     }
 
     /// A turn after [`Session::break_off`].
