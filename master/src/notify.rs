@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, getppid};
+use socket2::{Domain, Type};
 
 use crate::process::take_variable;
+use crate::socket;
 
 /// Where the manager listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
@@ -220,7 +223,8 @@ fn connect(name: &OsStr) -> io::Result<(SocketAddr, UnixDatagram)> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => return Err(io::Error::from(nix::errno::Errno::EAFNOSUPPORT)),
     };
-    let socket = UnixDatagram::unbound()?;
+    let socket = socket::open(Domain::UNIX, Type::DGRAM)?;
+    let socket = UnixDatagram::from(OwnedFd::from(socket));
     socket.set_write_timeout(Some(PATIENCE))?;
     Ok((address, socket))
 }

@@ -209,6 +209,9 @@ fn bodies_are_kept_in_files_that_are_asked_for() {
     assert_eq!(request.body, b"some words");
     let file = request.field("x-file").unwrap().to_owned();
     assert_eq!(fs::read(&file).unwrap(), b"some words");
+    let found = fs::metadata(&file).unwrap();
+    let owner = crate::support::process::owner(weir.workers()[0]);
+    assert_eq!((found.mode() & 0o7777, Some(found.uid())), (0o600, owner));
     let name = Path::new(&file).file_name().unwrap().to_str().unwrap();
     assert_eq!(
         (
