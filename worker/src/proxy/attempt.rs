@@ -212,7 +212,6 @@ impl<N: Network> Session<'_, N> {
             client: Some(self.key),
             origin,
             counter: target.counter,
-            upstream: upstream.number,
             connected,
             nodelay: false,
             requests: 1,

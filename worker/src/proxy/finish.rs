@@ -86,21 +86,19 @@ impl<N: Network> Session<'_, N> {
                 && !peer.ready.closed
                 && peer.requests < settings.keepalive_requests
                 && u128::from(age) < settings.keepalive_time.as_millis()
-                && present.is_some()
                 && !self.shared.quitting
         });
-        let Some(settings) = keep else {
+        let Some((settings, (upstream, _))) = keep.zip(present) else {
             close_peer(self.peers, self.shared, attempt.peer);
             return;
         };
         peer.client = None;
         let (limit, timeout) = (settings.keepalive, settings.keepalive_timeout);
-        let upstream = peer.upstream;
         self.shared.arm_peer(attempt.peer, timeout);
         let evicted = self
             .shared
             .idle
-            .put(attempt.peer.index, counter, upstream, limit);
+            .put(attempt.peer.index, counter, upstream.number, limit);
         if let Some(key) = evicted.and_then(|index| self.peers.key_of(index)) {
             close_peer(self.peers, self.shared, key);
         }

@@ -102,8 +102,6 @@ pub struct Peer<S> {
     pub origin: Origin,
     /// The server's counter.
     pub counter: CounterId,
-    /// The number of its upstream.
-    pub upstream: usize,
     /// It has been seen to be connected.
     pub connected: bool,
     /// It sends what is written at once (`tcp_nodelay`).

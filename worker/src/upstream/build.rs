@@ -11,18 +11,28 @@ use weir_shm::{CounterId, Snapshot};
 use super::plan::{Names, Plan, UpstreamPlan};
 use draft::Draft;
 
-/// Numbers that stay with upstreams' names over all plans.
+/// Numbers that stay with upstreams' names over all plans that have them.
 #[derive(Debug, Default)]
-pub struct Numbering(HashMap<String, usize>);
+pub struct Numbering {
+    by_name: HashMap<String, usize>,
+    /// Those of names that are gone.
+    free: Vec<usize>,
+}
 
 impl Numbering {
     fn of(&mut self, name: &str) -> usize {
-        if let Some(number) = self.0.get(name) {
+        if let Some(number) = self.by_name.get(name) {
             return *number;
         }
-        let number = self.0.len();
-        self.0.insert(name.to_owned(), number);
+        let number = self.free.pop().unwrap_or(self.by_name.len());
+        self.by_name.insert(name.to_owned(), number);
         number
+    }
+
+    /// The plan in the making has no upstream of this name, and all of its names have their numbers:
+    /// the next plan may give this one away, whose idle connections are closed by then.
+    fn give_back(&mut self, name: &str) {
+        self.free.extend(self.by_name.remove(name));
     }
 }
 
@@ -139,6 +149,7 @@ impl Builder {
                         self.dropped.push((Rc::clone(old), server.counter));
                         *at += 1;
                     } else {
+                        numbering.give_back(&old.name);
                         self.replaced.push(Rc::clone(old));
                         self.stage = Stage::Gone(*upstream + 1);
                     }

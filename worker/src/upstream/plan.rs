@@ -19,7 +19,8 @@ pub struct UpstreamPlan {
     pub name: String,
     /// The upstream of the configuration that it is like, if `upsync_discover` found it.
     pub template: Option<Arc<str>>,
-    /// A number that stays with the name: which list of idle connections it has.
+    /// A number that stays with the name while plans have that: which list of idle connections it
+    /// has.
     pub number: usize,
     /// Its servers, in the table's order.
     pub servers: Vec<Server>,

@@ -91,6 +91,31 @@ fn an_unchanged_upstream_is_shared_and_numbers_stay() {
 }
 
 #[test]
+fn names_that_come_and_go_take_no_more_numbers_than_there_are_at_once() {
+    let mut numbering = Numbering::default();
+    let mut plan = Rc::default();
+    for version in 1..100 {
+        // Two of three stay each time.
+        let names: Vec<_> = (version..version + 3).map(|at| at.to_string()).collect();
+        let servers = (0..3).map(|at| Some(vec![server(1, version as u32 + at, 1)]));
+        let upstreams: Vec<_> = names.iter().map(String::as_str).zip(servers).collect();
+        let next = build(&plan, snapshot(version, &upstreams), &mut numbering);
+        let mut numbers: Vec<_> = next.upstreams.iter().map(|one| one.number).collect();
+        for stays in &next.upstreams[..2] {
+            let was = plan.upstream(&stays.name);
+            assert!(was.is_none_or(|was| was.number == stays.number));
+            let (found, _) = next.find(stays.servers[0].counter).unwrap();
+            assert_eq!(found.name, stays.name);
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 3);
+        assert!(numbers.iter().all(|number| *number <= 3), "{numbers:?}");
+        plan = next;
+    }
+}
+
+#[test]
 fn failures_stay_with_a_server_that_stays() {
     let mut numbering = Numbering::default();
     let table = snapshot(1, &[("a", Some(vec![server(1, 0, 1), server(2, 1, 1)]))]);
