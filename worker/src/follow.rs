@@ -44,7 +44,7 @@ impl Follower {
             let shared = &proxy.shared;
             if shared.region.table_version() == shared.plan.version || shared.now_ms < self.retry_ms
             {
-                self.retired.step(STEPS_A_SLICE);
+                self.retired.step(STEPS_A_SLICE, shared.now_ms);
                 return;
             }
             self.stage = Stage::Reading;
@@ -71,9 +71,11 @@ impl Follower {
         !matches!(self.stage, Stage::Resting) || self.retired.wants_turn()
     }
 
-    /// When the table is tried again that could not be read, if that lies ahead.
+    /// When there is more to do without any event: the table is tried again that could not be read, or
+    /// old plans may be free.
     pub fn due_ms(&self, now_ms: u64) -> Option<u64> {
-        (self.retry_ms > now_ms).then_some(self.retry_ms)
+        let retry_ms = (self.retry_ms > now_ms).then_some(self.retry_ms);
+        retry_ms.into_iter().chain(self.retired.due_ms()).min()
     }
 
     fn step<N: Network>(&mut self, mut budget: usize, proxy: &mut Proxy<N>) {

@@ -4,6 +4,10 @@ use std::rc::Rc;
 
 use super::plan::{Plan, UpstreamPlan};
 
+/// Nobody tells when a request lets go of what it has: that is looked at when something is added, and
+/// so often besides, in milliseconds.
+const LOOK_MS: u64 = 1000;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Retired {
@@ -13,6 +17,10 @@ pub struct Retired {
     replaced: Vec<Rc<UpstreamPlan>>,
     /// Nobody else has this one any more.
     open: Option<UpstreamPlan>,
+    /// Of those that requests may have, the ones from here on are looked at in this round.
+    looked_at: usize,
+    /// When the next round begins, if nothing is added before.
+    look_ms: u64,
 }
 
 impl Retired {
@@ -21,23 +29,35 @@ impl Retired {
         if let Ok(mut plan) = Rc::try_unwrap(plan) {
             self.upstreams.append(&mut plan.upstreams);
         }
+        self.begin_round();
         self.replaced.extend(replaced);
     }
 
-    /// There is something to let go at once.
+    /// One that is under way goes on.
+    fn begin_round(&mut self) {
+        if self.looked_at >= self.replaced.len() {
+            self.looked_at = 0;
+        }
+    }
+
+    /// There is something to let go, or to look at, at once.
     #[must_use]
     pub fn wants_turn(&self) -> bool {
-        self.open.is_some() || !self.upstreams.is_empty() || self.free().is_some()
+        self.open.is_some() || !self.upstreams.is_empty() || self.looked_at < self.replaced.len()
     }
 
-    /// One that nobody else has.
-    fn free(&self) -> Option<usize> {
-        let mut all = self.replaced.iter();
-        all.position(|one| Rc::strong_count(one) == 1)
+    /// When there will be something to look at, if a request may have some.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        (!self.replaced.is_empty()).then_some(self.look_ms)
     }
 
-    /// Lets go about so many upstreams and servers.
-    pub fn step(&mut self, mut budget: usize) {
+    /// Lets go, or looks at, about so many upstreams and servers.
+    pub fn step(&mut self, mut budget: usize, now_ms: u64) {
+        if now_ms >= self.look_ms {
+            self.look_ms = now_ms + LOOK_MS;
+            self.begin_round();
+        }
         while budget > 0 {
             budget -= 1;
             if let Some(open) = &mut self.open {
@@ -46,8 +66,14 @@ impl Retired {
                     self.open = None;
                 }
             } else if self.upstreams.pop().is_none() {
-                let Some(free) = self.free() else { return };
-                self.open = Rc::into_inner(self.replaced.swap_remove(free));
+                let Some(one) = self.replaced.get(self.looked_at) else {
+                    return;
+                };
+                if Rc::strong_count(one) == 1 {
+                    self.open = Rc::into_inner(self.replaced.swap_remove(self.looked_at));
+                } else {
+                    self.looked_at += 1;
+                }
             }
         }
     }
@@ -89,7 +115,7 @@ mod tests {
         let mut slices = 0;
         while retired.wants_turn() {
             assert!(address.upgrade().is_some() || slices > 20);
-            retired.step(20);
+            retired.step(20, 0);
             slices += 1;
         }
         assert!((50..60).contains(&slices), "{slices}");
@@ -97,9 +123,39 @@ mod tests {
         assert_eq!(Rc::strong_count(&kept), 1);
         assert_eq!(Rc::strong_count(&in_use), 2);
         drop(in_use);
-        assert!(retired.wants_turn());
+        assert_eq!(retired.due_ms(), Some(LOOK_MS));
+        retired.step(usize::MAX, LOOK_MS - 1);
+        assert_eq!(retired.replaced.len(), 1);
+        retired.step(1, LOOK_MS);
         while retired.wants_turn() {
-            retired.step(usize::MAX);
+            retired.step(usize::MAX, LOOK_MS);
+        }
+        assert!(retired.replaced.is_empty());
+        assert_eq!(retired.due_ms(), None);
+    }
+
+    #[test]
+    fn what_requests_have_is_looked_at_in_slices_and_not_each_time() {
+        let requests: Vec<_> = (0..1000).map(|_| upstream(1)).collect();
+        let mut retired = Retired::default();
+        retired.add(Rc::default(), requests.clone());
+        for slice in 1..=10 {
+            assert!(retired.wants_turn());
+            retired.step(100, 0);
+            assert_eq!(retired.looked_at, slice * 100);
+            // A round is not begun anew before it is at its end.
+            retired.add(Rc::default(), Vec::new());
+        }
+        assert_eq!(retired.looked_at, 0);
+        retired.step(1000, 0);
+        assert!(!retired.wants_turn());
+        drop(requests);
+        retired.step(1000, 0);
+        assert_eq!(retired.replaced.len(), 1000);
+        // Whatever is new makes a round, in which all those go.
+        retired.add(Rc::default(), vec![upstream(1)]);
+        while retired.wants_turn() {
+            retired.step(100, 0);
         }
         assert!(retired.replaced.is_empty());
     }
