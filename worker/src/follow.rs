@@ -15,8 +15,8 @@ pub const STEPS_A_SLICE: usize = 96;
 /// After the tables moved on faster than they could be read, the next attempt is this much later,
 /// in milliseconds.
 const LAPPED_PAUSE_MS: u64 = 50;
-/// The same when there was no memory for them.
-const MEMORY_PAUSE_MS: u64 = 1000;
+/// The same when there was no memory for them, or they are damaged, of which the log is not to be full.
+const FAULT_PAUSE_MS: u64 = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -111,8 +111,9 @@ impl Follower {
                 self.stage = Stage::Resting;
                 let (level, pause_ms) = match &error {
                     SnapshotError::Lapped => (Level::Notice, LAPPED_PAUSE_MS),
-                    SnapshotError::Damaged(_) => (Level::Alert, LAPPED_PAUSE_MS),
-                    SnapshotError::NoMemory { .. } => (Level::Alert, MEMORY_PAUSE_MS),
+                    SnapshotError::Damaged(_) | SnapshotError::NoMemory { .. } => {
+                        (Level::Alert, FAULT_PAUSE_MS)
+                    }
                 };
                 self.retry_ms = shared.now_ms + pause_ms;
                 shared.log().log(

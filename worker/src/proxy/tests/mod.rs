@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod drain;
 mod edges;
+mod follow;
 mod names;
 mod table;
 mod timing;
