@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::daemon::{self, Daemon, Waiting};
 use crate::errno::{describe, describe_errno};
 use crate::inherit::{self, Inherited};
-use crate::listening::{Listening, Passed};
+use crate::listening::{Listening, Passed, Set};
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::private::PrivateFiles;
@@ -109,35 +109,17 @@ fn prepare(
     panics_to(Some(log.error()));
     tell_warnings(&loaded, log);
     let settings = &loaded.settings;
-    pidfile::refuse_live(&settings.pid)?;
     let parent = inherited.as_ref().map(|inherited| inherited.parent);
-    refuse_live_region(&settings.region.path, parent)?;
-    check::pid_folder(settings)?;
-    check::dumps(settings)?;
+    refuse(settings, parent)?;
     let resolved = resolve(&settings.upstreams)?;
     log.notice(format_args!("weir/{}", env!("CARGO_PKG_VERSION")));
-
     let old = inherited
         .as_ref()
         .map(|inherited| Old::follow(inherited, settings, log));
-    let mut passed = listening::for_addresses(passed, &settings.listeners, |line| log.warn(line));
-    let mut sockets = Vec::new();
-    if let Some(inherited) = inherited {
-        sockets = inherited.sockets;
-        passed.extend(inherited.passed);
-    }
-    let workers = workers_of(settings);
-    let mut listening = Listening::take(&settings.listeners, workers, sockets, passed);
-    let missing = listening.missing(&settings.listeners);
-    listening::wait_until_free(&listening.to_probe(&missing), |line| log.emerg(line))?;
-    // From here on there is something to take away at the end.
-    signals
-        .hold()
-        .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
-    listening.complete(&settings.listeners)?;
-    let opened = control(settings).and_then(|control| {
-        let shared = shared(settings, &resolved, parent, log);
-        match shared {
+    let passed = listening::for_addresses(passed, &settings.listeners, |line| log.warn(line));
+    let mut listening = listen(inherited, passed, settings, &signals, log)?;
+    let shared = open_control(settings).and_then(|control| {
+        match shared(settings, &resolved, parent, log) {
             Ok(shared) => Ok((control, shared)),
             Err(message) => {
                 // The message says what matters.
@@ -146,13 +128,7 @@ fn prepare(
             }
         }
     });
-    let (control, (region, wakers)) = match opened {
-        Ok(opened) => opened,
-        Err(message) => {
-            listening.close();
-            return Err(message);
-        }
-    };
+    let (control, (region, wakers)) = shared.inspect_err(|_| listening.close())?;
     let until = Instant::now() + settings.start_timeout + SYNCER_MARGIN;
     let mut workers = Vec::new();
     workers.resize_with(wakers.len(), Seat::default);
@@ -192,6 +168,39 @@ fn prepare(
     })
 }
 
+/// What must not be, before anything is made.
+fn refuse(settings: &Settings, parent: Option<Pid>) -> Result<(), String> {
+    pidfile::refuse_live(&settings.pid)?;
+    refuse_live_region(&settings.region.path, parent)?;
+    check::pid_folder(settings)?;
+    check::dumps(settings)
+}
+
+/// Takes over the sockets that there are, and binds those that are missing.
+fn listen(
+    inherited: Option<Inherited>,
+    mut passed: Set,
+    settings: &Settings,
+    signals: &Signals,
+    log: &Log,
+) -> Result<Listening, String> {
+    let mut sockets = Vec::new();
+    if let Some(inherited) = inherited {
+        sockets = inherited.sockets;
+        passed.extend(inherited.passed);
+    }
+    let workers = workers_of(settings);
+    let mut listening = Listening::take(&settings.listeners, workers, sockets, passed);
+    let missing = listening.missing(&settings.listeners);
+    listening::wait_until_free(&listening.to_probe(&missing), |line| log.emerg(line))?;
+    // From here on there is something to take away at the end.
+    signals
+        .hold()
+        .map_err(|error| format!("sigprocmask() failed {}", describe_errno(error)))?;
+    listening.complete(&settings.listeners)?;
+    Ok(listening)
+}
+
 /// Tells the warnings of a configuration.
 pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
     for warning in &loaded.warnings {
@@ -200,7 +209,7 @@ pub(super) fn tell_warnings(loaded: &Loaded, log: &Log) {
 }
 
 /// The control socket. Without a process of its own the master cannot serve it.
-fn control(settings: &Settings) -> Result<Option<Control>, String> {
+fn open_control(settings: &Settings) -> Result<Option<Control>, String> {
     let path = settings.control.as_ref();
     let path = path.filter(|_| settings.master_process);
     path.map(|path| Control::open(path)).transpose()
