@@ -199,7 +199,9 @@ impl Book {
             slots.extend(
                 prepared
                     .iter()
-                    .filter(|slot| !names.contains(slot.name.as_str())),
+                    .filter(|slot| !names.contains(slot.name.as_str()))
+                    // No name twice: one that was found serves until the commit.
+                    .filter(|slot| !self.found.contains_key(&slot.name)),
             );
         }
         let known = slots.into_iter().map(|slot| self.upstream(slot));

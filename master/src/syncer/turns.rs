@@ -28,6 +28,8 @@ const GROWTH_MAX: Duration = Duration::from_secs(320);
 /// A source that turns so many away at once, one after another, while requests from before are still
 /// under way has no room for one more, although it does not say so.
 const TURNED_AWAY: u32 = 3;
+/// A request that has been under way for so long was there before.
+const WAS_THERE: Duration = Duration::from_millis(250);
 /// At once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// Each watch is asked at least this often, wherever there are more watches than places.
@@ -100,8 +102,6 @@ struct Pace {
     next: Duration,
     /// When the latest failure was that counted.
     failed: Duration,
-    /// When the first was.
-    since: Duration,
     /// The latest so many were turned away.
     turned_away: u32,
 }
@@ -339,7 +339,7 @@ impl Turns {
             let at_once = turned_away && now < began + AT_ONCE;
             self.slow_down(began, now, at_once, random);
             self.leave_alone(now, retry_after);
-            if crowded || (at_once && self.is_full()) {
+            if crowded || (at_once && self.is_full(now)) {
                 self.places = self.asking.clamp(PLACES_MIN, PLACES);
                 if std::mem::take(&mut self.has_grown) {
                     self.growth = (self.growth * 2).min(GROWTH_MAX);
@@ -374,10 +374,7 @@ impl Turns {
 
     fn slow_down(&mut self, began: Duration, now: Duration, turned_away: bool, random: u64) {
         let is_first = self.pace.is_none();
-        let pace = self.pace.get_or_insert_with(|| Pace {
-            since: now,
-            ..Pace::default()
-        });
+        let pace = self.pace.get_or_insert_default();
         // What broke many requests at once is one failure.
         if is_first || began >= pace.failed {
             pace.delay = pace.backoff.next(FAULT_MAX, random);
@@ -398,12 +395,11 @@ impl Turns {
     }
 
     /// Whether the source turns away what is new and lets be what was there before.
-    fn is_full(&self) -> bool {
+    fn is_full(&self, now: Duration) -> bool {
         let Some(pace) = self.pace.as_ref() else {
             return false;
         };
-        let was_there =
-            |member: &Member| matches!(member.state, State::Asking(began) if began < pace.since);
+        let was_there = |member: &Member| matches!(member.state, State::Asking(began) if now >= began + WAS_THERE);
         pace.turned_away >= TURNED_AWAY && self.members.values().any(was_there)
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{shown, upstream, wait_servers};
-use crate::support::client::Client;
 use crate::support::consul::Consul;
 use crate::support::weir::{SOON, Setup, in_server};
 use crate::support::{free_port, unique, wait_until};
@@ -159,54 +158,4 @@ fn more_services_than_consul_takes_connections_are_all_watched() {
     let most = most.get();
     assert!((100..LIMIT).contains(&most), "{most} connections");
     assert!(!weir.error_log().contains("recv error"));
-}
-
-/// Others on this machine may have most of the connections that Consul lets it have.
-#[test]
-fn a_consul_that_closes_a_connection_too_many_has_its_services_watched() {
-    const SERVICES: u16 = 60;
-    const LIMIT: usize = 20;
-    const SEEN: Duration = Duration::from_secs(30);
-    let port = free_port();
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("consul.sock");
-    let settings = json!({
-        "limits": {"http_max_conns_per_client": LIMIT},
-        "addresses": {"http": format!("127.0.0.1 unix://{}", socket.display())},
-    });
-    let _consul = Consul::start_with(port, settings, None);
-    // While weir has all connections to the port there is none for the test.
-    let register = |service: u16, nth: u8| {
-        let instance = json!({
-            "ID": format!("s{service}-{nth}"), "Name": format!("s{service}"),
-            "Address": format!("192.0.2.{nth}"), "Port": 1000 + service,
-        });
-        let target = "/v1/agent/service/register";
-        let mut client = Client::connect_unix(&socket);
-        let answer = client.request("PUT", target, "", instance.to_string().as_bytes());
-        assert_eq!(answer.unwrap().status, 200);
-    };
-    let blocks = (0..SERVICES).map(|service| {
-        register(service, 1);
-        format!(
-            "upstream s{service} {{ upsync 127.0.0.1:{port}/v1/health/service/s{service} \
-             upsync_type=consul_health; }}\n"
-        )
-    });
-    let show = in_server("location / { upstream_show; }");
-    let text = blocks.collect::<String>() + &show;
-    let weir = Setup::http(&text).workers(1).start();
-    let wait = |what: &str, expected: usize| {
-        wait_until(SEEN, what, || {
-            weir.get("/").text().matches("192.0.2.").count() == expected
-        });
-    };
-    wait("each has its server", SERVICES.into());
-    for service in (0..SERVICES).step_by(7) {
-        register(service, 2);
-    }
-    let changed = usize::from(SERVICES.div_ceil(7));
-    wait("each change is seen", usize::from(SERVICES) + changed);
-    // It was turned away, or this shows nothing.
-    assert!(weir.error_log().contains("recv error"));
 }

@@ -96,7 +96,11 @@ pub struct FaultProxy {
 impl FaultProxy {
     pub fn start(target: &str, fault: Fault) -> FaultProxy {
         // No port that a connection may get meanwhile: it is closed and opened again.
-        let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+        let listener = loop {
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", free_port())) {
+                break listener;
+            }
+        };
         FaultProxy::on(listener, target, fault)
     }
 

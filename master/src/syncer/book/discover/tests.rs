@@ -203,6 +203,9 @@ fn a_name_that_comes_free_is_taken_with_what_was_heard_last() {
     // The configuration has it again for a while, and nothing new is heard of it.
     let (again, named) = settings(&[LIKE, ("web", &[9], None, None)], &["up", "other"], false);
     book.prepare(&again, named, &Default::default());
+    let table = book.table();
+    let named = table.iter().filter(|upstream| upstream.name == "web");
+    assert_eq!(named.count(), 1, "no name twice");
     let gone = teach(
         &mut book,
         other,
