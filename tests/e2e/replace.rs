@@ -10,6 +10,7 @@ use crate::support::weir::{Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 use std::io::Write;
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
@@ -155,7 +156,7 @@ fn a_region_of_another_size_takes_over_what_is_known() {
         consul.address(),
         in_server(
             "location / { add_header X-Pid $pid; proxy_pass http://test; }
-             location = /upstream_show { upstream_show; }"
+             location = /upstream_show { add_header X-Pid $pid; upstream_show; }"
         )
     ));
     let mut weir = Setup::whole(&text).start();
@@ -185,12 +186,9 @@ fn a_region_of_another_size_takes_over_what_is_known() {
     load.progress();
     let outcome = load.stop();
     assert!(
-        outcome
-            .failures
-            .iter()
-            .all(|failed| failed.worker.is_none()),
+        outcome.unexplained().is_empty(),
         "{:?}",
-        outcome.failures
+        outcome.unexplained()
     );
     assert_eq!(requests(&weir), Some(26));
     let header = "Upstream name: test; Backend server count: ";
@@ -205,4 +203,48 @@ fn a_region_of_another_size_takes_over_what_is_known() {
         weir.shown("test").starts_with(&format!("{header}2\n"))
     });
     assert_eq!(weir.weirctl(&["verify"]).code, Some(0));
+}
+
+/// Workers that are to be replaced for another region are still there when the next reload begins. The
+/// table that they follow has nothing of what it adds, and they serve their clients for a while.
+#[test]
+fn a_reload_does_not_reach_workers_of_the_region_before() {
+    let backend = Backend::named("spare");
+    // Never answer, which makes reloads last.
+    let mute = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let slow = |number: usize| {
+        let address = mute[number].local_addr().unwrap();
+        format!(
+            "upstream mute{number} {{ server 127.0.0.1:1; upsync {address}/v1/kv/x \
+             upsync_type=consul; }}\n"
+        )
+    };
+    let text = |more: &str, location: &str| {
+        let location = format!("location = /x {{ add_header X-Pid $pid; {location} }}");
+        in_http(&format!(
+            "upsync_start_timeout 500ms; keepalive_min_timeout 5s;\n{more}{}",
+            in_server(&location)
+        ))
+    };
+    // The first successor that is ready wakes the master for the next reload, and others are not.
+    let mut weir = Setup::whole(&text("", "return 200;")).workers(12).start();
+    let load = Load::start(&weir.address(), "/x", 36);
+    let another = |text: String| text.replacen("upstreams=512", "upstreams=300", 1);
+    weir.rewrite(&another(text(&slow(0), "return 200;")));
+    weir.signal(Signal::SIGHUP);
+    // It has read the configuration.
+    let _asked = mute[0].accept().unwrap();
+    let spare = format!("upstream spare {{ server {}; }}\n", backend.address());
+    let last = text(&(slow(0) + &slow(1) + &spare), "proxy_pass http://spare;");
+    weir.rewrite(&another(last));
+    weir.signal(Signal::SIGHUP);
+    weir.wait_log("config generation 3 live");
+    load.progress();
+    let outcome = load.stop();
+    assert!(
+        outcome.unexplained().is_empty(),
+        "{:?}",
+        outcome.unexplained()
+    );
+    assert_eq!(weir.get("/x").text(), "spare\n");
 }

@@ -32,6 +32,8 @@ pub struct Load {
 pub struct Failed {
     /// The X-Pid of the answer before it on the same connection, if there was one.
     pub worker: Option<String>,
+    /// The status of its answer, if it had one.
+    pub status: Option<u16>,
     /// Why.
     pub why: String,
 }
@@ -109,15 +111,15 @@ impl Drop for Load {
 }
 
 impl Outcome {
-    /// The failures but those on a kept connection of a worker that has retired: any server may
-    /// close an idle connection while a request is on its way there.
+    /// The failures but those without an answer on a kept connection of a worker that has retired: any
+    /// server may close an idle connection while a request is on its way there.
     pub fn unexplained(&self) -> Vec<&Failed> {
         let retired = |failed: &Failed| {
             let pid = failed
                 .worker
                 .as_ref()
                 .and_then(|worker| worker.parse().ok());
-            pid.is_some_and(ends)
+            failed.status.is_none() && pid.is_some_and(ends)
         };
         self.failures
             .iter()
@@ -154,17 +156,26 @@ fn run(shared: &Shared, address: &str, targets: &[String], pause: Duration) {
                 open = next;
                 shared.answered.fetch_add(1, Ordering::AcqRel);
             }
-            Err(why) => {
+            Err((status, why)) => {
                 let why = format!("{target}: {why}");
-                shared.failures.lock().unwrap().push(Failed { worker, why });
+                let failed = Failed {
+                    worker,
+                    status,
+                    why,
+                };
+                shared.failures.lock().unwrap().push(failed);
             }
         }
     }
 }
 
-/// One request; the connection if it is kept.
-fn once(open: Option<Open>, address: &str, target: &str) -> Result<Option<Open>, String> {
-    let text = |failure: Failure| failure.to_string();
+/// One request; the connection if it is kept. The error has the status of its answer, if it had one.
+fn once(
+    open: Option<Open>,
+    address: &str,
+    target: &str,
+) -> Result<Option<Open>, (Option<u16>, String)> {
+    let text = |failure: Failure| (None, failure.to_string());
     let mut client = match open {
         Some(open) => open.client,
         None => Client::try_connect(address).map_err(text)?,
@@ -175,6 +186,6 @@ fn once(open: Option<Open>, address: &str, target: &str) -> Result<Option<Open>,
             let worker = response.field("x-pid").map(str::to_owned);
             Ok(response.keeps().then_some(Open { client, worker }))
         }
-        status => Err(format!("status {status}")),
+        status => Err((Some(status), format!("status {status}"))),
     }
 }

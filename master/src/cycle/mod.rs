@@ -184,9 +184,11 @@ impl Master {
         [(Role::Syncer, &self.syncer)].into_iter().chain(workers)
     }
 
-    /// Roles of all children that stay and hear.
+    /// Roles of all children that stay and hear. Workers of an earlier region, whose successors are
+    /// on their way, do not: no table there has what another configuration adds.
     fn staying(&self) -> Vec<Role> {
-        let staying = self.seats().filter(|(_, seat)| seat.staying().is_some());
+        let stays = |seat: &Seat| seat.former.is_none() && seat.staying().is_some();
+        let staying = self.seats().filter(|(_, seat)| stays(seat));
         staying.map(|(role, _)| role).collect()
     }
 }
