@@ -104,12 +104,6 @@ impl Hub {
         };
         let pinned: Vec<String> = self.book.pins().keys().cloned().collect();
         let (gone, dumps) = self.book.commit();
-        if let Some(tables) = &mut self.tables {
-            tables.publish_or_retry(&self.book, Cause::Reload);
-            tables.release(&mut self.book);
-            tables.dump(dumps);
-        }
-        self.unwatch(&gone);
         self.log
             .exchange(plan.files, Arc::clone(&plan.settings.error_logs));
         let pins = self.book.pins();
@@ -118,6 +112,12 @@ impl Hub {
             self.recorder.note(Note::Pinned { upstream, pin });
         }
         self.configured(&plan.settings);
+        if let Some(tables) = &mut self.tables {
+            tables.publish_or_retry(&self.book, Cause::Reload);
+            tables.release(&mut self.book);
+            tables.dump(dumps);
+        }
+        self.unwatch(&gone);
         self.private = plan.settings.private;
         self.answer(&Answer::Committed { generation });
     }

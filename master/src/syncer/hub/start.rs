@@ -80,9 +80,10 @@ impl Hub {
         self.watch(0)
     }
 
-    /// Tells the recorder what is in force.
+    /// Tells the recorder what comes into force.
     pub(super) fn configured(&self, settings: &Settings) {
         let upstreams = settings.upstreams.iter();
+        let discovered = self.book.discovered().into_iter();
         self.recorder.note(Note::Configured {
             upstreams: upstreams
                 .map(|upstream| Configured {
@@ -92,6 +93,7 @@ impl Hub {
                 })
                 .collect(),
             discovers: settings.discovers.iter().map(discover).collect(),
+            discovered: discovered.map(|(name, _)| name).collect(),
             state: settings.state.clone(),
             log: settings.upsync_log.map(|log| To {
                 files: Arc::clone(self.log.current().files()),

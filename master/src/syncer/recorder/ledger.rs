@@ -118,10 +118,11 @@ impl Ledger {
             Note::Configured {
                 upstreams,
                 discovers,
+                discovered,
                 ..
             } => {
                 self.discovers = discovers;
-                self.configure(upstreams);
+                self.configure(upstreams, discovered);
             }
             Note::Discovered { upstreams } => self.discover(upstreams),
             Note::Published {
@@ -195,13 +196,16 @@ impl Ledger {
         }
     }
 
-    fn configure(&mut self, upstreams: Vec<Configured>) {
+    /// What is known of upstreams that were prepared, or that had or get a block of their own, stays.
+    fn configure(&mut self, upstreams: Vec<Configured>, discovered: Vec<String>) {
         let mut old = std::mem::take(&mut self.entries);
         self.names.clear();
-        for name in &self.discovered {
-            let entry = old.remove(name).unwrap_or_default();
+        for name in &discovered {
+            let mut entry = old.remove(name).unwrap_or_default();
+            (entry.is_fed, entry.folder) = (true, None);
             self.entries.insert(name.clone(), entry);
         }
+        self.discovered = discovered;
         for Configured {
             name,
             is_fed,
@@ -225,6 +229,7 @@ impl Ledger {
             .retain(|of, _| entries.contains_key(of) || is_prefix(of));
     }
 
+    /// Forgets those that are gone, but none of a configuration that is only prepared yet.
     fn discover(&mut self, found: Vec<Discovered>) {
         let mut by_prefix: HashMap<String, Vec<String>> = HashMap::new();
         let mut upstreams = Vec::with_capacity(found.len());
@@ -240,8 +245,10 @@ impl Ledger {
             .collect();
         let known = self.names.iter().chain(&upstreams);
         let known: HashSet<&String> = known.collect();
-        self.entries.retain(|name, _| known.contains(name));
-        self.keep_refused();
+        for name in self.discovered.iter().filter(|name| !known.contains(name)) {
+            self.entries.remove(name);
+            self.refused.remove(name);
+        }
         for name in &upstreams {
             self.entries.entry(name.clone()).or_default().is_fed = true;
         }

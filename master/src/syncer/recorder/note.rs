@@ -33,12 +33,15 @@ pub struct Discovered {
 /// Something to record.
 #[derive(Clone, Debug)]
 pub enum Note {
-    /// The upstreams of the configuration in force, in its order, and where to log changes.
+    /// The upstreams of the configuration that comes into force, in its order, and where to log
+    /// changes. Said before the table that it leads to is published.
     Configured {
         /// Each of them.
         upstreams: Vec<Configured>,
         /// Each `upsync_discover`.
         discovers: Vec<DiscoverStatus>,
+        /// The names of those that were discovered, in the table's order.
+        discovered: Vec<String>,
         /// `upsync_log`
         log: Option<To>,
         /// `upsync_state`

@@ -83,6 +83,7 @@ fn start(paper: &Paper, report: Option<Report>) -> Recorder {
     recorder.note(Note::Configured {
         discovers: Vec::new(),
         upstreams: vec![configured("test", true)],
+        discovered: Vec::new(),
         log: None,
         state: None,
     });
@@ -172,6 +173,7 @@ fn the_state_is_on_disk_at_the_end_and_a_moment_after_a_change() {
     recorder.note(Note::Configured {
         discovers: Vec::new(),
         upstreams: vec![configured("test", true)],
+        discovered: Vec::new(),
         log: None,
         state: Some(path.clone()),
     });
@@ -230,6 +232,7 @@ fn a_report_without_room_keeps_what_is_unusual() {
     recorder.note(Note::Configured {
         discovers: Vec::new(),
         upstreams: upstreams.chain([configured("test", true)]).collect(),
+        discovered: Vec::new(),
         log: None,
         state: None,
     });
@@ -273,6 +276,7 @@ fn a_source_that_says_the_same_again_confirms_what_it_confirmed_before() {
     recorder.note(Note::Configured {
         discovers: Vec::new(),
         upstreams: vec![configured("test", true), configured("other", true)],
+        discovered: Vec::new(),
         log: None,
         state: None,
     });
@@ -284,4 +288,52 @@ fn a_source_that_says_the_same_again_confirms_what_it_confirmed_before() {
     let of = |name: &str| report.upstream(name).unwrap().confirmed_ms;
     assert_eq!((of("test"), of("other")), (Some(9), None));
     assert_eq!(report.sources[0].success_ms, Some(9));
+}
+
+#[test]
+fn what_was_confirmed_while_it_was_prepared_is_fresh_in_force() {
+    let paper = Paper::default();
+    let recorder = start(&paper, None);
+    let of = |names: &[&str]| Note::Confirmed {
+        upstreams: names.iter().map(|name| (*name).to_owned()).collect(),
+        at_ms: 7,
+    };
+    let discovered = |names: &[&str]| {
+        let names = names.iter().map(|name| note::Discovered {
+            name: (*name).to_owned(),
+            prefix: None,
+        });
+        Note::Discovered {
+            upstreams: names.collect(),
+        }
+    };
+    recorder.note(discovered(&["found", "moves", "goes"]));
+    recorder.note(of(&["moves", "goes"]));
+    // Prepared, and more is found meanwhile.
+    recorder.note(of(&["new", "folder"]));
+    recorder.note(discovered(&["found", "moves"]));
+    recorder.note(Note::Configured {
+        upstreams: ["test", "moves", "new"]
+            .map(|name| configured(name, true))
+            .into(),
+        discovers: Vec::new(),
+        discovered: vec!["folder".into(), "found".into()],
+        log: None,
+        state: None,
+    });
+    recorder.note(published(2, &[1]));
+    recorder.finish();
+    let report = paper.last();
+    let states = report.upstreams.iter();
+    let states: Vec<_> = states
+        .map(|status| (status.name.as_str(), status.state == State::Fresh))
+        .collect();
+    let expected = [
+        ("test", false),
+        ("moves", true),
+        ("new", true),
+        ("folder", true),
+        ("found", false),
+    ];
+    assert_eq!(states, expected);
 }
