@@ -191,17 +191,18 @@ impl Book {
         servers
     }
 
-    /// The table to publish: the upstreams in force, then the new names of those being prepared.
+    /// The table to publish: the upstreams in force, then the new names of those being prepared,
+    /// then what was found.
     pub fn table(&self) -> Vec<Upstream> {
         let mut slots: Vec<&Slot> = self.current.iter().collect();
         if let Some(prepared) = &self.prepared {
-            let names: HashSet<&str> = self.current.iter().map(|slot| slot.name.as_str()).collect();
+            let current = self.current.iter().map(|slot| slot.name.as_str());
+            let names: HashSet<&str> = current.chain(self.shown_names()).collect();
             slots.extend(
                 prepared
                     .iter()
-                    .filter(|slot| !names.contains(slot.name.as_str()))
                     // No name twice: one that was found serves until the commit.
-                    .filter(|slot| !self.found.contains_key(&slot.name)),
+                    .filter(|slot| !names.contains(slot.name.as_str())),
             );
         }
         let known = slots.into_iter().map(|slot| self.upstream(slot));
@@ -239,9 +240,11 @@ impl Book {
         dumped: &HashMap<String, Vec<Server>>,
     ) -> Vec<FeedId> {
         let first_new = self.next;
+        // An upstream that was found may become one with a block of its own.
         let now: HashMap<String, Vec<Server>> = self
             .current
             .iter()
+            .chain(self.shown().map(|found| &found.slot))
             .filter_map(|slot| {
                 let feed = self.feeds.get(&slot.feed?)?;
                 feed.learned
@@ -281,6 +284,7 @@ impl Book {
     pub fn abort(&mut self) -> Vec<FeedId> {
         self.prepared = None;
         self.prepared_finders = None;
+        self.lose_prepared();
         self.refit();
         self.sweep()
     }

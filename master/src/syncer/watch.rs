@@ -9,7 +9,7 @@ mod voice;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_worker::settings::Level;
@@ -51,7 +51,16 @@ pub type Tell = Box<dyn FnMut(Told) -> Option<Verdict> + Send>;
 #[derive(Debug, Default)]
 pub struct Line {
     stop: Arc<Stop>,
-    wanted: Mutex<Option<Vec<Target>>>,
+    wanted: Mutex<Wanted>,
+}
+
+/// What a watch is to do from its next turn on.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// To ask for others.
+    targets: Option<Vec<Target>>,
+    /// To ask for everything that there is.
+    anew: bool,
 }
 
 impl Line {
@@ -63,10 +72,16 @@ impl Line {
     /// From now on it asks for `targets`; if some are new, at once and for everything that there is
     /// about them.
     pub fn want(&self, targets: Vec<Target>, some_are_new: bool) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(targets);
+        self.wanted().targets = Some(targets);
         if some_are_new {
             self.stop.cut();
         }
+    }
+
+    /// It asks at once, for everything that there is.
+    pub fn restart(&self) {
+        self.wanted().anew = true;
+        self.stop.cut();
     }
 
     /// A token or a certificate has changed: it asks anew.
@@ -74,9 +89,12 @@ impl Line {
         self.stop.nudge();
     }
 
-    fn take(&self) -> Option<Vec<Target>> {
-        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.take()
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Wanted {
+        std::mem::take(&mut *self.wanted())
     }
 }
 
@@ -171,8 +189,12 @@ impl Watch {
         if let Some(kept) = kept {
             self.poller.take(kept);
         }
-        if let Some(targets) = self.line.take() {
+        let wanted = self.line.take();
+        if let Some(targets) = wanted.targets {
             self.retarget(targets);
+        }
+        if wanted.anew {
+            self.restart();
         }
         let result = self.work(wait);
         self.voice.passed(&mut self.poller);
@@ -203,11 +225,17 @@ impl Watch {
         }
         let known = self.poller.targets();
         if targets.iter().any(|target| !known.contains(target)) {
-            self.index.restart();
-            self.next_ask = Duration::ZERO;
+            self.restart();
         }
         self.poller.set_targets(targets);
         self.status.describes(&self.poller);
+    }
+
+    /// The next request is made at once and answered whatever is known.
+    fn restart(&mut self) {
+        self.in_force = false;
+        self.index.restart();
+        self.next_ask = Duration::ZERO;
     }
 
     /// Returns the delay before the next turn.

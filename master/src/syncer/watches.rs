@@ -194,17 +194,28 @@ impl Watches {
 
     /// A feed's token or certificate has changed: it is asked for anew.
     pub fn nudge(&self, feed: FeedId) {
-        for group in &self.groups {
-            let single = group
-                .singles
-                .as_ref()
-                .and_then(|singles| singles.get(&feed));
-            let watch = Some(&group.watch).filter(|_| group.targets.contains_key(&feed));
-            for running in watch.into_iter().chain(single) {
-                running.line.nudge();
-                running.pool.wake(running.id);
-            }
+        for running in self.of(feed) {
+            running.line.nudge();
+            running.pool.wake(running.id);
         }
+    }
+
+    /// Asks at once for everything that there is about a feed.
+    pub fn restart(&self, feed: FeedId) {
+        for running in self.of(feed) {
+            running.line.restart();
+            running.pool.wake(running.id);
+        }
+    }
+
+    /// The watches of a feed.
+    fn of(&self, feed: FeedId) -> impl Iterator<Item = &Running> {
+        self.groups.iter().flat_map(move |group| {
+            let singles = group.singles.as_ref();
+            let single = singles.and_then(|singles| singles.get(&feed));
+            let watch = Some(&group.watch).filter(|_| group.targets.contains_key(&feed));
+            watch.into_iter().chain(single)
+        })
     }
 
     /// Ends all watches.

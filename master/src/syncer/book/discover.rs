@@ -198,7 +198,9 @@ impl Book {
         let mut there = HashSet::new();
         let mut has_servers = false;
         let (guarded, filtered) = (settings.guard.is_some(), heard.filtered);
-        for (name, own) in heard.folders {
+        for (name, mut own) in heard.folders {
+            // What is left out of an answer may be of any folder.
+            own.filtered = filtered;
             if let Some(why) = self.taken(&name, id) {
                 let told = false;
                 passed.insert(name, Passed { why, own, told });
@@ -267,8 +269,13 @@ impl Book {
         if slots.any(|slot| slot.name.eq_ignore_ascii_case(name)) {
             return Some(CONFIGURED.to_owned());
         }
-        let other = self.found.get(name)?.finder.filter(|id| *id != finder)?;
-        let other = self.all_finders().find(|finder| finder.id == other)?;
+        let Some(other) = self.found.get(name)?.finder else {
+            let mut finders = self.finders.iter();
+            let in_force = finders.any(|known| known.id == finder);
+            return (!in_force).then(|| "there is an upstream of this name".to_owned());
+        };
+        let mut others = self.all_finders().filter(|known| known.id != finder);
+        let other = others.find(|known| known.id == other)?;
         let prefix = &other.settings.upsync.prefix;
         Some(format!("there is a folder of this name below {prefix}/"))
     }
@@ -289,6 +296,32 @@ impl Book {
             self.found_feeds.remove(&feed);
         }
         true
+    }
+
+    /// Forgets what only finders that are not in force have found.
+    pub(super) fn lose_prepared(&mut self) {
+        let finders = &self.finders;
+        let in_force = |id: FeedId| finders.iter().any(|finder| finder.id == id);
+        let lost = self.found.iter();
+        let lost = lost.filter(|(_, found)| found.finder.is_some_and(|id| !in_force(id)));
+        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+        for name in lost {
+            self.pins.remove(&name);
+            self.lose(&name);
+        }
+    }
+
+    /// Finders in force that may have upstreams which another has left: what they heard before they
+    /// were in force is to be heard once more.
+    pub fn heirs(&self) -> Vec<FeedId> {
+        let mut heirs = Vec::new();
+        for finder in self.finders.iter().filter(|finder| finder.answered) {
+            let mut left = self.found.values().filter(|found| found.finder.is_none());
+            if left.any(|found| *found.template == *finder.settings.template) {
+                heirs.push(finder.id);
+            }
+        }
+        heirs
     }
 
     /// Forgets those that only a pin kept.
@@ -322,7 +355,7 @@ impl Book {
             .collect()
     }
 
-    fn shown(&self) -> impl Iterator<Item = &Found> {
+    pub(super) fn shown(&self) -> impl Iterator<Item = &Found> {
         let learned = |found: &&Found| {
             let feed = found.slot.feed.and_then(|feed| self.feeds.get(&feed));
             feed.is_some_and(|feed| feed.learned)
@@ -332,6 +365,10 @@ impl Book {
             None => true,
         };
         self.found.values().filter(learned).filter(in_force)
+    }
+
+    pub(super) fn shown_names(&self) -> impl Iterator<Item = &str> {
+        self.shown().map(|found| found.slot.name.as_str())
     }
 
     /// What was found, as it is in the table.

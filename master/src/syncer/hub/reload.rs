@@ -118,6 +118,9 @@ impl Hub {
             tables.dump(dumps);
         }
         self.unwatch(&gone);
+        for finder in self.book.heirs() {
+            self.watches.restart(finder);
+        }
         self.private = plan.settings.private;
         self.answer(&Answer::Committed { generation });
     }

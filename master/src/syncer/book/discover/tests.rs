@@ -271,6 +271,93 @@ fn what_was_found_is_there_in_the_next_life_and_over_reloads() {
     expect(&book, &[]);
 }
 
+/// One that is configured as the folder `web` of the same source.
+const WEB: Line = ("web", &[], Some("up/web"), None);
+
+#[test]
+fn what_was_found_gets_a_block_of_its_own() {
+    let mut book = book(&["up"], true);
+    let finder = book.ids()[0];
+    teach(&mut book, finder, heard(&[("web", &[1, 2])]), false);
+    let (own, resolved) = settings(&[LIKE, WEB, ("new", &[1], None, None)], &["up"], true);
+    book.prepare(&own, resolved, &Default::default());
+    let names = |book: &Book| -> Vec<String> {
+        let table = book.table().into_iter();
+        table.map(|upstream| upstream.name).collect()
+    };
+    assert_eq!(names(&book), ["like", "new", "web"], "each name once");
+    expect(&book, &[("web", 2)]);
+    book.commit();
+    assert_eq!(names(&book), ["like", "web", "new"]);
+    expect(&book, &[]);
+    let table = book.table();
+    assert!(
+        table[1].learned && table[1].servers.len() == 2,
+        "it goes on with the servers of its folder"
+    );
+}
+
+#[test]
+fn an_abort_loses_what_only_the_refused_configuration_found() {
+    let mut book = book(&["up"], true);
+    let up = book.ids()[0];
+    teach(&mut book, up, heard(&[("a", &[1])]), false);
+    let (more, resolved) = settings(&[LIKE], &["up", "other"], true);
+    let new = book.prepare(&more, resolved, &Default::default());
+    teach(&mut book, new[0], heard(&[("b", &[2])]), false);
+    teach(&mut book, up, heard(&[("a", &[1]), ("c", &[3])]), false);
+    expect(&book, &[("a", 1), ("c", 1)]);
+    assert_eq!(book.abort(), [new[0]]);
+    expect(&book, &[("a", 1), ("c", 1)]);
+    assert!(!book.is_found("b"));
+}
+
+#[test]
+fn what_is_in_force_follows_no_finder_that_is_only_prepared() {
+    let mut book = book(&["up"], true);
+    let up = book.ids()[0];
+    teach(&mut book, up, heard(&[("a", &[1])]), false);
+    let (moved, resolved) = settings(&[LIKE], &["moved"], true);
+    book.prepare(&moved, resolved, &Default::default());
+    book.commit();
+    let (again, resolved) = settings(&[LIKE], &["again"], true);
+    let new = book.prepare(&again, resolved, &Default::default());
+    let a = || heard(&[("a", &[1, 2])]);
+    assert_eq!(teach(&mut book, new[0], a(), false).refused.len(), 1);
+    expect(&book, &[("a", 1)]);
+    book.commit();
+    expect(&book, &[("a", 1)]);
+    assert_eq!(book.heirs(), new);
+    teach(&mut book, new[0], a(), false);
+    expect(&book, &[("a", 2)]);
+    assert!(book.heirs().is_empty());
+}
+
+#[test]
+fn what_a_filtered_answer_changes_of_a_folder_is_held() {
+    let mut book = book(&["up"], true);
+    let finder = book.ids()[0];
+    let all: &[(&str, &[u16])] = &[("a", &[1, 2]), ("b", &[3])];
+    teach(&mut book, finder, heard(all), false);
+    let filtered = |folders: &[(&str, &[u16])]| Heard {
+        filtered: true,
+        ..heard(folders)
+    };
+    teach(&mut book, finder, filtered(all), false);
+    assert_eq!(book.held().count(), 0, "it changes nothing");
+    teach(
+        &mut book,
+        finder,
+        filtered(&[("a", &[1]), ("b", &[3])]),
+        false,
+    );
+    expect(&book, &[("a", 2), ("b", 1)]);
+    let held: Vec<&str> = book.held().map(|(name, _)| name).collect();
+    assert_eq!(held, ["a"]);
+    teach(&mut book, finder, heard(&[("a", &[1]), ("b", &[3])]), false);
+    expect(&book, &[("a", 1), ("b", 1)]);
+}
+
 #[test]
 fn a_pin_keeps_what_is_gone_until_it_ends() {
     let mut book = book(&["up"], false);
