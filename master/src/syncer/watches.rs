@@ -45,6 +45,15 @@ struct Group {
     singles: Option<BTreeMap<FeedId, Running>>,
 }
 
+impl Group {
+    fn end(self) {
+        self.watch.end();
+        for single in self.singles.into_iter().flatten() {
+            single.1.end();
+        }
+    }
+}
+
 /// See the module.
 pub struct Watches {
     speak: Speak,
@@ -84,50 +93,60 @@ impl Watches {
             |(id, name, upsync): &(FeedId, &str, &Upsync)| (*id, Target::new(*id, name, upsync));
         let mut targets: HashMap<FeedId, Target> = feeds.iter().map(target).collect();
         let mut old = std::mem::take(&mut self.groups);
-        for family in share::families(&sources) {
+        let mut families = share::families(&sources).into_iter();
+        let done = families.try_for_each(|family| {
             let own = family.feeds.iter();
             let own = own
                 .filter_map(|id| Some((*id, targets.remove(id)?)))
                 .collect();
-            let is_same = |group: &Group| {
-                group.family.upsync == family.upsync && group.family.is_parent == family.is_parent
-            };
-            match old.iter().position(is_same) {
-                Some(at) => {
-                    let group = old.swap_remove(at);
-                    self.change(group, family, own)?;
-                }
-                None => {
-                    let watch = self.start(&family.upsync, family.is_parent, &own)?;
-                    self.groups.push(Group {
-                        family,
-                        targets: own,
-                        watch,
-                        singles: None,
-                    });
-                }
-            }
+            self.follow(family, own, &mut old)
+        });
+        if done.is_err() {
+            // Those that were not come to are there for the next time, which ends or changes them.
+            self.groups.append(&mut old);
         }
         for group in old {
-            group.watch.end();
-            for single in group.singles.into_iter().flatten() {
-                single.1.end();
-            }
+            group.end();
         }
         self.pools.retain(|_, pool| !pool.is_empty());
         self.appoint();
+        done
+    }
+
+    /// Watches a family by the group that it has among `old`, or by a new one.
+    fn follow(
+        &mut self,
+        family: Family,
+        targets: BTreeMap<FeedId, Target>,
+        old: &mut Vec<Group>,
+    ) -> io::Result<()> {
+        let is_same = |group: &Group| {
+            group.family.upsync == family.upsync && group.family.is_parent == family.is_parent
+        };
+        if let Some(at) = old.iter().position(is_same) {
+            let mut group = old.swap_remove(at);
+            let done = self.change(&mut group, family, targets);
+            self.groups.push(group);
+            return done;
+        }
+        let watch = self.start(&family.upsync, family.is_parent, &targets)?;
+        self.groups.push(Group {
+            family,
+            targets,
+            watch,
+            singles: None,
+        });
         Ok(())
     }
 
     /// A group goes on with these targets.
     fn change(
         &mut self,
-        mut group: Group,
+        group: &mut Group,
         family: Family,
         targets: BTreeMap<FeedId, Target>,
     ) -> io::Result<()> {
         if targets == group.targets {
-            self.groups.push(group);
             return Ok(());
         }
         let mut new = targets.keys().filter(|id| !group.targets.contains_key(id));
@@ -139,7 +158,7 @@ impl Watches {
         }
         group.family = family;
         group.targets = targets;
-        if let Some(mut singles) = group.singles.take() {
+        if let Some(singles) = &mut group.singles {
             let gone: Vec<_> = singles.keys().copied().collect();
             for id in gone.iter().filter(|id| !group.targets.contains_key(id)) {
                 if let Some(single) = singles.remove(id) {
@@ -151,9 +170,7 @@ impl Watches {
                     singles.insert(*id, self.single(target)?);
                 }
             }
-            group.singles = Some(singles);
         }
-        self.groups.push(group);
         Ok(())
     }
 
@@ -221,10 +238,7 @@ impl Watches {
     /// Ends all watches.
     pub fn end(&mut self) {
         for group in self.groups.drain(..) {
-            group.watch.end();
-            for single in group.singles.into_iter().flatten() {
-                single.1.end();
-            }
+            group.end();
         }
     }
 
