@@ -93,6 +93,11 @@ pub enum PublishError {
         /// The region's capacity.
         room: usize,
     },
+    /// Two upstreams have one name.
+    NameTwice {
+        /// The name.
+        name: String,
+    },
     /// The names and paths together are longer than the region has room for.
     TextTooLong {
         /// Bytes of the table.
@@ -124,6 +129,10 @@ impl fmt::Display for PublishError {
                 f,
                 "table with {has} upstreams does not fit the region, which has room for {room}; \
                  the previous table stays (see \"region ... upstreams=\")"
+            ),
+            PublishError::NameTwice { name } => write!(
+                f,
+                "table with two upstreams \"{name}\" is not published; the previous table stays"
             ),
             PublishError::TextTooLong { has, room } => write!(
                 f,

@@ -1,5 +1,6 @@
 //! The publisher: the one writer of tables.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -113,12 +114,17 @@ impl Publisher {
             new,
             gone,
             changed,
+            renamed,
         } = reconcile(&self.table.upstreams, upstreams);
         if !changed && self.ring.version(&self.words) > 0 {
             return Ok(Publication {
                 version: self.table.version,
                 changed: false,
             });
+        }
+        // Those of the last table were looked at before.
+        if renamed {
+            check_names(&upstreams)?;
         }
         let version = self.table.version.wrapping_add(1);
         let (mut leaving, freed) = self.rows.part(&self.table.leaving);
@@ -193,6 +199,20 @@ impl Publisher {
             return Err(PublishError::TextTooLong { has, room });
         }
         Ok(())
+    }
+}
+
+/// Workers find an upstream by its name.
+fn check_names(upstreams: &[Upstream]) -> Result<(), PublishError> {
+    let mut names = HashSet::with_capacity(upstreams.len());
+    let twice = upstreams
+        .iter()
+        .find(|upstream| !names.insert(upstream.name.as_str()));
+    match twice {
+        None => Ok(()),
+        Some(upstream) => Err(PublishError::NameTwice {
+            name: upstream.name.clone(),
+        }),
     }
 }
 

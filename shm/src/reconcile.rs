@@ -17,6 +17,8 @@ pub(crate) struct Matched {
     pub(crate) gone: Vec<(Arc<str>, Server)>,
     /// Whether anything differs.
     pub(crate) changed: bool,
+    /// The names, or their order.
+    pub(crate) renamed: bool,
 }
 
 /// Matches by upstream name and address; of equal ones the first with the first.
@@ -33,6 +35,7 @@ pub(crate) fn reconcile(last: &[Upstream], upstreams: Vec<Upstream>) -> Matched 
         new: Vec::new(),
         gone: Vec::new(),
         changed: !same_order,
+        renamed: !same_order,
     };
     // Looked up apart: the names are borrowed for the whole of it.
     let olds: Vec<Option<usize>> = matched

@@ -38,7 +38,7 @@ fn one_address_twice_is_two_servers() {
     let mut publisher = publisher(&fixture.region);
     publisher
         .publish(
-            vec![upstream("a", [1, 1]), upstream("a", [1])],
+            vec![upstream("a", [1, 1]), upstream("b", [1])],
             Seen::NOBODY,
         )
         .unwrap();

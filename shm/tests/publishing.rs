@@ -156,6 +156,10 @@ fn a_table_that_does_not_fit_leaves_the_previous_one() {
     many.push(upstream("d", []));
     let error = publisher.publish(many, Seen::NOBODY).unwrap_err();
     assert_eq!(error, PublishError::TooManyUpstreams { has: 4, room: 3 });
+    let mut twice = fits.clone();
+    twice[2].name = "a".to_owned();
+    let error = publisher.publish(twice, Seen::NOBODY).unwrap_err();
+    assert_eq!(error, PublishError::NameTwice { name: "a".into() });
     // 4096 + 64 * 3 + 16 * 16 bytes of text.
     let mut long = fits.clone();
     long[1].name = "x".repeat(4544 - 2);
