@@ -1,8 +1,9 @@
 //! TLS to a source: from files to what rustls takes, and its errors in words that name them.
 
-use std::fmt::Display;
+use std::collections::HashMap;
+use std::fmt::{self, Display};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -16,12 +17,25 @@ use super::connection::Tls;
 use super::vault::{Private, Vault};
 use crate::settings::{Certificates, Endpoint, SourceAddress};
 
+/// What was made of certificates, once for all who ask with them.
+#[derive(Default)]
+pub struct Configs(Mutex<HashMap<Arc<Certificates>, Made>>);
+
+/// Of files of this [`Vault::version`].
+type Made = (u64, Result<Arc<ClientConfig>, String>);
+
+impl fmt::Debug for Configs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configs")
+    }
+}
+
 /// How TLS is spoken with `address`, by the files as they are now.
 ///
 /// # Errors
 /// A file is missing or holds something else; it and its directive are named.
 pub fn client(
-    certificates: &Certificates,
+    certificates: &Arc<Certificates>,
     address: &SourceAddress,
     vault: &Vault,
 ) -> Result<Tls, String> {
@@ -41,17 +55,36 @@ pub fn client(
         None => String::new(),
     };
     Ok(Tls {
-        config: Arc::new(config(certificates, vault)?),
+        config: config(certificates, vault)?,
         name,
         trusted: trusted.into(),
     })
 }
 
-/// What does not depend on the address.
+/// What does not depend on the address. It is made anew only when one of the files has changed.
 ///
 /// # Errors
 /// As [`client`].
-pub fn config(certificates: &Certificates, vault: &Vault) -> Result<ClientConfig, String> {
+pub fn config(
+    certificates: &Arc<Certificates>,
+    vault: &Vault,
+) -> Result<Arc<ClientConfig>, String> {
+    let configs = vault.configs.0.lock();
+    let mut configs = configs.unwrap_or_else(PoisonError::into_inner);
+    let version = vault.version(certificates);
+    if let Some((known, config)) = configs.get(certificates)
+        && *known == version
+    {
+        return config.clone();
+    }
+    let config = make(certificates, vault).map(Arc::new);
+    // Those of a configuration that is gone.
+    configs.retain(|certificates, _| Arc::strong_count(certificates) > 1);
+    configs.insert(Arc::clone(certificates), (version, config.clone()));
+    config
+}
+
+fn make(certificates: &Certificates, vault: &Vault) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -164,5 +197,63 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Place, PrivateFile};
+
+    #[test]
+    fn certificates_are_read_anew_only_when_one_of_their_files_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::default();
+        let put = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let private = PrivateFile {
+                path: path.clone(),
+                place: Place::default(),
+            };
+            let opened = std::fs::File::open(&path).unwrap();
+            vault.put(&private, &opened).unwrap();
+            path
+        };
+        let of = |trusted: &Path| {
+            let certificates = Certificates {
+                trusted: Some(trusted.to_owned()),
+                ..Certificates::default()
+            };
+            Arc::new(certificates)
+        };
+        let (one, other) = (of(&put("one", "1")), of(&put("other", "1")));
+        let first = config(&one, &vault).unwrap();
+        put("token", "a");
+        put("other", "2");
+        put("one", "1");
+        assert!(Arc::ptr_eq(&first, &config(&one, &vault).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &config(&other, &vault).unwrap()));
+        let alike = Arc::new(Certificates::clone(&one));
+        assert!(Arc::ptr_eq(&first, &config(&alike, &vault).unwrap()));
+        put("one", "2");
+        let second = config(&one, &vault).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &config(&alike, &vault).unwrap()));
+
+        // What does not fit is said each time.
+        let checked = Arc::new(Certificates {
+            verify: true,
+            ..Certificates::clone(&one)
+        });
+        for _ in 0..2 {
+            let why = config(&checked, &vault).unwrap_err();
+            assert!(why.contains("there is none in it"), "{why}");
+        }
+        assert_eq!(vault.configs.0.lock().unwrap().len(), 3);
+        drop((alike, checked));
+        put("one", "3");
+        config(&one, &vault).unwrap();
+        assert_eq!(vault.configs.0.lock().unwrap().len(), 2, "the last is gone");
     }
 }

@@ -8,14 +8,19 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::settings::{Place, PrivateFile, Secret, Token};
+use super::tls::Configs;
+use crate::settings::{Certificates, Place, PrivateFile, Secret, Token};
 
 /// The largest file that is read, in bytes.
 pub const LARGEST: usize = 1 << 20;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Vault(RwLock<State>);
+pub struct Vault {
+    state: RwLock<State>,
+    /// Made of certificates in it.
+    pub configs: Configs,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -31,6 +36,8 @@ pub struct Private {
     place: Place,
     /// All of it.
     pub content: Arc<[u8]>,
+    /// The vault's since it has this content.
+    version: u64,
 }
 
 impl std::fmt::Debug for Private {
@@ -64,17 +71,19 @@ impl Vault {
         if content.len() > LARGEST {
             return Err(failed(&format_args!("it is larger than {LARGEST} bytes")));
         }
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let known = state.files.get(&private.path);
-        let changed = known.is_none_or(|known| *known.content != *content);
+        let same = known.filter(|known| *known.content == *content);
+        let same = same.map(|known| known.version);
         let held = Private {
             path: private.path.as_path().into(),
             place: private.place.clone(),
             content: content.into(),
+            version: same.unwrap_or(state.version + 1),
         };
+        state.version = state.version.max(held.version);
         state.files.insert(private.path.clone(), held);
-        state.version += u64::from(changed);
-        Ok(changed)
+        Ok(same.is_none())
     }
 
     /// A file.
@@ -82,9 +91,14 @@ impl Vault {
         self.read().files.get(path).cloned()
     }
 
-    /// Rises with each change of a file.
-    pub fn version(&self) -> u64 {
-        self.read().version
+    /// Rises with each change of a file that is among these certificates.
+    pub fn version(&self, certificates: &Certificates) -> u64 {
+        let state = self.read();
+        let own = certificates.own.iter();
+        let own = own.flat_map(|(certificate, key)| [certificate, key]);
+        let used = certificates.trusted.iter().chain(own);
+        let known = used.filter_map(|path| state.files.get(path));
+        known.map(|file| file.version).max().unwrap_or_default()
     }
 
     /// What `token` stands for.
@@ -107,7 +121,7 @@ impl Vault {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,7 +167,6 @@ mod tests {
         std::fs::write(&path, "  one-token\n").unwrap();
         assert_eq!(vault.put(&private, &opened), Ok(true));
         assert_eq!(vault.put(&private, &opened), Ok(false));
-        assert_eq!(vault.version(), 2);
         assert_eq!(vault.token(&token).unwrap().0, "one-token");
         assert!(!format!("{vault:?}").contains("one-token"));
         let mut large = File::create(&path).unwrap();

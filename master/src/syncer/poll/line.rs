@@ -17,14 +17,14 @@ pub struct Line {
 impl Line {
     /// Follows files that have changed; while they do not fit one another, those before stay in use.
     pub fn renew(&mut self, upsync: &Upsync, vault: &Vault) -> Result<(), Fault> {
-        let version = vault.version();
-        let fresh = self
-            .tls
-            .as_ref()
-            .is_some_and(|(known, _)| *known == version);
-        let Some(certificates) = upsync.tls.as_deref().filter(|_| !fresh) else {
+        let Some(certificates) = &upsync.tls else {
             return Ok(());
         };
+        let version = vault.version(certificates);
+        let known = self.tls.as_ref().map(|(known, _)| *known);
+        if known == Some(version) {
+            return Ok(());
+        }
         match (
             tls::client(certificates, self.client.address(), vault),
             &mut self.tls,
