@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use weir_shm::Region;
 use weir_worker::channel::{Answer, Channel};
 
@@ -79,6 +79,7 @@ fn syncer(mut master: Master, channel: OwnedFd) -> Result<(), String> {
         format!("open() \"{}\" failed {error}", region.path().display())
     })?;
     confine(&settings)?;
+    open_many();
     let respawned = first.is_none();
     let resolved = match first {
         Some(first) => first.resolved,
@@ -160,6 +161,15 @@ fn confine(settings: &Settings) -> Result<(), String> {
         })?;
     }
     privileges::give_up(settings.user.as_ref())
+}
+
+/// Lets the syncer have as many descriptors as the system allows: each watch of etcd has a connection
+/// on which it is told of changes, and the usual limit of 1024 is one for those who call `select`.
+fn open_many() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // It goes without, as long as that is enough.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Resolves again for a syncer that is started again. A name that is not found now keeps what the
