@@ -197,7 +197,8 @@ impl Watch {
             self.restart();
         }
         let result = self.work(wait);
-        self.voice.passed(&mut self.poller);
+        let now = self.now();
+        self.voice.passed(&mut self.poller, now);
         match result {
             Ok(delay) => {
                 self.status.rests(delay);

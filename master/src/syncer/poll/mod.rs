@@ -43,6 +43,26 @@ pub struct Answer {
     pub share: Share,
 }
 
+/// A request that failed, which ended nothing.
+#[derive(Debug)]
+pub struct Passed {
+    /// Where.
+    pub address: String,
+    /// Why.
+    pub fault: Fault,
+    /// What is done in its place.
+    pub then: Then,
+}
+
+/// What is done in the place of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The same is asked at another address.
+    Ask,
+    /// It was to wait for a change: what there is is read.
+    Read,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Poller {
@@ -54,8 +74,7 @@ pub struct Poller {
     at: usize,
     stop: Arc<Stop>,
     vault: Arc<Vault>,
-    /// Addresses that failed while others were left.
-    passed: Vec<(String, Fault)>,
+    passed: Vec<Passed>,
     /// The longest `wait` of a blocking query.
     wait: Duration,
     /// Where etcd tells of changes.
@@ -117,8 +136,8 @@ impl Poller {
         line.map_or("", |line| &line.client.address().written)
     }
 
-    /// Addresses that failed since this was last called, although another one was left to try.
-    pub fn passed(&mut self) -> Vec<(String, Fault)> {
+    /// Requests that failed since this was last called, and ended nothing.
+    pub fn passed(&mut self) -> Vec<Passed> {
         std::mem::take(&mut self.passed)
     }
 
@@ -205,13 +224,21 @@ impl Poller {
                         self.at = (self.at + 1) % self.lines.len();
                         return Err(fault);
                     }
-                    let failed = self.address().to_owned();
+                    self.pass(fault, Then::Ask);
                     self.at = (self.at + 1) % self.lines.len();
-                    self.passed.push((failed, fault));
                 }
                 result => return result,
             }
         }
+    }
+
+    fn pass(&mut self, fault: Fault, then: Then) {
+        let address = self.address().to_owned();
+        self.passed.push(Passed {
+            address,
+            fault,
+            then,
+        });
     }
 
     /// Asks for what `upsync` is about and reads what the answer says about each of `targets`.

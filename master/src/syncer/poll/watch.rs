@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::super::client::{Fault, Piece, Stream};
 use super::super::consul;
-use super::Poller;
 use super::etcd::{self, Bell, Sound};
+use super::{Poller, Then};
 use crate::settings::Upsync;
 
 /// A bell that etcd may ring.
@@ -43,7 +43,7 @@ impl Poller {
             Ok((true, hung)) => self.bell = Some(hung),
             Ok((false, _)) => {}
             Err(fault @ (Fault::Stopped | Fault::Nudged)) => return Err(fault),
-            Err(fault) => self.passed.push((self.address().to_owned(), fault)),
+            Err(fault) => self.pass(fault, Then::Read),
         }
         Ok(())
     }

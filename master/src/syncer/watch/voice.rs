@@ -9,7 +9,7 @@ use super::super::book::FeedId;
 use super::super::client::Fault;
 use super::super::decode::{Known, Refused, excerpt};
 use super::super::log::Log;
-use super::super::poll::{Poller, Target};
+use super::super::poll::{Passed, Poller, Target, Then};
 use crate::settings::Upsync;
 
 /// A fault that lasts is logged again after this time, then after twice as long each time: a thousand
@@ -87,6 +87,8 @@ pub struct Voice {
     failing: Option<Faults>,
     /// What was last said of direct reads that failed.
     warned: Faults,
+    /// And of requests in whose place others were made.
+    passed: Faults,
 }
 
 impl Voice {
@@ -98,6 +100,7 @@ impl Voice {
             said: HashMap::new(),
             failing: None,
             warned: Faults::default(),
+            passed: Faults::default(),
         }
     }
 
@@ -127,11 +130,23 @@ impl Voice {
         );
     }
 
-    /// Tells which addresses failed although another one was left.
-    pub fn passed(&self, poller: &mut Poller) {
-        for (address, fault) in poller.passed() {
-            let what = format!("{address} failed, another address is asked: {fault}");
-            self.all(poller, Level::Warn, &what);
+    /// Tells which requests failed although no answer was missed by that.
+    pub fn passed(&mut self, poller: &mut Poller, now: Duration) {
+        for Passed {
+            address,
+            fault,
+            then,
+        } in poller.passed()
+        {
+            let what = match then {
+                Then::Ask => format!("{address} failed, another address is asked: {fault}"),
+                Then::Read => {
+                    format!("{address} does not tell of changes, what there is is read: {fault}")
+                }
+            };
+            if self.passed.is_news(&what, now) {
+                self.all(poller, Level::Warn, &what);
+            }
         }
     }
 
@@ -221,7 +236,43 @@ fn shown(target: &Target) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use weir_worker::settings::LogTarget;
+
     use super::*;
+    use crate::settings::SourceAddress;
+
+    #[test]
+    fn addresses_that_are_all_away_are_named_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = std::fs::File::create(&path).unwrap();
+        let target = LogTarget {
+            resource: 0,
+            level: Level::Warn,
+        };
+        let log = Log::new(vec![file], Arc::from([target]));
+        let mut upsync = Upsync::folder("127.0.0.1", 1, "up/a");
+        upsync.addresses = [0, 1]
+            .map(|_| {
+                let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+                SourceAddress::tcp("127.0.0.1", gone.local_addr().unwrap().port())
+            })
+            .into();
+        let mut voice = Voice::new(&upsync, log);
+        let target = Target::new(0, "a", &upsync);
+        let mut poller = Poller::new(upsync, vec![target], Arc::default(), Arc::default());
+        for second in 0..60 {
+            let wait = Duration::from_millis(20);
+            poller.ask(0, wait, false).unwrap_err();
+            voice.passed(&mut poller, Duration::from_secs(second));
+        }
+        let lines = std::fs::read_to_string(path).unwrap();
+        let said = lines.matches("failed, another address is asked: connect() failed");
+        assert_eq!(said.count(), 3, "{lines}");
+    }
 
     #[test]
     fn a_fault_that_lasts_is_logged_now_and_then_however_it_shows_itself() {
