@@ -11,8 +11,10 @@ use crate::control::Control;
 use crate::errno::describe;
 use crate::pidfile::PidFile;
 
-/// What a child may take over a fast end before it is killed, as nginx.
+/// What a worker may take over a fast end before it is killed, as nginx.
 const FAST_BOUND: Duration = Duration::from_secs(1);
+/// What the syncer may take, which writes dumps, state and log to the end: a disk may be slow.
+const SYNCER_BOUND: Duration = Duration::from_secs(5);
 /// How often a dying syncer is looked for when there is no loop any more.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -44,9 +46,13 @@ impl Master {
     }
 
     pub(super) fn terminate(&mut self, role: Role) {
+        let bound = match role {
+            Role::Syncer => SYNCER_BOUND,
+            Role::Worker(_) => FAST_BOUND,
+        };
         if let Some(child) = self.seat(role).child.as_mut() {
             child.leaving = true;
-            child.kill_at = Some(Instant::now() + FAST_BOUND);
+            child.kill_at = Some(Instant::now() + bound);
             let _ = kill(child.pid, Number::SIGTERM);
         }
     }

@@ -150,7 +150,7 @@ fn descriptors_and_memory_that_are_held_are_counted() {
         descriptors(master) + 1 >= before.0 + 200
     });
     wait_until(PATIENCE, "memory more than 5 percent above", || {
-        has_grown(before.1, memory_kb(master))
+        has_grown(before.1, memory_kb(master), super::ONCE_KB)
     });
     drop(held);
 }

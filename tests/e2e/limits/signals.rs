@@ -100,12 +100,13 @@ fn a_fork_that_fails_is_tried_again_and_harms_nobody() {
 
 /// Sources that ask what time of day it is, and what for: to show it. Whatever has to happen at some
 /// time goes by a clock that nobody sets.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
     "master/src/cycle/shared.rs",
     "master/src/private.rs",
     "master/src/syncer/hub/command.rs",
     "master/src/syncer/publish.rs",
     "master/src/syncer/publish/operate.rs",
+    "master/src/syncer/publish/refused.rs",
     "master/src/syncer/publish/settle.rs",
     "master/src/syncer/recorder/audit.rs",
     "master/src/syncer/recorder/mod.rs",
