@@ -248,3 +248,66 @@ fn a_reload_does_not_reach_workers_of_the_region_before() {
     );
     assert_eq!(weir.get("/x").text(), "spare\n");
 }
+
+/// What a worker counts that has outlived two regions comes to the same servers in the third.
+#[test]
+fn a_worker_that_two_regions_have_replaced_counts_for_its_own_servers() {
+    static SENDERS: Mutex<Vec<Sender<()>>> = Mutex::new(Vec::new());
+    let held = halting(&SENDERS);
+    let [first, second, other] = ["a", "b", "c"].map(Backend::named);
+    let config = |more: &str, upstreams: u32| {
+        let text = in_http(&format!(
+            "{more} upstream test {{ server {}; server {}; }}\n{}",
+            first.address(),
+            second.address(),
+            in_server(&format!(
+                "location / {{ proxy_pass http://test; }}
+                 location /slow {{ proxy_pass http://{}; }}",
+                held.address()
+            ))
+        ));
+        text.replace("upstreams=512", &format!("upstreams={upstreams}"))
+    };
+    // Servers in front of the others move these to other places in the second region alone.
+    let more = format!(
+        "upstream more {{ server {}; server 192.0.2.1; }}",
+        other.address()
+    );
+    let mut weir = Setup::whole(&config("", 512)).workers(1).start();
+    let oldest = weir.workers()[0];
+    for _ in 0..10 {
+        assert_eq!(weir.get("/").status, 200);
+    }
+    let mut download = weir.connect();
+    download
+        .send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    wait_until(PATIENCE, "a download is under way", || {
+        !SENDERS.lock().unwrap().is_empty()
+    });
+    let mut known = vec![oldest];
+    for text in [config(&more, 300), config("", 200)] {
+        weir.rewrite(&text);
+        weir.signal(Signal::SIGHUP);
+        wait_until(PATIENCE, "the oldest and a new worker are left", || {
+            let now = weir.workers();
+            let is_new = |pid: &u32| !known.contains(pid);
+            now.len() == 2 && now.contains(&oldest) && now.iter().any(is_new)
+        });
+        known.extend(weir.workers());
+    }
+    SENDERS.lock().unwrap().clear();
+    assert_eq!(download.response("GET").unwrap().text(), "half-whole");
+    drop(download);
+    wait_until(PATIENCE, "the oldest ends", || !alive(oldest));
+    let requests = |backend: &Backend| {
+        let counters = weir.weirctl_json(&["counters"]);
+        let rows = counters["servers"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["address"] == backend.address());
+        row.and_then(|row| row["requests"].as_u64())
+    };
+    let all = || [&first, &second, &held].map(|backend| requests(backend));
+    wait_until(PATIENCE, "each has its own", || {
+        all() == [Some(5), Some(5), Some(1)]
+    });
+}

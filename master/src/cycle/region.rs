@@ -105,12 +105,14 @@ impl Master {
         }
         self.wakers = wakers;
         let former = std::mem::replace(&mut self.region, Rc::new(region));
-        self.move_workers(&former, &Rc::new(servers));
+        self.move_workers(former, Rc::new(servers));
         self.resize(workers);
     }
 
     /// Every worker gets a successor in the new region, and stays where it is until that is ready.
-    fn move_workers(&mut self, region: &Rc<Region>, servers: &Rc<SameServers>) {
+    fn move_workers(&mut self, region: Rc<Region>, servers: Rc<SameServers>) {
+        // Where their servers are now, by the regions that still have workers.
+        let mut moved = vec![(region, servers)];
         let old = std::mem::take(&mut self.workers);
         self.workers.resize_with(self.wakers.len(), Seat::default);
         let mut next = 0;
@@ -124,13 +126,26 @@ impl Master {
                 seat.heir = Some(heir);
                 seat.wanted = false;
             }
-            if seat.former.is_none() {
-                seat.former = Some(Former {
-                    region: Rc::clone(region),
-                    slot: slot as u32,
-                    servers: Rc::clone(servers),
-                });
-            }
+            let (region, slot) = match seat.former.take() {
+                Some(former) => (former.region, former.slot),
+                None => (Rc::clone(&moved[0].0), slot as u32),
+            };
+            let known = moved.iter().find(|(known, _)| Rc::ptr_eq(known, &region));
+            let servers = match known {
+                Some((_, servers)) => Rc::clone(servers),
+                None => {
+                    // Its table has not changed since. What cannot be told apart is not counted.
+                    let servers = self.region.same_servers(&region).unwrap_or_default();
+                    let servers = Rc::new(servers);
+                    moved.push((Rc::clone(&region), Rc::clone(&servers)));
+                    servers
+                }
+            };
+            seat.former = Some(Former {
+                region,
+                slot,
+                servers,
+            });
             self.workers.push(seat);
         }
     }
