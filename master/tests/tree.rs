@@ -44,6 +44,7 @@ const TESTS: &[Test] = tests![
     processes::what_a_process_begins_with_replaces_it,
     processes::another_region_takes_the_place_of_the_one_in_force,
     processes::a_stuck_worker_is_ended_and_an_idle_one_is_not,
+    reload::a_region_that_is_refused_is_removed,
 ];
 
 fn main() -> ExitCode {

@@ -175,6 +175,14 @@ impl Master {
     }
 }
 
+/// At a start: a region that a master which was killed has not put in its place.
+pub(super) fn remove_stale(path: &Path) {
+    let path = beside(path);
+    if refuse_live_region(&path, None).is_ok() {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Whether a configuration asks for another region: the default for `workers` is one only if there
 /// is no room for as many as are to work.
 fn differs(old: &settings::Region, new: &settings::Region, workers: usize) -> bool {

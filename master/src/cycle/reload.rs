@@ -66,6 +66,16 @@ struct Draft {
     region: Option<NextRegion>,
 }
 
+impl Draft {
+    /// Takes away what is made and will not be used.
+    fn abandon(self) {
+        self.added.abandon();
+        if let Some(region) = self.region {
+            region.remove();
+        }
+    }
+}
+
 impl Master {
     pub(super) fn reconfigure(&mut self) {
         let started = Instant::now();
@@ -78,7 +88,7 @@ impl Master {
             Err(message) => return self.tell_refusal(&message),
         };
         let Some(syncer) = self.syncer.staying() else {
-            draft.added.abandon();
+            draft.abandon();
             return self.tell_refusal("there is no syncer process at the moment");
         };
         let pid = syncer.pid;
@@ -112,7 +122,6 @@ impl Master {
             ));
         }
         check::dumps(&loaded.settings)?;
-        let region = self.draft_region(&mut loaded.settings)?;
         temp::make(&loaded.settings.temp_folders, loaded.settings.user.as_ref())?;
         temp::make_for(
             loaded.settings.state.as_deref(),
@@ -123,6 +132,14 @@ impl Master {
         let text = sealed(&loaded.text)
             .map_err(|error| format!("memfd_create() failed {}", describe(&error)))?;
         let added = self.listening.prepare(&loaded.settings.listeners)?;
+        // The last, so that nothing can fail that would have to take it away again.
+        let region = match self.draft_region(&mut loaded.settings) {
+            Ok(region) => region,
+            Err(message) => {
+                added.abandon();
+                return Err(message);
+            }
+        };
         Ok(Draft {
             next: Cycle::new(generation, loaded, files, private),
             added,
@@ -428,7 +445,7 @@ impl Master {
             }
         }
         if let Some(draft) = reload.draft {
-            draft.added.abandon();
+            draft.abandon();
         }
     }
 

@@ -12,6 +12,7 @@ use weir_shm::Reader;
 use weir_worker::log::{abort_on_panic, panics_to};
 
 use super::heartbeat::Watchdog;
+use super::region::remove_stale;
 use super::replace::FIRST_FORM;
 use super::shared::shared;
 use super::upgrade::Old;
@@ -111,6 +112,7 @@ fn prepare(
     let settings = &loaded.settings;
     let parent = inherited.as_ref().map(|inherited| inherited.parent);
     refuse(settings, parent)?;
+    remove_stale(&settings.region.path);
     let resolved = resolve(&settings.upstreams)?;
     log.notice(format_args!("weir/{}", env!("CARGO_PKG_VERSION")));
     let old = inherited

@@ -205,3 +205,50 @@ pub fn a_stop_does_not_wait_for_a_reload() {
     weir.end(Signal::SIGTERM, 0);
     assert!(!weir.is_alive(stuck));
 }
+
+pub fn a_region_that_is_refused_is_removed() {
+    const NEXT: &str = ".region.next";
+    let port = free_port();
+    let config = |more: &str| format!("listen {port}\nworkers 1\nanswer one\n{more}");
+    let weir = Weir::start(&config(""));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port();
+    let all = [
+        (format!("listen {taken}\n"), "bind() to"),
+        ("host no-such-host.invalid\n".into(), "host not found"),
+        ("refuse_in_worker\n".into(), "does not like it"),
+    ];
+    for (refused, why) in all {
+        weir.write(&config(&format!("servers 16\n{refused}")));
+        weir.signal(Signal::SIGHUP);
+        weir.log_says("[emerg]", why);
+        weir.wait_for("an empty place", || !weir.has(NEXT));
+    }
+    // The end comes while a worker prepares, and the syncer had done so.
+    weir.write(&config("servers 16\n"));
+    let begin = || {
+        let worker = weir.workers()[0];
+        weir.send(worker, Signal::SIGSTOP);
+        weir.signal(Signal::SIGHUP);
+        weir.wait_for("the next region", || weir.has(NEXT));
+        worker
+    };
+    begin();
+    weir.end(Signal::SIGTERM, 0);
+    assert!(!weir.has(NEXT));
+    // What a master that was killed has left goes with the next start.
+    weir.start_again(&config(""));
+    weir.write(&config("servers 16\n"));
+    let worker = begin();
+    let children = weir.children();
+    weir.signal(Signal::SIGKILL);
+    weir.send(worker, Signal::SIGKILL);
+    weir.wait_for("the end of all", || {
+        children.iter().all(|&pid| weir.descriptors(pid) == 0)
+    });
+    assert!(weir.has(NEXT));
+    weir.start_again(&config(""));
+    assert!(!weir.has(NEXT));
+    assert_eq!(weir.get(port), "one");
+    weir.end(Signal::SIGQUIT, 0);
+}

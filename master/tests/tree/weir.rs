@@ -60,6 +60,18 @@ impl Weir {
         weir
     }
 
+    /// Starts another master in the same folder, when the one before has ended.
+    pub fn start_again(&self, configuration: &str) {
+        let mut master = self.master.borrow_mut();
+        master.wait().unwrap();
+        *master = command(&self.folder, configuration).spawn().unwrap();
+        let pid = format!("{}\n", master.id());
+        drop(master);
+        self.wait_for("the pid file", || {
+            fs::read_to_string(self.file("weir.pid")).is_ok_and(|text| text == pid)
+        });
+    }
+
     /// Starts one that fails: its code, its standard error, and what is left in its folder.
     pub fn fail(configuration: &str) -> (Option<i32>, String, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
@@ -179,6 +191,50 @@ impl Weir {
         stat.rsplit(')')
             .next()
             .is_some_and(|rest| rest.starts_with(" T"))
+    }
+
+    /// What the descriptors of a process are.
+    fn links(&self, pid: i32) -> Vec<PathBuf> {
+        let files = fs::read_dir(format!("/proc/{pid}/fd"));
+        let files = files.into_iter().flatten().flatten();
+        files
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .collect()
+    }
+
+    /// The logs that a process has open, in order, by the names that they have now.
+    pub fn logs(&self, pid: i32) -> Vec<String> {
+        let mut logs: Vec<String> = Vec::new();
+        for path in self.links(pid) {
+            if path.parent() == Some(self.folder.path())
+                && path.extension().is_some_and(|end| end == "log")
+            {
+                logs.push(path.file_name().unwrap().to_str().unwrap().into());
+            }
+        }
+        logs.sort();
+        logs
+    }
+
+    /// How many sockets a process has open.
+    pub fn sockets(&self, pid: i32) -> usize {
+        let links = self.links(pid);
+        let sockets = links
+            .iter()
+            .filter(|link| link.to_string_lossy().starts_with("socket:"));
+        sockets.count()
+    }
+
+    /// Gives a file another name.
+    pub fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.file(from), self.file(to)).unwrap();
+    }
+
+    /// Lets a process open this many files from now on.
+    pub fn limit_files(&self, pid: i32, limit: u32) {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")]);
+        assert!(command.status().unwrap().success());
     }
 
     /// How many files a process may open.
