@@ -40,6 +40,7 @@ mod tests {
             .map(|id| (Role::Resource(id), file.as_fd()))
             .collect();
         send(&ours, &passed, |descriptors, more| Order::Reopen {
+            generation: 1,
             descriptors,
             more,
         })
@@ -48,7 +49,10 @@ mod tests {
         let mut seen = Vec::new();
         let mut next = 0;
         while let Some((order, handed)) = theirs.recv::<Order>().unwrap() {
-            let Order::Reopen { descriptors, more } = order else {
+            let Order::Reopen {
+                descriptors, more, ..
+            } = order
+            else {
                 panic!("{order:?}")
             };
             assert_eq!(descriptors.len(), handed.len());

@@ -16,7 +16,11 @@ pub(crate) fn open(resources: &[Resource]) -> Result<Vec<File>, String> {
     resources.iter().map(open_one).collect()
 }
 
-fn open_one(resource: &Resource) -> Result<File, String> {
+/// Opens one.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_one(resource: &Resource) -> Result<File, String> {
     match resource {
         Resource::Log(path) => OpenOptions::new()
             .append(true)

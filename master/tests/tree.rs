@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "it is its own test runner")]
 
 mod tree {
+    pub mod passing;
     pub mod processes;
     pub mod program;
     pub mod reload;
@@ -17,7 +18,7 @@ mod tree {
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tree::{processes, program, reload};
+use tree::{passing, processes, program, reload};
 
 /// Tests with their names.
 macro_rules! tests {
@@ -45,6 +46,9 @@ const TESTS: &[Test] = tests![
     processes::another_region_takes_the_place_of_the_one_in_force,
     processes::a_stuck_worker_is_ended_and_an_idle_one_is_not,
     reload::a_region_that_is_refused_is_removed,
+    passing::a_retired_worker_reopens_the_logs_that_it_has,
+    passing::sockets_and_logs_that_do_not_arrive_replace_the_worker,
+    passing::sockets_of_a_neighbour_that_do_not_arrive_are_sent_again,
 ];
 
 fn main() -> ExitCode {

@@ -44,6 +44,8 @@ pub enum Order {
     },
     /// Log files or private files were opened anew: use these from now on.
     Reopen {
+        /// The config generation whose numbers they have.
+        generation: u64,
         /// What each descriptor beside this packet is.
         descriptors: Vec<Role>,
         /// Further packets follow.
@@ -176,6 +178,8 @@ pub enum Answer {
     },
     /// An order arrived incomplete: its text or its descriptors were cut.
     Unread {
+        /// The order, unless its text was cut.
+        order: Option<Order>,
         /// For the error log.
         message: String,
     },
@@ -268,6 +272,19 @@ impl Channel {
     /// `InvalidData` for a packet that was cut (in its text or its descriptors) or is not a
     /// message, else as `recvmsg`.
     pub fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        match self.receive()? {
+            Some((message, Some(descriptors))) => Ok(Some((message, descriptors))),
+            Some((_, None)) => Err(cut()),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, but a message whose descriptors were cut comes without them: this process may not
+    /// have so many.
+    ///
+    /// # Errors
+    /// As [`recv`](Channel::recv).
+    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<Vec<OwnedFd>>)>> {
         let mut text = vec![0; PACKET_BYTES];
         let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -290,20 +307,20 @@ impl Channel {
         if packet.bytes == 0 {
             return Ok(None);
         }
-        if packet
-            .flags
-            .intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC)
-        {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "message arrived incomplete",
-            ));
+        if packet.flags.contains(ReturnFlags::TRUNC) {
+            return Err(cut());
         }
+        let is_whole = !packet.flags.contains(ReturnFlags::CTRUNC);
         Ok(Some((
             serde_json::from_slice(&text[..packet.bytes])?,
-            descriptors,
+            is_whole.then_some(descriptors),
         )))
     }
+}
+
+/// A message arrived incomplete.
+pub(crate) fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "message arrived incomplete")
 }
 
 impl AsFd for Channel {

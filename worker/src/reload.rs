@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_shm::Address;
 
-use crate::channel::{Answer, Order, Role};
+use crate::channel::{Answer, Order, Role, cut};
 use crate::conf::Conf;
 use crate::cycle::Cycle;
 use crate::log::cache::Cache;
@@ -88,28 +88,40 @@ impl Cycle {
     /// Takes the master's orders; its end of the channel is its own end, and ours.
     pub(crate) fn hear(&mut self) {
         loop {
-            match self.channel.recv::<Order>() {
-                Ok(Some((order, descriptors))) => self.obey(order, descriptors),
+            match self.channel.receive::<Order>() {
+                Ok(Some((order, Some(descriptors)))) => self.obey(order, descriptors),
+                Ok(Some((order, None))) => self.unread(Some(order), &cut()),
                 Ok(None) => {
                     self.watcher.forget(&self.channel);
                     return self.begin_quit();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    let log = self.proxy.shared.log();
-                    log.log(
-                        Level::Alert,
-                        format_args!("recvmsg() failed ({})", crate::proxy::errno(&error)),
-                    );
-                    if error.kind() != io::ErrorKind::InvalidData {
-                        return;
-                    }
-                    self.reload.partial.clear();
-                    let message = error.to_string();
-                    self.answer(&Answer::Unread { message });
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.unread(None, &error);
                 }
+                Err(error) => return self.tell_recv(&error),
             }
         }
+    }
+
+    /// An order was cut: the master has to know which.
+    fn unread(&mut self, order: Option<Order>, error: &io::Error) {
+        self.tell_recv(error);
+        self.reload.partial.clear();
+        if let Some(Order::Help { slot, .. }) = order {
+            // Those of before may be no neighbour's any more.
+            self.listeners.help(slot, Vec::new());
+        }
+        let message = error.to_string();
+        self.answer(&Answer::Unread { order, message });
+    }
+
+    fn tell_recv(&self, error: &io::Error) {
+        let log = self.proxy.shared.log();
+        log.log(
+            Level::Alert,
+            format_args!("recvmsg() failed ({})", crate::proxy::errno(error)),
+        );
     }
 
     fn obey(&mut self, order: Order, descriptors: Vec<OwnedFd>) {
@@ -129,12 +141,17 @@ impl Cycle {
                 self.reload.partial.clear();
             }
             Order::Reopen {
+                generation,
                 descriptors: roles,
                 more,
             } => {
                 let passed = self.gather(roles, descriptors, more);
+                // In another generation the numbers are other logs'.
+                let is_own = generation == self.proxy.shared.conf.generation;
                 for (role, descriptor) in passed.into_iter().flatten() {
-                    if let Role::Resource(id) = role {
+                    if let Role::Resource(id) = role
+                        && is_own
+                    {
                         let files = &self.proxy.shared.conf.files;
                         self.log_lost(files.replace(id, File::from(descriptor)));
                     }

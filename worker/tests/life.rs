@@ -278,17 +278,25 @@ fn logs_that_were_opened_anew_are_used() {
     wait_until("the old log has the line", || {
         worker.access_log() == "a line\n"
     });
-    let other = worker.folder.path().join("other.log");
-    let file = std::fs::File::create(&other).unwrap();
-    let order = Order::Reopen {
-        descriptors: vec![Role::Resource(1)],
-        more: false,
+    let reopen = |generation, name: &str| {
+        let path = worker.folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        let order = Order::Reopen {
+            generation,
+            descriptors: vec![Role::Resource(1)],
+            more: false,
+        };
+        worker.master.send(&order, &[file.as_fd()]).unwrap();
+        path
     };
-    worker.master.send(&order, &[file.as_fd()]).unwrap();
+    let other = reopen(1, "other.log");
+    // In another configuration the number is another log's.
+    let foreign = reopen(2, "foreign.log");
     wait_until("the new log has lines", || {
         worker.connect().get("/");
         !std::fs::read_to_string(&other).unwrap().is_empty()
     });
+    assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "");
 }
 
 #[test]

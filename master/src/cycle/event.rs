@@ -43,7 +43,7 @@ impl Master {
         self.follow_old(now);
         self.hand_over(now);
         let turn = self.tick(now);
-        self.arrange_help();
+        self.arrange_help(now);
         self.tell_manager(now);
         turn
     }
@@ -96,7 +96,8 @@ impl Master {
         let reload = self.reload.as_ref().map(|reload| reload.until);
         let seats = self.seats().flat_map(|(_, seat)| {
             let kill_at = seat.child.as_ref().and_then(|child| child.kill_at);
-            [seat.due(), kill_at]
+            let help_at = seat.child.as_ref().and_then(|child| child.help_at);
+            [seat.due(), kill_at, help_at]
         });
         let private = self.cycle.private.due();
         let control = self.control.as_ref().and_then(Control::next_timer);
@@ -165,7 +166,9 @@ impl Master {
             } => {
                 self.refused_by(role, pid, generation, &message);
             }
-            Answer::Unread { message } => self.unread(role, pid, &message),
+            Answer::Unread { order, message } => {
+                self.unread(role, pid, order.as_ref(), &message);
+            }
             Answer::Committed { generation } => self.committed(role, pid, generation),
             Answer::Leaving if child.leaving => {}
             Answer::Leaving => {

@@ -1,14 +1,26 @@
 //! Who helps whom: each worker looks after the listening sockets of the next, in a ring.
 
+use std::time::{Duration, Instant};
+
 use weir_worker::channel::Order;
 
-use super::seat::{Helps, Seat};
-use super::{Master, Phase};
+use super::seat::{Child, Helps, Seat};
+use super::{Master, Phase, Role};
 use crate::orders;
+
+/// When a worker that had no descriptors for its neighbour's sockets is told again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 impl Master {
     /// Tells each worker whose neighbour is another than it was told.
-    pub(super) fn arrange_help(&mut self) {
+    pub(super) fn arrange_help(&mut self, now: Instant) {
+        let children = self
+            .workers
+            .iter_mut()
+            .filter_map(|seat| seat.child.as_mut());
+        children
+            .filter(|child| child.help_at.is_some_and(|at| at <= now))
+            .for_each(|child| child.help_at = None);
         if self.phase != Phase::Running || self.reload.is_some() {
             return;
         }
@@ -22,12 +34,21 @@ impl Master {
                 version: self.listening_version,
             });
             let told = self.workers[slot].child.as_ref();
-            if told.is_some_and(|child| child.helps != helps) && self.tell_help(slot, &helps) {
+            let is_other = |child: &Child| child.helps != helps && child.help_at.is_none();
+            if told.is_some_and(is_other) && self.tell_help(slot, &helps) {
                 let child = self.workers[slot].child.as_mut();
                 child
                     .into_iter()
                     .for_each(|child| child.helps.clone_from(&helps));
             }
+        }
+    }
+
+    /// A worker could not take its neighbour's sockets, and helps nobody now.
+    pub(super) fn help_later(&mut self, role: Role) {
+        if let Some(child) = self.seat(role).child.as_mut() {
+            child.helps = None;
+            child.help_at = Some(Instant::now() + PAUSE);
         }
     }
 

@@ -45,6 +45,7 @@ use handing::Handing;
 use heartbeat::Watchdog;
 use region::NextRegion;
 use reload::Reload;
+use reopen::Logs;
 use seat::{Role, Seat};
 use upgrade::Old;
 
@@ -104,6 +105,8 @@ pub(crate) struct Cycle {
     worker: weir_worker::settings::Settings,
     /// The opened resources by number.
     files: Vec<File>,
+    /// What they are.
+    logs: Rc<Logs>,
     /// The opened private files by number, for the syncer alone.
     private: PrivateFiles,
     /// Known until the first syncer has it; a reload leaves this to the syncer.
@@ -195,8 +198,13 @@ impl Master {
 
 impl Cycle {
     fn new(generation: u64, loaded: Loaded, files: Vec<File>, private: PrivateFiles) -> Cycle {
+        let resources = loaded.settings.resources.clone();
         Cycle {
             generation,
+            logs: Rc::new(Logs {
+                generation,
+                resources,
+            }),
             settings: loaded.settings,
             worker: loaded.worker,
             files,

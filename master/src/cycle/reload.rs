@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -171,14 +172,28 @@ impl Master {
         self.refuse(message);
     }
 
-    /// An order did not arrive whole: if it was the one to prepare, nothing can be committed.
-    pub(super) fn unread(&mut self, role: Role, pid: Pid, message: &str) {
-        let prepares = |reload: &Reload| !matches!(reload.stage, Stage::Commit { .. });
-        if self.reload.as_ref().is_some_and(prepares) {
-            let name = role.name();
-            self.refuse(&format!(
-                "{name} {pid} could not read its orders: {message}"
-            ));
+    /// An order did not arrive whole. If it was the one to prepare, nothing can be committed; of
+    /// sockets or logs, there are some now that the child does not have.
+    pub(super) fn unread(&mut self, role: Role, pid: Pid, order: Option<&Order>, message: &str) {
+        let name = role.name();
+        let message = format!("{name} {pid} could not read its orders: {message}");
+        match order {
+            Some(&Order::Prepare { generation, .. }) => {
+                let prepares = |reload: &Reload| {
+                    reload.generation == generation && !matches!(reload.stage, Stage::Commit { .. })
+                };
+                if self.reload.as_ref().is_some_and(prepares) {
+                    self.refuse(&message);
+                }
+            }
+            Some(Order::Help { .. }) => {
+                self.log.alert(message);
+                self.help_later(role);
+            }
+            _ => {
+                self.log.alert(message);
+                self.give_up(role);
+            }
         }
     }
 
@@ -190,6 +205,12 @@ impl Master {
     }
 
     pub(super) fn committed(&mut self, role: Role, pid: Pid, generation: u64) {
+        let logs = Rc::clone(&self.cycle.logs);
+        if let Some(child) = self.seat(role).child.as_mut()
+            && generation == logs.generation
+        {
+            child.logs = logs;
+        }
         if let Some(reload) = &mut self.reload
             && reload.generation == generation
         {

@@ -1,5 +1,6 @@
 //! Children are born and die: fork, reap, and start again.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -35,8 +36,8 @@ impl Master {
         match process::fork() {
             Ok(Fork::Child) => Some(theirs),
             Ok(Fork::Parent(pid)) => {
-                let form = self.form;
-                self.seat(role).fill(pid, ours, form, Instant::now());
+                let (form, logs) = (self.form, Rc::clone(&self.cycle.logs));
+                self.seat(role).fill(pid, ours, form, logs, Instant::now());
                 let name = role.name();
                 self.log.notice(format_args!("start {name} {pid}"));
                 if role == Role::Syncer {

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use weir_shm::{Region, SameServers};
 use weir_worker::channel::Channel;
 
+use super::reopen::Logs;
 use crate::backoff::Backoff;
 
 /// Which place.
@@ -88,6 +89,10 @@ pub(crate) struct Child {
     pub(crate) silent_at: Option<u64>,
     /// Whom it was told to help.
     pub(crate) helps: Option<Helps>,
+    /// It is not told anything of that before.
+    pub(crate) help_at: Option<Instant>,
+    /// The logs that it has.
+    pub(crate) logs: Rc<Logs>,
 }
 
 /// The form of a child that has to be replaced, whatever it began with.
@@ -118,7 +123,14 @@ impl Seat {
     }
 
     /// A child starts here.
-    pub(crate) fn fill(&mut self, pid: Pid, channel: Channel, form: u64, now: Instant) {
+    pub(crate) fn fill(
+        &mut self,
+        pid: Pid,
+        channel: Channel,
+        form: u64,
+        logs: Rc<Logs>,
+        now: Instant,
+    ) {
         self.due = None;
         self.child = Some(Child {
             pid,
@@ -133,6 +145,8 @@ impl Seat {
             kill_at: None,
             silent_at: None,
             helps: None,
+            help_at: None,
+            logs,
         });
     }
 

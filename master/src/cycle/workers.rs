@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal as Number, kill};
 use weir_worker::channel::{Order, Role as Passed};
 
-use super::{Master, Seat};
+use super::{Master, Role, Seat};
 use crate::errno::describe;
 use crate::orders;
 use crate::room::workers_of;
@@ -151,16 +151,22 @@ impl Master {
             if !self.workers[slot].wanted || !self.workers[slot].sets.iter().all(is_shared) {
                 continue;
             }
-            let grown = self.listening.grow().and_then(|set| {
-                self.workers[slot].sets.push(set);
-                self.adopt(slot, &[set])
-                    .map_err(|error| format!("sendmsg() failed {}", describe(&error)))
-            });
-            if let Err(message) = grown {
-                self.log.error_line(format_args!(
-                    "fewer listening sockets than workers: {message}"
-                ));
-                return;
+            let set = match self.listening.grow() {
+                Ok(set) => set,
+                Err(message) => {
+                    self.log.error_line(format_args!(
+                        "fewer listening sockets than workers: {message}"
+                    ));
+                    return;
+                }
+            };
+            self.workers[slot].sets.push(set);
+            if let Err(error) = self.adopt(slot, &[set]) {
+                let error = describe(&error);
+                self.log
+                    .alert(format_args!("sendmsg() to worker process failed {error}"));
+                // Clients come to the new sockets already: another worker at this place has them.
+                self.give_up(Role::Worker(slot));
             }
         }
     }

@@ -86,9 +86,15 @@ fn build(text: &str) -> Result<Built, String> {
         .collect();
     let folder = one("folder ");
     let error_logs: Arc<[LogTarget]> = Arc::new([LogTarget {
-        resource: 0,
+        resource: words("front ").count(),
         level: Level::Notice,
     }]);
+    let seconds = one("shutdown ").parse();
+    let shutdown = seconds.map_or(SECOND, Duration::from_secs);
+    let logs = words("front ").chain(["error.log"]);
+    let logs: Vec<_> = logs
+        .map(|name| Resource::Log(format!("{folder}/{name}").into()))
+        .collect();
     let settings = Settings {
         daemon: text.contains("daemon"),
         master_process: true,
@@ -98,7 +104,7 @@ fn build(text: &str) -> Result<Built, String> {
         rlimit_nofile: one("files ").parse().ok(),
         watchdog: one("watchdog ").parse().ok().map(Duration::from_millis),
         worker_connections: 64,
-        shutdown_timeout: Some(SECOND),
+        shutdown_timeout: Some(shutdown),
         region: Region {
             path: format!("{folder}/weir.region{}", one("moved")).into(),
             capacity: Capacity {
@@ -112,7 +118,7 @@ fn build(text: &str) -> Result<Built, String> {
             servers_given: true,
         },
         listeners: addresses.iter().cloned().map(socket).collect(),
-        resources: vec![Resource::Log(format!("{folder}/error.log").into())],
+        resources: logs,
         private: Vec::new(),
         temp_folders: Vec::new(),
         error_logs: error_logs.clone(),
@@ -123,7 +129,8 @@ fn build(text: &str) -> Result<Built, String> {
         state: None,
         control: None,
     };
-    let worker = worker(&one("answer "), addresses, error_logs);
+    let mut worker = worker(&one("answer "), addresses, error_logs);
+    worker.shutdown_timeout = Some(shutdown);
     Ok(Built { settings, worker })
 }
 

@@ -39,6 +39,7 @@ impl Hub {
             Order::Reopen {
                 descriptors: roles,
                 more,
+                ..
             } => {
                 self.handed.add(roles, descriptors);
                 if !more {
