@@ -1,5 +1,6 @@
 //! No descriptor left.
 
+use std::fs;
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -171,6 +172,25 @@ fn a_body_without_a_file_is_500_and_no_other_is_harmed() {
     }
     let answer = weir.connect().request("POST", "/", "", b"x").unwrap();
     assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn the_syncer_opens_as_many_files_as_it_may() {
+    let weir = Setup::http(&in_server("return 200;"))
+        .workers(1)
+        .under(&["prlimit", "--nofile=500:900"])
+        .start();
+    let limits = |process: u32| {
+        let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let line = line.unwrap().split_whitespace();
+        line.filter_map(|word| word.parse().ok())
+            .collect::<Vec<u32>>()
+    };
+    assert_eq!(limits(weir.syncer()), [900, 900]);
+    assert_eq!(limits(weir.workers()[0]), [500, 900]);
 }
 
 #[test]
