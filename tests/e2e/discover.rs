@@ -231,9 +231,22 @@ fn bad_names_and_those_of_the_configuration_are_refused_and_named() {
     weir.reload();
     assert_eq!(status(&weir, "good"), 200);
     let text = weir.text();
-    weir.rewrite(&text.replace("upstream fixed", "upstream other"));
+    let renamed = text.replace("upstream fixed", "upstream other");
+    weir.rewrite(&renamed);
     weir.reload();
     assert_eq!(status(&weir, "good"), 200);
+
+    // One that was found gets a block of its own, and goes on.
+    let address = Consul::shared().address();
+    let own = format!("upstream good {{ upsync {address}/v1/kv/{folder}/good; }} upstream like");
+    weir.rewrite(&renamed.replace("upstream like", &own));
+    weir.reload();
+    assert_eq!((status(&weir, "good"), status(&weir, "fixed")), (200, 200));
+    assert_eq!(weir.shown("").matches("Upstream name: good;").count(), 1);
+    wait_until(SOON, "it is fresh", || {
+        let table = weir.weirctl_json(&["table", "good"]);
+        table["upstreams"][0]["status"]["state"] == "fresh"
+    });
     let without: Vec<&str> = text
         .lines()
         .filter(|line| !line.contains("upsync_discover"))
