@@ -306,7 +306,7 @@ fn a_worker_that_two_regions_have_replaced_counts_for_its_own_servers() {
         let row = rows.iter().find(|row| row["address"] == backend.address());
         row.and_then(|row| row["requests"].as_u64())
     };
-    let all = || [&first, &second, &held].map(|backend| requests(backend));
+    let all = || [&first, &second, &held].map(requests);
     wait_until(PATIENCE, "each has its own", || {
         all() == [Some(5), Some(5), Some(1)]
     });
