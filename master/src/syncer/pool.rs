@@ -161,7 +161,12 @@ impl Shared {
             Outcome::Answered(delay) => state.turns.answered(id, now, delay),
             Outcome::Failed(failure) => {
                 let random = self.random.hash_one(now);
+                let was_known = state.turns.room().is_some();
                 state.turns.failed(id, now, failure, random);
+                // Once for all watches.
+                if let Some(room) = state.turns.room().filter(|_| !was_known) {
+                    watch.is_crowded(room);
+                }
             }
             Outcome::Ended => {
                 state.turns.answered(id, now, Duration::ZERO);

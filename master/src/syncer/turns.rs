@@ -194,6 +194,12 @@ impl Turns {
         self.members.len().min(self.places)
     }
 
+    /// How many requests at once the source has room for, where that is known to be too few.
+    #[must_use]
+    pub fn room(&self) -> Option<usize> {
+        (self.places < PLACES).then_some(self.places)
+    }
+
     /// Whether this watch is known.
     #[must_use]
     pub fn has(&self, id: WatchId) -> bool {

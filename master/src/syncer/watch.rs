@@ -211,6 +211,15 @@ impl Watch {
         }
     }
 
+    /// The source has room for so many requests at once.
+    pub fn is_crowded(&self, room: usize) {
+        let what = format!(
+            "no room for one more connection or request (as beyond Consul's \
+             http_max_conns_per_client), all upstreams of this source take turns with {room} at once"
+        );
+        self.voice.all(&self.poller, Level::Warn, &what);
+    }
+
     /// The connection that it leaves to others.
     pub fn give(&mut self) -> Option<Kept> {
         self.poller.give()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{shown, upstream, wait_servers};
+use crate::support::client::Client;
 use crate::support::consul::Consul;
 use crate::support::weir::{SOON, Setup, in_server};
 use crate::support::{free_port, unique, wait_until};
@@ -158,4 +159,81 @@ fn more_services_than_consul_takes_connections_are_all_watched() {
     let most = most.get();
     assert!((100..LIMIT).contains(&most), "{most} connections");
     assert!(!weir.error_log().contains("recv error"));
+}
+
+/// Others on this machine may have most of the connections that Consul lets it have. What is beyond
+/// that it closes without a word.
+#[test]
+fn a_consul_that_closes_a_connection_too_many_has_its_services_watched() {
+    const SERVICES: u16 = 60;
+    const LIMIT: usize = 20;
+    /// A request that was made before the limit was known may wait for ten seconds.
+    const FIRST: Duration = Duration::from_secs(30);
+    /// Each is asked every three seconds or so, on a machine that has other things to do too. A
+    /// service that kept its connection instead would keep it for ten.
+    const SEEN: Duration = Duration::from_secs(8);
+    /// The changes come in so many parts.
+    const PARTS: u16 = 4;
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("consul.sock");
+    let settings = json!({
+        "limits": {"http_max_conns_per_client": LIMIT},
+        "addresses": {"http": format!("127.0.0.1 unix://{}", socket.display())},
+    });
+    let _consul = Consul::start_with(port, settings, None);
+    // While weir has all connections to the port there is none for the test.
+    let register = |service: u16, nth: u8| {
+        let instance = json!({
+            "ID": format!("s{service}-{nth}"), "Name": format!("s{service}"),
+            "Address": format!("192.0.2.{nth}"), "Port": 1000 + service,
+        });
+        let target = "/v1/agent/service/register";
+        let mut client = Client::connect_unix(&socket);
+        let answer = client.request("PUT", target, "", instance.to_string().as_bytes());
+        assert_eq!(answer.unwrap().status, 200);
+    };
+    let blocks = (0..SERVICES).map(|service| {
+        register(service, 1);
+        let kind = ["health", "catalog"][usize::from(service % 2)];
+        let asks = ["consul_health", "consul_services"][usize::from(service % 2)];
+        format!(
+            "upstream s{service} {{ upsync 127.0.0.1:{port}/v1/{kind}/service/s{service} \
+             upsync_type={asks}; }}\n"
+        )
+    });
+    let show = in_server("location / { upstream_show; }");
+    let text = blocks.collect::<String>() + &show;
+    let weir = Setup::http(&text).workers(1).start();
+    let is_shown = |service: u16, nth: u8| {
+        let server = format!("192.0.2.{nth}:{} ", 1000 + service);
+        move |text: &str| text.contains(&server)
+    };
+    wait_until(FIRST, "each has its server", || {
+        let text = weir.get("/").text();
+        (0..SERVICES).all(|service| is_shown(service, 1)(&text))
+    });
+    let full = "no room for one more connection or request";
+    weir.wait_log(full);
+
+    let (syncer, looks, beyond) = (weir.syncer(), Cell::new(0), Cell::new(0));
+    for part in 0..PARTS {
+        let changed = || (part..SERVICES).step_by(PARTS.into());
+        changed().for_each(|service| register(service, 2));
+        wait_until(SEEN, "each change is seen", || {
+            looks.set(looks.get() + 1);
+            beyond.set(beyond.get() + usize::from(connections(syncer, port) > LIMIT));
+            let text = weir.get("/").text();
+            changed().all(|service| is_shown(service, 2)(&text))
+        });
+    }
+    // One too many is tried now and then.
+    let (looks, beyond) = (looks.get(), beyond.get());
+    assert!(beyond * 5 <= looks, "{beyond} of {looks}");
+
+    let log = weir.error_log();
+    assert_eq!(log.matches(full).count(), 1, "for all of them");
+    let errors = log.matches("recv error").count();
+    assert!(errors > 0, "it was turned away, or this shows nothing");
+    assert!(errors <= usize::from(SERVICES) + 30, "{errors} lines");
 }

@@ -283,6 +283,7 @@ fn a_crowded_source_gets_fewer_places_and_gets_them_back() {
     for _ in 0..100 {
         assert!(matches!(turns.next(Duration::ZERO), Next::Ask(_, None)));
     }
+    assert_eq!(turns.room(), None);
     let crowded = Failure::Source {
         crowded: true,
         turned_away: false,
@@ -291,7 +292,7 @@ fn a_crowded_source_gets_fewer_places_and_gets_them_back() {
     for id in 60..100 {
         turns.failed(id, MS, crowded, 0);
     }
-    assert_eq!(turns.asking(), 60);
+    assert_eq!((turns.asking(), turns.room()), (60, Some(60)));
     assert_eq!(
         turns.next(2 * MS),
         Next::Nothing,
@@ -308,6 +309,7 @@ fn a_crowded_source_gets_fewer_places_and_gets_them_back() {
         turns.next(now);
     }
     assert!(now > GROWTH * 60);
+    assert_eq!(turns.room(), None, "it is as if it had never been crowded");
 }
 
 #[test]
