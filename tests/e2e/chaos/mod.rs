@@ -36,9 +36,9 @@ const PAUSE_MS: u64 = 300;
 const DOWNLOADS_A_WORKER: usize = 40;
 /// What memory may grow by after the warm-up, in percent.
 const GROWTH_PERCENT: u64 = 5;
-/// A run that is too short to meet all there is may take so much more: what is taken once and stays, as by
-/// a syncer that was started in it.
-const ONCE_KB: u64 = 1024;
+/// A run that is too short to meet all there is may take so much more: what is taken once and stays, some
+/// hundred kB by each process that was started in it.
+const ONCE_KB: u64 = 3 << 10;
 
 fn number(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).unwrap_or_default();

@@ -171,12 +171,27 @@ fn clocks(text: &str) -> String {
     };
     let mut masked = String::new();
     let mut rest = text;
-    while let Some(at) = rest.as_bytes().windows(8).position(is_clock) {
+    let first_of = |rest: &str| {
+        let bytes = rest.as_bytes();
+        // The year stands before the hour in nginx's own form.
+        let begins = |at: usize| at == 0 || !bytes[at - 1].is_ascii_digit();
+        let mut places = bytes.windows(8).enumerate();
+        places.find_map(|(at, eight)| (begins(at) && is_clock(eight)).then_some(at))
+    };
+    while let Some(at) = first_of(rest) {
         masked.push_str(&rest[..at]);
         masked.push_str("CLOCK");
         rest = &rest[at + 8..];
     }
     masked + rest
+}
+
+#[test]
+fn times_of_day_are_masked_and_nothing_else() {
+    assert_eq!(
+        clocks("2026-11-22T22:47:43+00:00 [22/Nov/2026:22:47:43 +0000] 127.0.0.1:80"),
+        "2026-11-22TCLOCK+00:00 [22/Nov/2026:CLOCK +0000] 127.0.0.1:80"
+    );
 }
 
 fn is_number(word: &str) -> bool {
