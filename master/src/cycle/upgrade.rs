@@ -293,6 +293,9 @@ impl Master {
     /// are started again, as nginx does.
     pub(super) fn lose_new_binary(&mut self, pid: Pid, how: &str) {
         self.new_binary = None;
+        self.listening.own();
+        // Whoever reads the line finds everything in its place.
+        self.take_back();
         let then = match self.phase {
             Phase::Stopping { .. } => "and the old one is on its way out",
             _ => "the old one goes on",
@@ -302,8 +305,6 @@ impl Master {
             true => self.log.notice(line),
             false => self.log.alert(line),
         }
-        self.listening.own();
-        self.take_back();
         self.deferred.push_back(Deferred::Restore);
     }
 

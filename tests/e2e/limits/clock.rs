@@ -134,10 +134,9 @@ fn a_clock_that_is_set_ends_nothing_and_delays_nothing() {
         let begun = Instant::now();
         assert_eq!(weir.get("/silent").status, 504);
         let waited = begun.elapsed();
-        assert!(
-            (SILENCE..SILENCE * 6).contains(&waited),
-            "{off}: {waited:?}"
-        );
+        // A worker's time is that of the turn of its loop, in whole milliseconds.
+        let least = SILENCE - Duration::from_millis(2);
+        assert!((least..SILENCE * 6).contains(&waited), "{off}: {waited:?}");
         let added = format!("192.0.2.{}:80", number + 1);
         consul.put(&format!("{folder}/{added}"), r#"{"down":1}"#);
         wait_shown(&added);
