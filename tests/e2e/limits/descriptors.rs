@@ -12,8 +12,8 @@ use super::{
     unfinished, used,
 };
 use crate::support::backend::{Backend, Then, ok};
-use crate::support::client::Client;
-use crate::support::weir::{Setup, in_http, in_server};
+use crate::support::client::{Client, Failure, Response};
+use crate::support::weir::{Setup, Weir, in_http, in_server};
 use crate::support::{PATIENCE, holds_for, wait_for};
 
 /// A pause, and a little for a machine that is busy.
@@ -212,12 +212,12 @@ fn a_small_limit_is_told_and_kept_within() {
         if let Some(limit) = limit {
             setup = setup.under(&["prlimit", &format!("--nofile={limit}:{limit}")]);
         }
-        let weir = setup.start();
+        let weir = setup.allow(TAKEN).start();
         let limit = limit.unwrap_or(24);
         let log = weir.error_log();
         let told = format!("2048 worker_connections exceed open file resource limit: {limit}");
         assert!(log.contains(&told), "{log}");
-        all_are_served(&at_once(&weir, "/", 40));
+        all_are_served_or_told(&weir, &at_once(&weir, "/", 40));
         let log = weir.error_log();
         assert!(!log.contains("Too many open files"), "{log}");
         assert!(
@@ -226,6 +226,26 @@ fn a_small_limit_is_told_and_kept_within() {
         );
         // Nor is a reload cut short.
         weir.reload();
-        all_are_served(&at_once(&weir, "/", 40));
+        all_are_served_or_told(&weir, &at_once(&weir, "/", 40));
+    }
+}
+
+/// What the log says of a request that was let in and finds no room for its server's connection.
+const TAKEN: &str = "are not enough while connecting to upstream";
+
+/// A client whose request comes later than its connection may find the place for its server taken by
+/// others: it is answered 500, as in nginx, and told. Those are few.
+#[track_caller]
+fn all_are_served_or_told(weir: &Weir, outcomes: &[Result<Response, Failure>]) {
+    let is_late = |outcome: &&Result<Response, Failure>| {
+        outcome
+            .as_ref()
+            .is_ok_and(|response| response.status == 500)
+    };
+    let late = outcomes.iter().filter(is_late).count();
+    assert!(late * 10 <= outcomes.len(), "{late} of {}", outcomes.len());
+    assert!(late <= weir.error_log().matches(TAKEN).count());
+    for outcome in outcomes.iter().filter(|outcome| !is_late(outcome)) {
+        all_are_served(std::slice::from_ref(outcome));
     }
 }
